@@ -1,0 +1,8 @@
+//! The real driver of `burr_protocol::Agent`.
+
+pub mod blobs;
+pub mod bundle;
+pub mod health;
+pub mod net;
+pub mod publisher;
+pub mod slots;

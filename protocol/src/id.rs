@@ -1,0 +1,136 @@
+//! Names: every thing Burr talks about is named by 32 bytes, printed as lower-case hex.
+//!
+//! Text forms (JSON, TOML, command line) are hex; binary forms (wire, records) are the bare bytes.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// A text that is not 64 lower-case hex digits where a name was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected 64 lower-case hex digits, got {0:?}")]
+pub struct BadName(pub String);
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub struct $name(pub [u8; 32]);
+
+        impl $name {
+            /// The first eight hex digits: enough for people to tell names apart, never to decide by.
+            #[must_use]
+            pub fn short(&self) -> String {
+                self.to_string()[..8].to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.short())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadName;
+
+            fn from_str(text: &str) -> Result<Self, BadName> {
+                parse_hex(text).map(Self).ok_or_else(|| BadName(text.chars().take(80).collect()))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() {
+                    serializer.collect_str(self)
+                } else {
+                    self.0.serialize(serializer)
+                }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+                } else {
+                    <[u8; 32]>::deserialize(deserializer).map(Self)
+                }
+            }
+        }
+    };
+}
+
+name!(
+    /// The BLAKE3 hash of some bytes; the name of a blob.
+    Hash
+);
+name!(
+    /// A node's Ed25519 public key: its identity on the mesh and the key that its receipts are checked with.
+    NodeId
+);
+name!(
+    /// A repository's name: the BLAKE3 of its first root metadata file. Knowing it pins the publisher's keys,
+    /// so first contact is not trust on first use.
+    RepositoryId
+);
+
+impl Hash {
+    /// The BLAKE3 hash of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+}
+
+impl RepositoryId {
+    /// The name of the repository whose first root file has these bytes.
+    #[must_use]
+    pub fn of_root(root_v1: &[u8]) -> Self {
+        Self(Hash::of(root_v1).0)
+    }
+}
+
+fn parse_hex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return None;
+    }
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let mut out = [0; 32];
+    for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_form_round_trips_and_is_strict() {
+        let hash = Hash::of(b"burr");
+        assert_eq!(hash.to_string().parse(), Ok(hash));
+        assert!("".parse::<Hash>().is_err());
+        assert!(hash.to_string().to_uppercase().parse::<Hash>().is_err());
+        assert!(format!("{hash}0").parse::<Hash>().is_err());
+    }
+
+    #[test]
+    fn json_is_hex_and_postcard_is_bare() {
+        let hash = Hash::of(b"burr");
+        assert_eq!(serde_json::to_string(&hash).unwrap(), format!("\"{hash}\""));
+        assert_eq!(postcard::to_stdvec(&hash).unwrap(), hash.0);
+    }
+}
