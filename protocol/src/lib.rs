@@ -1,10 +1,21 @@
-//! Burr's decisions, pure.
+//! Burr's decisions, pure: no IO, no clock, no threads, no random state.
 
+pub mod action;
+pub mod catalog;
+pub mod config;
+pub mod fact;
+pub mod fetch;
 pub mod id;
+pub mod label;
 pub mod manifest;
+pub mod peers;
+pub mod policy;
+pub mod receipt;
+pub mod record;
 pub mod release;
 pub mod time;
 pub mod trust;
+pub mod wire;
 
 pub use id::{Hash, NodeId, RepositoryId};
 pub use time::{Now, Time, Wall};

@@ -1,1 +1,97 @@
+//! A release: the publisher's signed statement that a version of an app on a channel is this bundle.
 //!
+//! It is the `custom` field of a TUF target whose path is [`Release::target_path`] (`protocol/README.md` section 4),
+//! so the signature of the channel's delegated role covers it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Hash,
+    label::{self, LabelError},
+    manifest::{MAX_BYTES, MAX_FILES},
+};
+
+/// Bytes of one payload at most: 16 GiB.
+pub const MAX_PAYLOAD: u64 = 16 << 30;
+/// Release numbers stay below this, so that every JSON reader holds them exactly.
+pub const MAX_SEQ: u64 = 1 << 53;
+
+/// One downloadable form of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payload {
+    /// The blob's BLAKE3.
+    pub blob: Hash,
+    /// Its size in bytes, at most [`MAX_PAYLOAD`].
+    pub size: u64,
+}
+
+/// A release of one app on one channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// The app: a label.
+    pub app: String,
+    /// The channel: a label.
+    pub channel: String,
+    /// Its number in the channel, from 1; only goes up.
+    pub seq: u64,
+    /// Its version, for people and rules: a version label.
+    pub version: String,
+    /// The bundle: BLAKE3 of its canonical manifest.
+    pub bundle: Hash,
+    /// The whole tree, packed and compressed.
+    pub payload: Payload,
+    /// Files and links in the bundle, at most [`MAX_FILES`].
+    pub files: u64,
+    /// Bytes of all files unpacked, at most [`MAX_BYTES`].
+    pub unpacked: u64,
+}
+
+/// A release that breaks a rule of `protocol/README.md` section 4.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReleaseError {
+    /// A name is not usable.
+    #[error(transparent)]
+    Label(#[from] LabelError),
+    /// A number is out of its bounds.
+    #[error("{what} is {value}, the limit is {limit}")]
+    OutOfBounds {
+        /// Which number.
+        what: &'static str,
+        /// Its value.
+        value: u64,
+        /// Its limit.
+        limit: u64,
+    },
+}
+
+impl Release {
+    /// Checks every bound and label.
+    ///
+    /// # Errors
+    /// [`ReleaseError`] for the first that does not hold.
+    pub fn check(&self) -> Result<(), ReleaseError> {
+        label::check_name("app", &self.app)?;
+        label::check_name("channel", &self.channel)?;
+        label::check_version(&self.version)?;
+        let bounds = [
+            ("the release number", self.seq, MAX_SEQ - 1),
+            ("the payload's size", self.payload.size, MAX_PAYLOAD),
+            ("the number of files", self.files, MAX_FILES),
+            ("the unpacked size", self.unpacked, MAX_BYTES),
+        ];
+        if self.seq == 0 {
+            return Err(ReleaseError::OutOfBounds { what: "the release number", value: 0, limit: MAX_SEQ - 1 });
+        }
+        match bounds.into_iter().find(|(_, value, limit)| value > limit) {
+            Some((what, value, limit)) => Err(ReleaseError::OutOfBounds { what, value, limit }),
+            None => Ok(()),
+        }
+    }
+
+    /// The TUF target path that the release is signed under: `app/<app>/<channel>/<seq>.burr`. The delegation of a
+    /// channel covers `app/<app>/<channel>/*` alone.
+    #[must_use]
+    pub fn target_path(&self) -> String {
+        format!("app/{}/{}/{}.burr", self.app, self.channel, self.seq)
+    }
+}

@@ -1,0 +1,285 @@
+//! The agent's whole contract with a driver: what goes in, what comes out.
+//!
+//! A driver calls [`Agent::handle`](crate::Agent::handle) with each [`Input`] and carries out the [`Action`]s in
+//! order; it calls with [`Input::Wake`] at [`Agent::wake_at`](crate::Agent::wake_at). It decides nothing.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Hash, NodeId, RepositoryId,
+    fact::Fact,
+    fetch::{PieceMap, Request, RequestId},
+    peers::Address,
+    record::Record,
+};
+
+/// Names a [`Action::Persist`] until its [`Input::Stored`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Token(pub u64);
+
+/// The driver's own name for a gossip message that waits for a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GossipId(pub u64);
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Input {
+    /// The time of `wake_at` has come.
+    Wake,
+    /// An address is known: configured (`fixed`) or found on the LAN.
+    Found {
+        /// Where.
+        address: Address,
+        /// Who is there, if known.
+        node: Option<NodeId>,
+        /// Whether it is configured.
+        fixed: bool,
+    },
+    /// A connection to a node stands; its identity is proven.
+    Connected {
+        /// Who.
+        node: NodeId,
+        /// Where, if this side dialled.
+        address: Option<Address>,
+    },
+    /// The last connection to a node is gone.
+    Disconnected {
+        /// Who.
+        node: NodeId,
+    },
+    /// A dial came to nothing.
+    DialFailed {
+        /// Where.
+        address: Address,
+    },
+    /// A frame arrived on the sync stream.
+    Message {
+        /// From whom.
+        node: NodeId,
+        /// An encoded [`Message`](crate::wire::Message), not yet checked.
+        bytes: Vec<u8>,
+    },
+    /// Gossip brought something; nothing is forwarded before its [`Action::Verdict`].
+    Announcement {
+        /// Who passed it on (not who made it).
+        node: NodeId,
+        /// For the verdict.
+        id: GossipId,
+        /// An encoded [`Announcement`](crate::wire::Announcement), not yet checked.
+        bytes: Vec<u8>,
+    },
+    /// A repository on this machine (a publisher's, a courier's stick) offers metadata; its blobs are in the store.
+    Import {
+        /// Which repository.
+        repository: RepositoryId,
+        /// Its encoded trust pack, not yet checked.
+        pack: Vec<u8>,
+    },
+    /// What a [`Action::Persist`] asked for is on disk.
+    Stored(Token),
+    /// It could not be written; nothing of it is on disk.
+    StoreFailed {
+        /// Of which persist.
+        token: Token,
+        /// Why, for people.
+        why: String,
+    },
+    /// Which pieces of a blob are in the store, verified: the answer to [`Action::Look`].
+    Held {
+        /// Which blob.
+        blob: Hash,
+        /// Its size in bytes, as asked.
+        size: u64,
+        /// Which pieces.
+        pieces: PieceMap,
+    },
+    /// Verified bytes of a request were stored.
+    Received {
+        /// Which request.
+        id: RequestId,
+        /// How many since the last report.
+        bytes: u64,
+    },
+    /// A request was answered in full, and stored.
+    Fetched {
+        /// Which request.
+        id: RequestId,
+    },
+    /// A request came to nothing, or to a part.
+    FetchFailed {
+        /// Which request.
+        id: RequestId,
+        /// Why.
+        why: FetchFailure,
+    },
+    /// A staging ended.
+    Staged {
+        /// For which app.
+        app: String,
+        /// Which bundle.
+        bundle: Hash,
+        /// How.
+        result: Result<(), StageFailure>,
+    },
+    /// A switch ended: `current` names this bundle now (nothing, if `None`), or the old one still.
+    Switched {
+        /// Of which app.
+        app: String,
+        /// To which bundle.
+        bundle: Option<Hash>,
+        /// How; in words if it failed.
+        result: Result<(), String>,
+    },
+    /// A health command ended.
+    Health {
+        /// Of which app.
+        app: String,
+        /// Of which bundle.
+        bundle: Hash,
+        /// Whether it says that all is well.
+        healthy: bool,
+        /// Its reason and last output.
+        words: String,
+    },
+    /// The running app says that it works.
+    Confirm {
+        /// Which app.
+        app: String,
+    },
+}
+
+/// Why a request came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FetchFailure {
+    /// The provider sent bytes that are not the blob's.
+    Corrupt,
+    /// The provider does not have it.
+    NotFound,
+    /// The connection broke.
+    Lost,
+    /// Nothing came for too long.
+    TimedOut,
+    /// The provider is too busy.
+    Refused,
+    /// This node's own store failed.
+    Store,
+}
+
+/// Why a bundle could not be staged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StageFailure {
+    /// The payload is not the bundle that the release names: the publisher's fault, trying again does not help.
+    Bad(String),
+    /// No space left.
+    NoSpace(String),
+    /// Anything else of this machine.
+    Other(String),
+}
+
+/// What a driver is to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Write these records, all or none, durably, in the order of the persists.
+    Persist {
+        /// For [`Input::Stored`].
+        token: Token,
+        /// What.
+        records: Vec<Record>,
+    },
+    /// Connect to an address; ends in `Connected` or `DialFailed`.
+    Dial(Address),
+    /// Drop the connections to a node and accept no more from it.
+    Refuse(NodeId),
+    /// Send a frame on the sync stream.
+    Send {
+        /// To whom.
+        node: NodeId,
+        /// An encoded message.
+        bytes: Vec<u8>,
+    },
+    /// Listen to the gossip about a repository.
+    Subscribe(RepositoryId),
+    /// Push an announcement to the gossip about a repository.
+    Announce {
+        /// Which repository.
+        repository: RepositoryId,
+        /// The encoded announcement.
+        bytes: Vec<u8>,
+    },
+    /// Whether a gossip message is passed on.
+    Verdict {
+        /// Which message.
+        id: GossipId,
+        /// What becomes of it.
+        verdict: Verdict,
+    },
+    /// Say what is in the store of a blob.
+    Look {
+        /// Which blob.
+        blob: Hash,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// Ask a provider for a part of a blob.
+    Fetch(Request),
+    /// End a request; it needs no answer.
+    Cancel(RequestId),
+    /// Remove a blob from the store.
+    Delete {
+        /// Which blob.
+        blob: Hash,
+    },
+    /// Unpack a whole payload into a slot of its own, verifying everything.
+    Stage {
+        /// For which app.
+        app: String,
+        /// The bundle that must come out.
+        bundle: Hash,
+        /// The payload.
+        payload: Hash,
+        /// Files in it at most.
+        files: u64,
+        /// Bytes in it at most.
+        bytes: u64,
+    },
+    /// Make a staged bundle the current one in one atomic step; none, if `None`.
+    Switch {
+        /// Of which app.
+        app: String,
+        /// To which bundle.
+        bundle: Option<Hash>,
+    },
+    /// Run the app's health command.
+    CheckHealth {
+        /// Of which app.
+        app: String,
+        /// On which bundle.
+        bundle: Hash,
+        /// Its version, for the command's environment.
+        version: String,
+        /// End it after this time.
+        limit: Duration,
+    },
+    /// Remove all slots of an app but these.
+    Clean {
+        /// Of which app.
+        app: String,
+        /// Which stay.
+        keep: Vec<Hash>,
+    },
+    /// Tell people.
+    Tell(Fact),
+}
+
+/// What becomes of a gossip message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Pass it on.
+    Accept,
+    /// Drop it; its sender did nothing wrong.
+    Ignore,
+    /// Drop it; its sender should have known.
+    Reject,
+}

@@ -1,0 +1,221 @@
+//! The catalog: the newest verified metadata of each repository, and what to ask a peer for on contact.
+//!
+//! Digests merge like a join: the order is that of [`MetadataVersion`], then of the pack's name, so nodes that met
+//! in any order end up with the same entry (tests: commutative, associative, idempotent).
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Hash, NodeId, RepositoryId, Time,
+    trust::Verified,
+    wire::{Holding, MetadataVersion},
+};
+
+/// The newest metadata that is known of, by repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Newest(BTreeMap<RepositoryId, (MetadataVersion, Hash)>);
+
+impl Newest {
+    /// Takes a holding in; returns whether it was newer than what was known.
+    pub fn take(&mut self, holding: Holding) -> bool {
+        let entry = (holding.version, holding.pack);
+        match self.0.get_mut(&holding.repository) {
+            Some(known) if *known >= entry => false,
+            Some(known) => {
+                *known = entry;
+                true
+            }
+            None => {
+                self.0.insert(holding.repository, entry);
+                true
+            }
+        }
+    }
+
+    /// Takes in all that another knows of.
+    pub fn merge(&mut self, other: &Self) {
+        for holding in other.holdings() {
+            self.take(holding);
+        }
+    }
+
+    /// What is known, by repository.
+    pub fn holdings(&self) -> impl Iterator<Item = Holding> {
+        self.0.iter().map(|(repository, (version, pack))| Holding {
+            repository: *repository,
+            version: *version,
+            pack: *pack,
+        })
+    }
+}
+
+/// A question for a pack that is under way.
+#[derive(Debug)]
+struct Asked {
+    node: NodeId,
+    holding: Holding,
+    until: Time,
+}
+
+/// Verified metadata of the repositories that this node follows.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    held: BTreeMap<RepositoryId, Option<Verified>>,
+    asked: BTreeMap<RepositoryId, Asked>,
+}
+
+impl Catalog {
+    /// Follows a repository.
+    pub fn follow(&mut self, repository: RepositoryId) {
+        self.held.entry(repository).or_default();
+    }
+
+    /// Whether a repository is followed.
+    #[must_use]
+    pub fn follows(&self, repository: RepositoryId) -> bool {
+        self.held.contains_key(&repository)
+    }
+
+    /// The followed repositories.
+    pub fn repositories(&self) -> impl Iterator<Item = RepositoryId> {
+        self.held.keys().copied()
+    }
+
+    /// What is held of a repository.
+    #[must_use]
+    pub fn verified(&self, repository: RepositoryId) -> Option<&Verified> {
+        self.held.get(&repository)?.as_ref()
+    }
+
+    /// All that is held.
+    pub fn all(&self) -> impl Iterator<Item = &Verified> {
+        self.held.values().flatten()
+    }
+
+    /// Keeps newly verified metadata of a followed repository. It is newer: `trust::verify` compared it.
+    pub fn keep(&mut self, verified: Verified) {
+        let repository = verified.repository();
+        if let Some(held) = self.held.get_mut(&repository) {
+            *held = Some(verified);
+        }
+        if let Some(asked) = self.asked.get(&repository)
+            && !self.is_newer(asked.holding)
+        {
+            self.asked.remove(&repository);
+        }
+    }
+
+    /// What a digest says of the held metadata.
+    #[must_use]
+    pub fn holdings(&self) -> Vec<Holding> {
+        self.all().map(holding).collect()
+    }
+
+    /// Whether a holding that a peer claims would be news here.
+    #[must_use]
+    pub fn is_newer(&self, claimed: Holding) -> bool {
+        match self.held.get(&claimed.repository) {
+            None => false,
+            Some(None) => true,
+            Some(Some(held)) => claimed.version > holding(held).version,
+        }
+    }
+
+    /// Notes that a peer claims a holding; returns whether to ask that peer for it now. One question is under way for
+    /// a repository at a time, unless the claim is newer than what was asked for.
+    pub fn should_ask(&mut self, node: NodeId, claimed: Holding, until: Time) -> bool {
+        if !self.is_newer(claimed) {
+            return false;
+        }
+        if self.asked.get(&claimed.repository).is_some_and(|asked| asked.holding.version >= claimed.version) {
+            return false;
+        }
+        self.asked.insert(claimed.repository, Asked { node, holding: claimed, until });
+        true
+    }
+
+    /// Forgets a question that was answered, by whatever, or whose peer is gone.
+    pub fn answered(&mut self, node: NodeId, repository: RepositoryId) {
+        if self.asked.get(&repository).is_some_and(|asked| asked.node == node) {
+            self.asked.remove(&repository);
+        }
+    }
+
+    /// Forgets the questions that a peer took with it; returns their repositories, to ask others.
+    pub fn lost(&mut self, node: NodeId) -> Vec<RepositoryId> {
+        let lost: Vec<_> =
+            self.asked.iter().filter(|(_, asked)| asked.node == node).map(|(repository, _)| *repository).collect();
+        for repository in &lost {
+            self.asked.remove(repository);
+        }
+        lost
+    }
+
+    /// Forgets the questions that stayed unanswered; returns who did not answer, and what.
+    pub fn overdue(&mut self, now: Time) -> Vec<(NodeId, RepositoryId)> {
+        let due: Vec<_> = self
+            .asked
+            .iter()
+            .filter(|(_, asked)| asked.until <= now)
+            .map(|(repository, asked)| (asked.node, *repository))
+            .collect();
+        for (_, repository) in &due {
+            self.asked.remove(repository);
+        }
+        due
+    }
+
+    /// When [`Catalog::overdue`] has something to say next.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Time> {
+        self.asked.values().map(|asked| asked.until).min()
+    }
+}
+
+/// What a digest says of one repository's metadata.
+#[must_use]
+pub fn holding(verified: &Verified) -> Holding {
+    Holding {
+        repository: verified.repository(),
+        version: MetadataVersion { root: verified.root_version(), timestamp: verified.timestamp_version() },
+        pack: verified.pack_hash(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn newest() -> impl Strategy<Value = Newest> {
+        // Few distinct values, so that repositories, versions and ties collide often.
+        let holding = (0u8..3, 0u64..3, 0u64..3, 0u8..3).prop_map(|(repository, root, timestamp, pack)| Holding {
+            repository: RepositoryId([repository; 32]),
+            version: MetadataVersion { root, timestamp },
+            pack: Hash([pack; 32]),
+        });
+        proptest::collection::vec(holding, 0..12).prop_map(|holdings| {
+            let mut newest = Newest::default();
+            for holding in holdings {
+                newest.take(holding);
+            }
+            newest
+        })
+    }
+
+    fn merged(a: &Newest, b: &Newest) -> Newest {
+        let mut out = a.clone();
+        out.merge(b);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn merge_is_commutative_associative_and_idempotent(a in newest(), b in newest(), c in newest()) {
+            prop_assert_eq!(merged(&a, &b), merged(&b, &a));
+            prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+            prop_assert_eq!(merged(&a, &a), a);
+        }
+    }
+}

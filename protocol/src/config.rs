@@ -1,0 +1,138 @@
+//! Every tunable of the agent with its default, its bound and why. A driver resolves it once and hands it over.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::RepositoryId;
+
+/// How many repositories one node follows at most. Bounds the catalog, the digests and the subscriptions.
+pub const MAX_FOLLOWS: usize = 256;
+/// Peers that the agent keeps state for. The driver's connection limit lies below it.
+pub const MAX_PEERS: usize = 256;
+/// Addresses remembered for dialling.
+pub const MAX_ADDRESSES: usize = 256;
+/// Blobs being fetched at once; more offers wait.
+pub const MAX_JOBS: usize = 64;
+/// Releases of one app that failed here and are not tried again; the oldest is forgotten first.
+pub const MAX_BAD: usize = 32;
+
+/// What this node does and within which bounds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// What to follow; at most [`MAX_FOLLOWS`].
+    pub follows: Vec<Follow>,
+    /// Whether receipts of other devices are collected here rather than merely carried on.
+    pub collect: bool,
+    /// Bytes of blobs that may be kept. What an install needs comes before what is merely cached.
+    pub quota: u64,
+    /// Receipts kept at most; the oldest go first.
+    pub max_receipts: usize,
+    /// Requests that one provider is asked at a time: two, so that its pipe stays full while one is answered.
+    pub requests_per_provider: usize,
+    /// Requests under way for one blob, over all providers.
+    pub requests_per_job: usize,
+    /// Bytes of one request at most. Long enough to hide a round trip, short enough to move to another provider.
+    pub request_bytes: u64,
+    /// A provider slower than this many bytes a second after [`Config::patience`] is dropped if another has the piece.
+    pub min_rate: u64,
+    /// How long a request may stay silent, or slow, before its pieces are asked elsewhere.
+    pub patience: Duration,
+    /// Shortest and longest wait between two dials of one address.
+    pub dial_backoff: (Duration, Duration),
+    /// How long an answer to a metadata request may take before another peer is asked.
+    pub metadata_patience: Duration,
+    /// Providers of a wanted blob are asked for again this often while it lacks any.
+    pub search_interval: Duration,
+    /// Partial holdings are told to peers that want the same blob at most this often.
+    pub map_interval: Duration,
+    /// Digests are exchanged again this often with connected peers: the sure path when a message was lost.
+    pub sync_interval: Duration,
+    /// How often an install is tried again after a failure that is not the release's (no space, lost payload).
+    pub retry_backoff: (Duration, Duration),
+    /// How often a trial that is interrupted by restarts is started at all before the device goes back.
+    pub max_trial_starts: u8,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            follows: Vec::new(),
+            collect: false,
+            quota: 10 << 30,
+            max_receipts: 4096,
+            requests_per_provider: 2,
+            requests_per_job: 16,
+            request_bytes: 8 << 20,
+            min_rate: 10 << 10,
+            patience: Duration::from_secs(10),
+            dial_backoff: (Duration::from_secs(1), Duration::from_secs(300)),
+            metadata_patience: Duration::from_secs(10),
+            search_interval: Duration::from_secs(5),
+            map_interval: Duration::from_millis(500),
+            sync_interval: Duration::from_secs(300),
+            retry_backoff: (Duration::from_secs(5), Duration::from_secs(3600)),
+            max_trial_starts: 3,
+        }
+    }
+}
+
+/// One repository that this node follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Follow {
+    /// Which repository; its name pins the publisher's keys.
+    pub repository: RepositoryId,
+    /// The channel to keep blobs of; `None` keeps those of every channel.
+    pub channel: Option<String>,
+    /// What to install from it, if anything: requires a channel.
+    pub install: Option<Install>,
+}
+
+/// How a followed channel is installed on this device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Install {
+    /// Who says that a new version is healthy.
+    pub confirm: Confirm,
+    /// What signed metadata past its expiry still permits.
+    pub freshness: Freshness,
+    /// Earlier versions kept beside the active one, 0 to 16.
+    pub keep: u8,
+    /// How often an install is tried again after a failure that is not the release's own, 1 to 100.
+    pub attempts: u8,
+}
+
+impl Default for Install {
+    fn default() -> Self {
+        Self { confirm: Confirm::Immediately, freshness: Freshness::default(), keep: 1, attempts: 3 }
+    }
+}
+
+/// Who confirms that a new version works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Confirm {
+    /// Nobody: it counts as healthy once it is active.
+    Immediately,
+    /// A health command that the driver runs, ended after this time.
+    Command(Duration),
+    /// The app itself, by a call within this time.
+    Call(Duration),
+}
+
+/// What metadata past its expiry permits (DESIGN.md section 3). Age is always shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Freshness {
+    /// Expired metadata installs nothing.
+    Strict,
+    /// Metadata expired for less than `max_staleness` still installs.
+    Tolerant {
+        /// Time past the earliest expiry.
+        max_staleness: Duration,
+    },
+}
+
+impl Default for Freshness {
+    /// Half a year: a device in a drawer still comes back by itself.
+    fn default() -> Self {
+        Self::Tolerant { max_staleness: Duration::from_secs(180 * 24 * 3600) }
+    }
+}

@@ -1,0 +1,224 @@
+//! What people are told. The only output that carries no duty: drivers turn facts into logs, metrics, progress and
+//! curves, and nothing hangs on them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Hash, NodeId, RepositoryId, Wall, peers::Lie, receipt::Outcome};
+
+/// Something that happened and that someone may want to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "snake_case")]
+pub enum Fact {
+    /// A node is connected.
+    PeerConnected {
+        /// Who.
+        node: NodeId,
+    },
+    /// A node is gone.
+    PeerDisconnected {
+        /// Who.
+        node: NodeId,
+    },
+    /// A node lied; it is not dealt with again.
+    PeerRefused {
+        /// Who.
+        node: NodeId,
+        /// In which way.
+        lie: Lie,
+        /// The proof, in words.
+        why: String,
+    },
+    /// Newer metadata was verified.
+    MetadataVerified {
+        /// Of which repository.
+        repository: RepositoryId,
+        /// Its timestamp version.
+        version: u64,
+        /// When it was signed.
+        issued: Wall,
+        /// Who brought it; nobody, if it was imported here.
+        from: Option<NodeId>,
+    },
+    /// An import was refused.
+    ImportRefused {
+        /// Of which repository.
+        repository: RepositoryId,
+        /// Why.
+        why: String,
+    },
+    /// Nothing is installed for now.
+    Waiting {
+        /// Which app.
+        app: String,
+        /// Why.
+        why: String,
+    },
+    /// A fetch began.
+    FetchStarted {
+        /// Which blob.
+        blob: Hash,
+        /// Its size in bytes.
+        size: u64,
+        /// Bytes that were here already.
+        held: u64,
+    },
+    /// A fetch moved on: one fact a request.
+    FetchProgress {
+        /// Which blob.
+        blob: Hash,
+        /// Bytes here now.
+        held: u64,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A blob is whole and verified.
+    FetchCompleted {
+        /// Which blob.
+        blob: Hash,
+        /// Its size in bytes.
+        size: u64,
+        /// Bytes by provider.
+        sources: Vec<(NodeId, u64)>,
+        /// Milliseconds it took.
+        took_ms: u64,
+    },
+    /// A blob does not fit under the quota.
+    NoRoom {
+        /// Which blob.
+        blob: Hash,
+        /// Its size in bytes.
+        size: u64,
+        /// The quota in bytes.
+        quota: u64,
+    },
+    /// A version is staged, or goes on trial, or an update ended.
+    Update {
+        /// Which app.
+        app: String,
+        /// Which version.
+        version: String,
+        /// How far.
+        step: UpdateStep,
+    },
+    /// A receipt is kept here.
+    ReceiptKept {
+        /// Of which device.
+        device: NodeId,
+        /// Which app.
+        app: String,
+        /// Which version.
+        version: String,
+        /// What it says.
+        outcome: Outcome,
+    },
+    /// The store failed; what depends on it waits, and it is tried again.
+    StorageFailed {
+        /// Why.
+        why: String,
+    },
+    /// A record from before the restart was of no use and was left out.
+    RecordDropped {
+        /// Which, and why.
+        why: String,
+    },
+}
+
+/// How far an update is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum UpdateStep {
+    /// The release was chosen.
+    Chosen,
+    /// Its bundle is unpacked and verified.
+    Staged,
+    /// It is the current one, on trial.
+    OnTrial,
+    /// It is confirmed.
+    Active,
+    /// It was bad; the device returned.
+    RolledBack {
+        /// To which version; none if there was none.
+        to: Option<String>,
+        /// Why.
+        why: String,
+    },
+    /// It could not be installed.
+    Failed {
+        /// Why.
+        why: String,
+        /// Whether it is tried again.
+        again: bool,
+    },
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PeerConnected { node } => write!(f, "connected to {}", node.short()),
+            Self::PeerDisconnected { node } => write!(f, "lost {}", node.short()),
+            Self::PeerRefused { node, lie, why } => write!(f, "refused {} for {lie}: {why}", node.short()),
+            Self::MetadataVerified { repository, version, from, .. } => {
+                write!(f, "verified metadata {version} of {}", repository.short())?;
+                from.map_or(Ok(()), |from| write!(f, " from {}", from.short()))
+            }
+            Self::ImportRefused { repository, why } => write!(f, "import of {} refused: {why}", repository.short()),
+            Self::Waiting { app, why } => write!(f, "{app}: {why}"),
+            Self::FetchStarted { blob, size, held } => {
+                write!(f, "fetching {} ({size} bytes, {held} of them here)", blob.short())
+            }
+            Self::FetchProgress { blob, held, size } => write!(f, "fetching {}: {held} of {size} bytes", blob.short()),
+            Self::FetchCompleted { blob, size, sources, took_ms } => {
+                write!(f, "fetched {} ({size} bytes) in {took_ms} ms from", blob.short())?;
+                sources.iter().try_for_each(|(node, bytes)| write!(f, " {} ({bytes})", node.short()))
+            }
+            Self::NoRoom { blob, size, quota } => {
+                write!(f, "{} ({size} bytes) does not fit under the quota of {quota} bytes; raise `quota`", blob.short())
+            }
+            Self::Update { app, version, step } => write!(f, "{app} {version}: {step}"),
+            Self::ReceiptKept { device, app, version, outcome } => {
+                write!(f, "receipt of {}: {app} {version} {outcome}", device.short())
+            }
+            Self::StorageFailed { why } => write!(f, "the store failed, trying again: {why}"),
+            Self::RecordDropped { why } => write!(f, "{why}; it is left out"),
+        }
+    }
+}
+
+impl fmt::Display for UpdateStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chosen => write!(f, "chosen"),
+            Self::Staged => write!(f, "staged"),
+            Self::OnTrial => write!(f, "on trial"),
+            Self::Active => write!(f, "active"),
+            Self::RolledBack { to: Some(to), why } => write!(f, "rolled back to {to}: {why}"),
+            Self::RolledBack { to: None, why } => write!(f, "taken back: {why}"),
+            Self::Failed { why, again } => {
+                write!(f, "failed{}: {why}", if *again { ", trying again later" } else { "" })
+            }
+        }
+    }
+}
+
+impl fmt::Display for Lie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AlteredBytes => "altered bytes",
+            Self::ForgedMetadata => "forged metadata",
+            Self::ForgedReceipt => "a forged receipt",
+            Self::Garbage => "garbage",
+        })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Active => write!(f, "active"),
+            Self::RolledBack { reason } => write!(f, "rolled back: {reason}"),
+            Self::Failed { reason } => write!(f, "failed: {reason}"),
+        }
+    }
+}

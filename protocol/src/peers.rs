@@ -1,0 +1,212 @@
+//! Who is there: connected peers with what they said, addresses to dial, and those that lied.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Hash, NodeId, RepositoryId, Time,
+    catalog::Newest,
+    config::{Config, MAX_ADDRESSES, MAX_PEERS},
+    wire::{Digest, Mark},
+};
+
+/// Blobs that one peer may look for here at a time.
+const MAX_INTERESTS: usize = 256;
+/// Liars remembered; the oldest is forgotten first.
+const MAX_REFUSED: usize = 1024;
+/// Receipt marks remembered of one peer.
+const MAX_MARKS_HELD: usize = 4096;
+
+/// An address in the driver's own notation.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Address(pub String);
+
+/// A lie that was proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lie {
+    /// It sent bytes that are not those of the blob that it was asked for.
+    AlteredBytes,
+    /// It sent or announced metadata that the publisher's keys did not sign, or that goes back.
+    ForgedMetadata,
+    /// It sent a receipt that its device did not sign.
+    ForgedReceipt,
+    /// It does not speak the protocol.
+    Garbage,
+}
+
+/// A connected peer.
+#[derive(Debug, Default)]
+pub struct Peer {
+    /// Newest metadata it claims to hold.
+    pub newest: Newest,
+    /// Whether it collects receipts.
+    pub collects: bool,
+    /// Receipts that it holds, as far as is known.
+    pub marks: BTreeMap<(RepositoryId, NodeId), u64>,
+    /// Repositories it speaks of: the only ones whose receipts it is sent.
+    pub repositories: BTreeSet<RepositoryId>,
+    /// Blobs that it looks for, with what it was last told of each.
+    pub interests: BTreeSet<Hash>,
+}
+
+#[derive(Debug)]
+struct Dialled {
+    node: Option<NodeId>,
+    failures: u32,
+    /// When to dial next; `None` while connected or while a dial is under way.
+    next: Option<Time>,
+    /// Given by configuration: never forgotten.
+    fixed: bool,
+}
+
+/// All that is known of other nodes.
+#[derive(Debug, Default)]
+pub struct Peers {
+    connected: BTreeMap<NodeId, Peer>,
+    addresses: BTreeMap<Address, Dialled>,
+    refused: BTreeMap<NodeId, Lie>,
+    refused_order: Vec<NodeId>,
+}
+
+impl Peers {
+    /// A node connected; returns false if it is not wanted (it lied, or the table is full).
+    pub fn connected(&mut self, node: NodeId) -> bool {
+        if self.refused.contains_key(&node) || self.connected.len() >= MAX_PEERS {
+            return false;
+        }
+        for address in self.addresses.values_mut().filter(|address| address.node == Some(node)) {
+            (address.next, address.failures) = (None, 0);
+        }
+        self.connected.entry(node).or_default();
+        true
+    }
+
+    /// A node that was reached at this address connected.
+    pub fn reached(&mut self, address: &Address, node: NodeId) {
+        if let Some(dialled) = self.addresses.get_mut(address) {
+            (dialled.node, dialled.next, dialled.failures) = (Some(node), None, 0);
+        }
+    }
+
+    /// A node went away; its addresses are dialled again.
+    pub fn disconnected(&mut self, node: NodeId, now: Time, config: &Config) -> Option<Peer> {
+        for address in self.addresses.values_mut().filter(|address| address.node == Some(node)) {
+            address.next = Some(now + config.dial_backoff.0);
+        }
+        self.connected.remove(&node)
+    }
+
+    /// An address was found (`fixed` when it was configured).
+    pub fn found(&mut self, address: Address, node: Option<NodeId>, fixed: bool, now: Time) {
+        let known = node.is_some_and(|node| self.connected.contains_key(&node));
+        if let Some(dialled) = self.addresses.get_mut(&address) {
+            // Heard of again: worth a try now, unless it is connected or being dialled.
+            dialled.node = node.or(dialled.node);
+            if !known && dialled.next.is_some() {
+                (dialled.next, dialled.failures) = (Some(now), 0);
+            }
+            return;
+        }
+        if self.addresses.len() >= MAX_ADDRESSES {
+            let worst = self.addresses.iter().filter(|(_, dialled)| !dialled.fixed).max_by_key(|(_, d)| d.failures);
+            let Some(worst) = worst.map(|(address, _)| address.clone()) else { return };
+            self.addresses.remove(&worst);
+        }
+        let next = (!known).then_some(now);
+        self.addresses.insert(address, Dialled { node, failures: 0, next, fixed });
+    }
+
+    /// A dial came to nothing: wait longer each time.
+    pub fn dial_failed(&mut self, address: &Address, now: Time, config: &Config) {
+        if let Some(dialled) = self.addresses.get_mut(address) {
+            let (shortest, longest) = config.dial_backoff;
+            dialled.next = Some(now + longest.min(shortest * 2u32.pow(dialled.failures.min(16))));
+            dialled.failures = dialled.failures.saturating_add(1);
+        }
+    }
+
+    /// The addresses to dial now; each is then under way until it connects or fails.
+    pub fn due(&mut self, now: Time) -> Vec<Address> {
+        let connected = &self.connected;
+        let refused = &self.refused;
+        self.addresses
+            .iter_mut()
+            .filter(|(_, dialled)| dialled.next.is_some_and(|next| next <= now))
+            .filter_map(|(address, dialled)| {
+                dialled.next = None;
+                let skip =
+                    dialled.node.is_some_and(|node| connected.contains_key(&node) || refused.contains_key(&node));
+                (!skip).then(|| address.clone())
+            })
+            .collect()
+    }
+
+    /// When [`Peers::due`] has something to say next.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Time> {
+        self.addresses.values().filter_map(|dialled| dialled.next).min()
+    }
+
+    /// A connected peer.
+    pub fn get_mut(&mut self, node: NodeId) -> Option<&mut Peer> {
+        self.connected.get_mut(&node)
+    }
+
+    /// All connected peers.
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+        self.connected.iter().map(|(node, peer)| (*node, peer))
+    }
+
+    /// All connected peers.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Peer)> {
+        self.connected.iter_mut().map(|(node, peer)| (*node, peer))
+    }
+
+    /// Never deal with this node again in this process's life; returns false if that was so before.
+    pub fn refuse(&mut self, node: NodeId, lie: Lie) -> bool {
+        if self.refused.insert(node, lie).is_some() {
+            return false;
+        }
+        self.refused_order.push(node);
+        if self.refused_order.len() > MAX_REFUSED {
+            self.refused.remove(&self.refused_order.remove(0));
+        }
+        self.connected.remove(&node);
+        true
+    }
+
+    /// Whether a node lied.
+    #[must_use]
+    pub fn is_refused(&self, node: NodeId) -> bool {
+        self.refused.contains_key(&node)
+    }
+}
+
+impl Peer {
+    /// Takes in what the peer says that it holds.
+    pub fn take(&mut self, digest: &Digest) {
+        self.collects = digest.collects;
+        for holding in &digest.holdings {
+            self.newest.take(*holding);
+            self.repositories.insert(holding.repository);
+        }
+        digest.marks.iter().for_each(|mark| self.mark(mark));
+    }
+
+    /// The peer holds this device's receipts up to the mark.
+    pub fn mark(&mut self, mark: &Mark) {
+        let key = (mark.repository, mark.device);
+        if self.marks.len() < MAX_MARKS_HELD || self.marks.contains_key(&key) {
+            let counter = self.marks.entry(key).or_default();
+            *counter = (*counter).max(mark.counter);
+        }
+    }
+
+    /// The peer looks for a blob.
+    pub fn wants(&mut self, blob: Hash) {
+        if self.interests.len() < MAX_INTERESTS {
+            self.interests.insert(blob);
+        }
+    }
+}

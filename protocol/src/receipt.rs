@@ -1,0 +1,238 @@
+//! Receipts: a device's signed reports of outcomes, carried hop by hop to whoever collects them.
+//!
+//! Each device numbers its receipts of a repository from 1, so "everything up to n" is one number in a digest
+//! (`Mark`), and a receipt that was taken twice is seen to be the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Hash, NodeId, RepositoryId, Wall,
+    wire::{self, MAX_MARKS, MAX_RECEIPTS, Mark},
+};
+
+/// What the signature covers besides the receipt, so that it can't be taken for anything else.
+const CONTEXT: &[u8] = b"burr receipt v1\0";
+/// Bytes of the words in one receipt (reason, output); longer ones are cut at a character.
+pub const MAX_WORDS: usize = 1024;
+/// Receipts kept of one device and repository.
+const MAX_PER_DEVICE: usize = 64;
+
+/// How an update ended on a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The version is active and was confirmed.
+    Active,
+    /// The version was tried, found bad, and the device went back.
+    RolledBack {
+        /// Why, with the last output of the health command.
+        reason: String,
+    },
+    /// The version never became active.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One report of one device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Of which repository.
+    pub repository: RepositoryId,
+    /// Who reports.
+    pub device: NodeId,
+    /// The device's running number in this repository, from 1.
+    pub counter: u64,
+    /// The app.
+    pub app: String,
+    /// The channel.
+    pub channel: String,
+    /// The version that was tried.
+    pub version: String,
+    /// Its release number in the channel.
+    pub seq: u64,
+    /// Its bundle.
+    pub bundle: Hash,
+    /// The version that is active after it, if any.
+    pub active: Option<String>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Bytes fetched for it, by provider; at most 16 providers.
+    pub sources: Vec<(NodeId, u64)>,
+    /// Milliseconds from the decision to the outcome.
+    pub took_ms: u64,
+    /// When, by the device's own clock, if it had one.
+    pub at: Option<Wall>,
+    /// The age of the metadata that the decision rested on: the issue time that it was signed with.
+    pub issued: Wall,
+}
+
+/// A receipt's bytes and their signature. The bytes travel as they were signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedReceipt {
+    /// The encoded [`Receipt`].
+    pub receipt: Vec<u8>,
+    /// Ed25519 over a context string and those bytes, by the device's identity. Two halves, as serde has no 64-byte
+    /// arrays.
+    pub signature: ([u8; 32], [u8; 32]),
+}
+
+/// A receipt that can't be believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiptError {
+    /// Not the encoding of a receipt, or over a bound.
+    #[error("not a receipt within its bounds")]
+    Malformed,
+    /// Not signed by the device that it names.
+    #[error("not signed by the device that it names")]
+    Signature,
+}
+
+impl SignedReceipt {
+    /// Signs a receipt with the device's identity key.
+    #[must_use]
+    pub fn sign(receipt: &Receipt, key: &SigningKey) -> Self {
+        assert_eq!(receipt.device.0, key.verifying_key().to_bytes(), "a device signs for itself alone");
+        let receipt = wire::encode(receipt);
+        let signature = key.sign(&signed_bytes(&receipt)).to_bytes();
+        let (left, right) = signature.split_at(32);
+        Self { receipt, signature: (left.try_into().expect("32"), right.try_into().expect("32")) }
+    }
+
+    /// Checks bounds and signature.
+    ///
+    /// # Errors
+    /// [`ReceiptError`] when it is malformed or not signed by the device that it names.
+    pub fn verify(&self) -> Result<Receipt, ReceiptError> {
+        if self.receipt.len() > 4 * MAX_WORDS {
+            return Err(ReceiptError::Malformed);
+        }
+        let (receipt, rest): (Receipt, _) =
+            postcard::take_from_bytes(&self.receipt).map_err(|_| ReceiptError::Malformed)?;
+        let words = match &receipt.outcome {
+            Outcome::Active => 0,
+            Outcome::RolledBack { reason } | Outcome::Failed { reason } => reason.len(),
+        };
+        let labels = [&receipt.app, &receipt.channel, &receipt.version];
+        if !rest.is_empty() || words > MAX_WORDS || receipt.counter == 0 || receipt.sources.len() > 16 {
+            return Err(ReceiptError::Malformed);
+        }
+        if labels.into_iter().chain(&receipt.active).any(|label| label.len() > 64) {
+            return Err(ReceiptError::Malformed);
+        }
+        let mut signature = [0; 64];
+        signature[..32].copy_from_slice(&self.signature.0);
+        signature[32..].copy_from_slice(&self.signature.1);
+        VerifyingKey::from_bytes(&receipt.device.0)
+            .and_then(|key| key.verify_strict(&signed_bytes(&self.receipt), &signature.into()))
+            .map_err(|_| ReceiptError::Signature)?;
+        Ok(receipt)
+    }
+}
+
+fn signed_bytes(receipt: &[u8]) -> Vec<u8> {
+    [CONTEXT, receipt].concat()
+}
+
+/// Cuts words to [`MAX_WORDS`], keeping the end: the last lines of an output say most.
+#[must_use]
+pub fn last_words(words: &str) -> String {
+    let mut start = words.len().saturating_sub(MAX_WORDS);
+    while !words.is_char_boundary(start) {
+        start += 1;
+    }
+    words[start..].to_owned()
+}
+
+/// The receipts that a node keeps: its own and those it carries or collects.
+#[derive(Debug, Default)]
+pub struct Receipts {
+    kept: BTreeMap<(RepositoryId, NodeId), BTreeMap<u64, SignedReceipt>>,
+    count: usize,
+}
+
+impl Receipts {
+    /// Whether a receipt of this number is here already, or newer ones pushed it out.
+    #[must_use]
+    pub fn knows(&self, repository: RepositoryId, device: NodeId, counter: u64) -> bool {
+        self.kept.get(&(repository, device)).is_some_and(|kept| {
+            kept.contains_key(&counter)
+                || kept.len() >= MAX_PER_DEVICE && kept.first_key_value().is_some_and(|(oldest, _)| counter < *oldest)
+        })
+    }
+
+    /// Keeps a verified receipt and returns those that had to go for it (at most two).
+    pub fn insert(&mut self, receipt: &Receipt, signed: SignedReceipt, bound: usize) -> Vec<Mark> {
+        let key = (receipt.repository, receipt.device);
+        let kept = self.kept.entry(key).or_default();
+        if kept.insert(receipt.counter, signed).is_none() {
+            self.count += 1;
+        }
+        let mut gone = Vec::new();
+        if kept.len() > MAX_PER_DEVICE
+            && let Some((counter, _)) = kept.pop_first()
+        {
+            self.count -= 1;
+            gone.push(Mark { repository: key.0, device: key.1, counter });
+        }
+        if self.count > bound {
+            // The device with most receipts gives one up: a chatty device can't push the others' out.
+            let most = self.kept.iter().max_by_key(|(_, kept)| kept.len()).map(|(key, _)| *key);
+            if let Some(key) = most
+                && let Some(kept) = self.kept.get_mut(&key)
+                && let Some((counter, _)) = kept.pop_first()
+            {
+                self.count -= 1;
+                if kept.is_empty() {
+                    self.kept.remove(&key);
+                }
+                gone.push(Mark { repository: key.0, device: key.1, counter });
+            }
+        }
+        gone
+    }
+
+    /// The newest counter held of each device, at most [`MAX_MARKS`].
+    #[must_use]
+    pub fn marks(&self) -> Vec<Mark> {
+        let newest = |kept: &BTreeMap<u64, SignedReceipt>| kept.last_key_value().map(|(counter, _)| *counter);
+        self.kept
+            .iter()
+            .filter_map(|((repository, device), kept)| {
+                newest(kept).map(|counter| Mark { repository: *repository, device: *device, counter })
+            })
+            .take(MAX_MARKS)
+            .collect()
+    }
+
+    /// Up to [`MAX_RECEIPTS`] receipts of the repositories in `wanted` that a peer with these marks lacks, oldest
+    /// first.
+    #[must_use]
+    pub fn missing(
+        &self,
+        marks: &BTreeMap<(RepositoryId, NodeId), u64>,
+        wanted: &BTreeSet<RepositoryId>,
+    ) -> Vec<SignedReceipt> {
+        self.kept
+            .iter()
+            .filter(|(key, _)| wanted.contains(&key.0))
+            .flat_map(|(key, kept)| kept.range(marks.get(key).map_or(0, |mark| mark.saturating_add(1))..))
+            .map(|(_, signed)| signed.clone())
+            .take(MAX_RECEIPTS)
+            .collect()
+    }
+
+    /// The highest counter that `device` used in `repository`; zero if none is known.
+    #[must_use]
+    pub fn highest(&self, repository: RepositoryId, device: NodeId) -> u64 {
+        self.kept.get(&(repository, device)).and_then(|kept| kept.last_key_value()).map_or(0, |(counter, _)| *counter)
+    }
+
+    /// All receipts, in the order of repository, device and counter.
+    pub fn iter(&self) -> impl Iterator<Item = &SignedReceipt> {
+        self.kept.values().flat_map(BTreeMap::values)
+    }
+}

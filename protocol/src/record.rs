@@ -1,0 +1,150 @@
+//! What survives a restart, as key and value bytes for whatever store the driver has.
+//!
+//! Keys are stable and self-describing; a value that can't be read is reported and left out, never guessed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Hash, NodeId, RepositoryId, Wall,
+    receipt::SignedReceipt,
+    release::Release,
+    wire::{self, Mark},
+};
+
+/// One thing to remember or to forget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// The trust pack of a repository: kept as a file of its own, replaced whole.
+    Metadata {
+        /// Which repository.
+        repository: RepositoryId,
+        /// The verified pack's bytes.
+        pack: Vec<u8>,
+    },
+    /// How an app stands on this device.
+    App {
+        /// The app.
+        app: String,
+        /// Its state.
+        state: AppRecord,
+    },
+    /// A receipt, own or carried.
+    Receipt {
+        /// Where it belongs.
+        mark: Mark,
+        /// The receipt; `None` forgets it.
+        receipt: Option<SignedReceipt>,
+    },
+    /// The newest signed time ever seen: a lower bound for now that no clock can undercut.
+    Floor(Wall),
+}
+
+/// The lasting part of an app's update state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppRecord {
+    /// What is active and confirmed.
+    pub active: Option<Installed>,
+    /// Confirmed versions before it, newest first: where a roll back goes.
+    pub previous: Vec<Installed>,
+    /// A version on trial, not yet confirmed.
+    pub trial: Option<Trial>,
+    /// Release numbers that failed here, oldest first.
+    pub bad: Vec<u64>,
+    /// The highest counter that this device signed a receipt with.
+    pub counter: u64,
+}
+
+/// A version that was confirmed on this device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installed {
+    /// Release number in its channel.
+    pub seq: u64,
+    /// Version in words.
+    pub version: String,
+    /// The channel it came from.
+    pub channel: String,
+    /// Its bundle, which names its slot.
+    pub bundle: Hash,
+}
+
+impl From<&Release> for Installed {
+    fn from(release: &Release) -> Self {
+        Self {
+            seq: release.seq,
+            version: release.version.clone(),
+            channel: release.channel.clone(),
+            bundle: release.bundle,
+        }
+    }
+}
+
+/// A switch that is under way: written before the switch, gone when its outcome is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// What is tried.
+    pub release: Release,
+    /// How often it was started, restarts included.
+    pub starts: u8,
+    /// Set once it is known to be bad: from then on the only way is back.
+    pub back: Option<String>,
+    /// What was fetched for it, by provider.
+    pub sources: Vec<(NodeId, u64)>,
+    /// Milliseconds that passed before the switch.
+    pub took_ms: u64,
+    /// The issue time of the metadata that it was decided by.
+    pub issued: Wall,
+}
+
+/// A value that is not what its key says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the record {0:?} can't be read")]
+pub struct BadRecord(pub String);
+
+impl Record {
+    /// The key under which the record is kept, and its value; no value forgets the key. `None` for metadata, which
+    /// has files of its own.
+    #[must_use]
+    pub fn entry(&self) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+        Some(match self {
+            Self::Metadata { .. } => return None,
+            Self::App { app, state } => (format!("app/{app}").into_bytes(), Some(wire::encode(state))),
+            Self::Receipt { mark, receipt } => {
+                let key = format!("receipt/{}/{}/{:020}", mark.repository, mark.device, mark.counter);
+                (key.into_bytes(), receipt.as_ref().map(wire::encode))
+            }
+            Self::Floor(floor) => (b"floor".to_vec(), Some(wire::encode(floor))),
+        })
+    }
+
+    /// Reads a record back from its key and value.
+    ///
+    /// # Errors
+    /// [`BadRecord`] for an unknown key or a value that does not fit it.
+    pub fn read(key: &[u8], value: &[u8]) -> Result<Self, BadRecord> {
+        let text = String::from_utf8_lossy(key).into_owned();
+        let bad = || BadRecord(text.chars().take(160).collect());
+        let mut parts = text.split('/');
+        match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some("floor"), None, ..) => Ok(Self::Floor(exact(value).ok_or_else(bad)?)),
+            (Some("app"), Some(app), None, ..) => {
+                Ok(Self::App { app: app.to_owned(), state: exact(value).ok_or_else(bad)? })
+            }
+            (Some("receipt"), Some(repository), Some(device), Some(counter), None) => {
+                let mark = Mark {
+                    repository: repository.parse().map_err(|_| bad())?,
+                    device: device.parse().map_err(|_| bad())?,
+                    counter: counter.parse().map_err(|_| bad())?,
+                };
+                Ok(Self::Receipt { mark, receipt: Some(exact(value).ok_or_else(bad)?) })
+            }
+            _ => Err(bad()),
+        }
+    }
+}
+
+fn exact<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Option<T> {
+    match postcard::take_from_bytes(value) {
+        Ok((value, [])) => Some(value),
+        _ => None,
+    }
+}
