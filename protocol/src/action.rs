@@ -70,7 +70,8 @@ pub enum Input {
         /// An encoded [`Announcement`](crate::wire::Announcement), not yet checked.
         bytes: Vec<u8>,
     },
-    /// A repository on this machine (a publisher's, a courier's stick) offers metadata; its blobs are in the store.
+    /// A repository on this machine (a publisher's, a courier's stick) offers metadata; its blobs were put into the
+    /// store, and told with [`Input::Held`], before.
     Import {
         /// Which repository.
         repository: RepositoryId,
@@ -86,7 +87,8 @@ pub enum Input {
         /// Why, for people.
         why: String,
     },
-    /// Which pieces of a blob are in the store, verified: the answer to [`Action::Look`].
+    /// Which pieces of a blob are in the store, verified: the answer to [`Action::Look`],
+    /// or news after an import.
     Held {
         /// Which blob.
         blob: Hash,

@@ -3,7 +3,7 @@
 //! Digests merge like a join: the order is that of [`MetadataVersion`], then of the pack's name, so nodes that met
 //! in any order end up with the same entry (tests: commutative, associative, idempotent).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Hash, NodeId, RepositoryId, Time,
@@ -37,6 +37,17 @@ impl Newest {
         for holding in other.holdings() {
             self.take(holding);
         }
+    }
+
+    /// What is known of one repository.
+    #[must_use]
+    pub fn of(&self, repository: RepositoryId) -> Option<Holding> {
+        self.0.get(&repository).map(|(version, pack)| Holding { repository, version: *version, pack: *pack })
+    }
+
+    /// Forgets all repositories but these.
+    pub fn retain(&mut self, repositories: &BTreeSet<RepositoryId>) {
+        self.0.retain(|repository, _| repositories.contains(repository));
     }
 
     /// What is known, by repository.
@@ -132,6 +143,12 @@ impl Catalog {
         }
         self.asked.insert(claimed.repository, Asked { node, holding: claimed, until });
         true
+    }
+
+    /// Whether this peer was asked for this repository's pack.
+    #[must_use]
+    pub fn asked(&self, node: NodeId, repository: RepositoryId) -> bool {
+        self.asked.get(&repository).is_some_and(|asked| asked.node == node)
     }
 
     /// Forgets a question that was answered, by whatever, or whose peer is gone.

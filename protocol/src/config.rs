@@ -1,10 +1,14 @@
 //! Every tunable of the agent with its default, its bound and why. A driver resolves it once and hands it over.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::RepositoryId;
+use crate::{
+    RepositoryId,
+    fetch::MIN_PIECE,
+    label::{self, LabelError},
+};
 
 /// How many repositories one node follows at most. Bounds the catalog, the digests and the subscriptions.
 pub const MAX_FOLLOWS: usize = 256;
@@ -12,6 +16,8 @@ pub const MAX_FOLLOWS: usize = 256;
 pub const MAX_PEERS: usize = 256;
 /// Addresses remembered for dialling.
 pub const MAX_ADDRESSES: usize = 256;
+/// Blobs that are kept account of; the store of a node with more is pruned to what its follows need.
+pub const MAX_BLOBS: usize = 65_536;
 /// Blobs being fetched at once; more offers wait.
 pub const MAX_JOBS: usize = 64;
 /// Releases of one app that failed here and are not tried again; the oldest is forgotten first.
@@ -24,6 +30,8 @@ pub struct Config {
     pub follows: Vec<Follow>,
     /// Whether receipts of other devices are collected here rather than merely carried on.
     pub collect: bool,
+    /// Whether other nodes are given what this node holds.
+    pub serve: bool,
     /// Bytes of blobs that may be kept. What an install needs comes before what is merely cached.
     pub quota: u64,
     /// Receipts kept at most; the oldest go first.
@@ -54,11 +62,74 @@ pub struct Config {
     pub max_trial_starts: u8,
 }
 
+/// A configuration that breaks a bound.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Too many follows.
+    #[error("{0} repositories are followed, the limit is {MAX_FOLLOWS}")]
+    TooManyFollows(usize),
+    /// An app is followed twice.
+    #[error("the app {0:?} is followed twice; follow it from one repository, once")]
+    Twice(String),
+    /// A name is not usable.
+    #[error(transparent)]
+    Label(#[from] LabelError),
+    /// A number is out of its bounds.
+    #[error("{name} is {value}; it must be from {least} to {most}")]
+    OutOfBounds {
+        /// Which tunable.
+        name: &'static str,
+        /// Its value.
+        value: u64,
+        /// The least it may be.
+        least: u64,
+        /// The most it may be.
+        most: u64,
+    },
+}
+
+impl Config {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first that does not hold.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.follows.len() > MAX_FOLLOWS {
+            return Err(ConfigError::TooManyFollows(self.follows.len()));
+        }
+        let mut apps = BTreeSet::new();
+        let mut repositories = BTreeSet::new();
+        for follow in &self.follows {
+            label::check_name("app", &follow.app)?;
+            if !apps.insert(&follow.app) || !repositories.insert(follow.repository) {
+                return Err(ConfigError::Twice(follow.app.clone()));
+            }
+            for channel in follow.cache.iter().flatten().chain(follow.install.iter().map(|install| &install.channel)) {
+                label::check_name("channel", channel)?;
+            }
+            if let Some(install) = &follow.install {
+                bound("keep", u64::from(install.keep), 0, 16)?;
+                bound("attempts", u64::from(install.attempts), 1, 100)?;
+            }
+        }
+        bound("max_receipts", self.max_receipts as u64, 1, 1 << 20)?;
+        bound("requests_per_provider", self.requests_per_provider as u64, 1, 64)?;
+        bound("requests_per_job", self.requests_per_job as u64, 1, 256)?;
+        bound("request_bytes", self.request_bytes, MIN_PIECE, 1 << 30)?;
+        bound("max_trial_starts", u64::from(self.max_trial_starts), 1, 100)
+    }
+}
+
+fn bound(name: &'static str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
+    if (least..=most).contains(&value) { Ok(()) } else { Err(ConfigError::OutOfBounds { name, value, least, most }) }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             follows: Vec::new(),
             collect: false,
+            serve: true,
             quota: 10 << 30,
             max_receipts: 4096,
             requests_per_provider: 2,
@@ -82,15 +153,19 @@ impl Default for Config {
 pub struct Follow {
     /// Which repository; its name pins the publisher's keys.
     pub repository: RepositoryId,
-    /// The channel to keep blobs of; `None` keeps those of every channel.
-    pub channel: Option<String>,
-    /// What to install from it, if anything: requires a channel.
+    /// The app: other apps' releases in the repository are passed over.
+    pub app: String,
+    /// Keeps the newest payload of this channel for others, of every channel if `None`.
+    pub cache: Option<Option<String>>,
+    /// What to install from it, if anything. One app is installed from one repository.
     pub install: Option<Install>,
 }
 
 /// How a followed channel is installed on this device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Install {
+    /// The channel.
+    pub channel: String,
     /// Who says that a new version is healthy.
     pub confirm: Confirm,
     /// What signed metadata past its expiry still permits.
@@ -101,9 +176,17 @@ pub struct Install {
     pub attempts: u8,
 }
 
-impl Default for Install {
-    fn default() -> Self {
-        Self { confirm: Confirm::Immediately, freshness: Freshness::default(), keep: 1, attempts: 3 }
+impl Install {
+    /// Installs a channel with the defaults: no confirmation, tolerant, one earlier version kept, three attempts.
+    #[must_use]
+    pub fn of(channel: &str) -> Self {
+        Self {
+            channel: channel.to_owned(),
+            confirm: Confirm::Immediately,
+            freshness: Freshness::default(),
+            keep: 1,
+            attempts: 3,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Hash, NodeId, Time, config::Config, policy::Offer};
+use crate::{Hash, NodeId, RepositoryId, Time, config::Config};
 
 /// Bytes of a BLAKE3 chunk group, the unit of verification.
 pub const GROUP: u64 = 16 << 10;
@@ -167,8 +167,8 @@ struct Under {
 pub struct Job {
     blob: Hash,
     size: u64,
-    /// Why it is fetched, when a device decided so; a cache fetches without an offer.
-    pub offers: Vec<(String, Offer)>,
+    /// A repository that names the blob: those who follow it are asked.
+    repository: RepositoryId,
     have: Pieces,
     providers: BTreeMap<NodeId, Pieces>,
     /// Providers that failed lately rest until then.
@@ -192,15 +192,16 @@ pub enum Step {
 }
 
 impl Job {
-    /// A job for a blob of which `have` is here already.
+    /// A job for a blob of which nothing is known to be here yet.
     #[must_use]
-    pub fn new(me: NodeId, blob: Hash, size: u64, have: Pieces, now: Time) -> Self {
+    pub fn new(me: NodeId, repository: RepositoryId, blob: Hash, size: u64, now: Time) -> Self {
+        let have = Pieces::none(size);
         let spread = u64::from_le_bytes(Hash::of(&[me.0, blob.0].concat()).0[..8].try_into().expect("8 bytes"));
         let offset = usize::try_from(spread % have.count() as u64).expect("less than MAX_PIECES");
         Self {
             blob,
             size,
-            offers: Vec::new(),
+            repository,
             have,
             providers: BTreeMap::new(),
             resting: BTreeMap::new(),
@@ -219,6 +220,12 @@ impl Job {
         self.blob
     }
 
+    /// A repository that names it.
+    #[must_use]
+    pub fn repository(&self) -> RepositoryId {
+        self.repository
+    }
+
     /// Its size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -231,6 +238,12 @@ impl Job {
         &self.have
     }
 
+    /// Whether anything came from anyone yet.
+    #[must_use]
+    pub fn has_sources(&self) -> bool {
+        !self.sources.is_empty()
+    }
+
     /// Bytes that came from each provider, at most 16, most first.
     #[must_use]
     pub fn sources(&self) -> Vec<(NodeId, u64)> {
@@ -238,6 +251,12 @@ impl Job {
         sources.sort_by_key(|(node, bytes)| (u64::MAX - bytes, *node));
         sources.truncate(16);
         sources
+    }
+
+    /// Bytes that are here, whole pieces counted.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        if self.have.is_all() { self.size } else { self.have.len() as u64 * piece_size(self.size) }
     }
 
     /// Time since the job began.

@@ -1,6 +1,8 @@
 //! Burr's decisions, pure: no IO, no clock, no threads, no random state.
 
 pub mod action;
+pub mod agent;
+pub mod cache;
 pub mod catalog;
 pub mod config;
 pub mod fact;
@@ -13,9 +15,12 @@ pub mod policy;
 pub mod receipt;
 pub mod record;
 pub mod release;
+pub mod status;
 pub mod time;
 pub mod trust;
+pub mod update;
 pub mod wire;
 
+pub use agent::Agent;
 pub use id::{Hash, NodeId, RepositoryId};
 pub use time::{Now, Time, Wall};

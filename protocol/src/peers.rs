@@ -44,9 +44,9 @@ pub struct Peer {
     pub collects: bool,
     /// Receipts that it holds, as far as is known.
     pub marks: BTreeMap<(RepositoryId, NodeId), u64>,
-    /// Repositories it speaks of: the only ones whose receipts it is sent.
+    /// Repositories it follows: the only ones whose news and receipts it is sent.
     pub repositories: BTreeSet<RepositoryId>,
-    /// Blobs that it looks for, with what it was last told of each.
+    /// Blobs that it looks for.
     pub interests: BTreeSet<Hash>,
 }
 
@@ -176,10 +176,9 @@ impl Peers {
         true
     }
 
-    /// Whether a node lied.
-    #[must_use]
-    pub fn is_refused(&self, node: NodeId) -> bool {
-        self.refused.contains_key(&node)
+    /// Those that lied, and how.
+    pub fn refused(&self) -> impl Iterator<Item = (NodeId, Lie)> {
+        self.refused.iter().map(|(node, lie)| (*node, *lie))
     }
 }
 
@@ -187,10 +186,14 @@ impl Peer {
     /// Takes in what the peer says that it holds.
     pub fn take(&mut self, digest: &Digest) {
         self.collects = digest.collects;
+        self.repositories = digest.follows.iter().copied().collect();
         for holding in &digest.holdings {
-            self.newest.take(*holding);
-            self.repositories.insert(holding.repository);
+            // One entry a repository that it follows: the digest's bound is the table's.
+            if self.repositories.contains(&holding.repository) {
+                self.newest.take(*holding);
+            }
         }
+        self.newest.retain(&self.repositories);
         digest.marks.iter().for_each(|mark| self.mark(mark));
     }
 

@@ -1,11 +1,11 @@
 //! For me? Now? The decision whether this device takes a release, with the reason in words.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use crate::{
-    Wall,
+    RepositoryId, Wall,
     config::Freshness,
-    record::{AppRecord, Installed},
+    record::{AppRecord, ReleaseId},
     release::Release,
     trust::Verified,
 };
@@ -13,11 +13,18 @@ use crate::{
 /// A release that this device decided to take. Made by [`decide`] alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
+    repository: RepositoryId,
     release: Release,
     issued: Wall,
 }
 
 impl Offer {
+    /// Whose release.
+    #[must_use]
+    pub fn repository(&self) -> RepositoryId {
+        self.repository
+    }
+
     /// What is taken.
     #[must_use]
     pub fn release(&self) -> &Release {
@@ -63,34 +70,42 @@ impl fmt::Display for Skip {
     }
 }
 
-/// Decides what a device with this record takes from a channel. `now` is the trusted time: the later of the device's
+/// The newest release of an app on a channel.
+#[must_use]
+pub fn newest<'a>(verified: &'a Verified, app: &str, channel: &str) -> Option<&'a Release> {
+    verified.releases().filter(|release| release.app == app && release.channel == channel).max_by_key(|r| r.seq)
+}
+
+/// Decides what a device with this record takes of an app. `now` is the trusted time: the later of the device's
 /// clock and the newest signed time seen.
 ///
 /// # Errors
 /// [`Skip`] is no failure: it says why there is nothing to do.
 pub fn decide(
     verified: &Verified,
+    app: &str,
     channel: &str,
     record: &AppRecord,
     freshness: Freshness,
     now: Wall,
 ) -> Result<Offer, Skip> {
-    let newest = verified.releases().filter(|release| release.channel == channel).max_by_key(|release| release.seq);
-    let Some(release) = newest else { return Err(Skip::Nothing) };
-    // Versions only go up, whatever the metadata of the day lists. A change of channel starts its own count.
-    let same_channel = |installed: &&Installed| installed.channel == channel;
-    if record.active.as_ref().filter(same_channel).is_some_and(|active| active.seq >= release.seq) {
+    let repository = verified.repository();
+    let Some(release) = newest(verified, app, channel) else { return Err(Skip::Nothing) };
+    let id = ReleaseId::of(repository, release);
+    // Versions only go up, whatever the metadata of the day lists. Another channel starts its own count.
+    let same_line = |other: &ReleaseId| other.repository == repository && other.channel == channel;
+    if record.active.as_ref().is_some_and(|active| same_line(&active.id) && active.id.seq >= release.seq) {
         return Err(Skip::UpToDate);
     }
-    if record.bad.contains(&release.seq) {
+    if record.bad.contains(&id) {
         return Err(Skip::Bad { seq: release.seq });
     }
     let grace = match freshness {
-        Freshness::Strict => std::time::Duration::ZERO,
+        Freshness::Strict => Duration::ZERO,
         Freshness::Tolerant { max_staleness } => max_staleness,
     };
     if now - grace > verified.expires() {
         return Err(Skip::Stale { expired_for: now.0.saturating_sub(verified.expires().0) });
     }
-    Ok(Offer { release: release.clone(), issued: verified.issued() })
+    Ok(Offer { repository, release: release.clone(), issued: verified.issued() })
 }

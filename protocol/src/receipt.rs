@@ -133,6 +133,14 @@ impl SignedReceipt {
     }
 }
 
+impl SignedReceipt {
+    /// The receipt of one that was verified before it was kept.
+    #[must_use]
+    pub fn peek(&self) -> Option<Receipt> {
+        postcard::from_bytes(&self.receipt).ok()
+    }
+}
+
 fn signed_bytes(receipt: &[u8]) -> Vec<u8> {
     [CONTEXT, receipt].concat()
 }

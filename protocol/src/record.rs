@@ -48,39 +48,47 @@ pub struct AppRecord {
     pub previous: Vec<Installed>,
     /// A version on trial, not yet confirmed.
     pub trial: Option<Trial>,
-    /// Release numbers that failed here, oldest first.
-    pub bad: Vec<u64>,
+    /// Releases that failed here, oldest first; at most [`MAX_BAD`](crate::config::MAX_BAD).
+    pub bad: Vec<ReleaseId>,
     /// The highest counter that this device signed a receipt with.
     pub counter: u64,
+}
+
+/// Names a release: its number in a channel of a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseId {
+    /// The repository that signed it.
+    pub repository: RepositoryId,
+    /// The channel.
+    pub channel: String,
+    /// The number.
+    pub seq: u64,
+}
+
+impl ReleaseId {
+    /// Names a release of a repository.
+    #[must_use]
+    pub fn of(repository: RepositoryId, release: &Release) -> Self {
+        Self { repository, channel: release.channel.clone(), seq: release.seq }
+    }
 }
 
 /// A version that was confirmed on this device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Installed {
-    /// Release number in its channel.
-    pub seq: u64,
+    /// Which release.
+    pub id: ReleaseId,
     /// Version in words.
     pub version: String,
-    /// The channel it came from.
-    pub channel: String,
     /// Its bundle, which names its slot.
     pub bundle: Hash,
-}
-
-impl From<&Release> for Installed {
-    fn from(release: &Release) -> Self {
-        Self {
-            seq: release.seq,
-            version: release.version.clone(),
-            channel: release.channel.clone(),
-            bundle: release.bundle,
-        }
-    }
 }
 
 /// A switch that is under way: written before the switch, gone when its outcome is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
+    /// Whose release.
+    pub repository: RepositoryId,
     /// What is tried.
     pub release: Release,
     /// How often it was started, restarts included.

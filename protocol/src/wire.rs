@@ -75,6 +75,8 @@ pub enum Message {
 pub struct Digest {
     /// Whether the sender collects receipts.
     pub collects: bool,
+    /// Repositories that the sender follows, whether it holds anything of them yet or not.
+    pub follows: Vec<RepositoryId>,
     /// Newest metadata by repository.
     pub holdings: Vec<Holding>,
     /// Newest receipts by device.
@@ -141,6 +143,7 @@ impl Message {
         let message = decode(bytes, MAX_MESSAGE)?;
         match &message {
             Self::Digest(digest) => {
+                within(digest.follows.len(), MAX_FOLLOWS)?;
                 within(digest.holdings.len(), MAX_FOLLOWS)?;
                 within(digest.marks.len(), MAX_MARKS)?;
             }

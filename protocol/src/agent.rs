@@ -1,0 +1,466 @@
+//! The agent: all of a node's decisions, without a node.
+//!
+//! A driver feeds [`Agent::handle`] what happens and carries out the [`Action`]s that come back, in their order; it
+//! calls with [`Input::Wake`] at [`Agent::wake_at`]. The agent is a router: each concern has its own module and state,
+//! and what is told here is only how a bundle's way leads from one to the next. Nothing that rests on a
+//! [`Action::Persist`] is said or done before its [`Input::Stored`]; what waits for one is an [`After`].
+
+mod install;
+mod metadata;
+mod reports;
+mod transfer;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ed25519_dalek::SigningKey;
+
+use crate::{
+    Hash, NodeId, Now, RepositoryId, Time, Wall,
+    action::{Action, Input, Token},
+    cache::Stored,
+    catalog::Catalog,
+    config::Config,
+    fact::Fact,
+    fetch::Job,
+    peers::{Lie, Peers},
+    policy::Skip,
+    receipt::{Receipt, Receipts, SignedReceipt},
+    record::{AppRecord, Record},
+    status::{self, Status},
+    trust::{self, Verified},
+    update::Update,
+    wire::{Digest, Message},
+};
+
+/// What is said and done once a persist is on disk.
+#[derive(Debug)]
+enum After {
+    /// Verified metadata may be believed, told and acted on.
+    Metadata { verified: Box<Verified>, from: Option<NodeId> },
+    /// Receipts of others may be acknowledged and carried on.
+    Receipts { from: NodeId, kept: Vec<(Receipt, SignedReceipt)> },
+    /// An update may take its next step; with an own receipt, if it ended.
+    App { app: String, own: Option<(Receipt, SignedReceipt)> },
+    /// Nothing hangs on it.
+    Nothing,
+}
+
+/// Persists under way at most; above it, what only carries for others waits.
+const MAX_PENDING: usize = 1024;
+
+/// The whole of a node's decisions.
+#[derive(Debug)]
+pub struct Agent {
+    me: NodeId,
+    key: SigningKey,
+    config: Config,
+    now: Now,
+    /// The newest signed time that was verified: no clock can undercut it.
+    floor: Wall,
+    catalog: Catalog,
+    /// Verified, but not on disk yet.
+    arriving: BTreeMap<RepositoryId, Verified>,
+    peers: Peers,
+    jobs: BTreeMap<Hash, Job>,
+    /// What the blob store holds.
+    store: BTreeMap<Hash, Stored>,
+    /// Jobs that wait for [`Input::Held`] before they ask for anything, so that nothing is fetched twice.
+    looking: BTreeSet<Hash>,
+    /// Wished for, but over the quota: told once.
+    no_room: BTreeSet<Hash>,
+    receipts: Receipts,
+    /// What was sent to a peer and not acknowledged yet.
+    sent: BTreeMap<NodeId, BTreeMap<(RepositoryId, NodeId), u64>>,
+    apps: BTreeMap<String, Update>,
+    /// Why each app takes nothing: told when it changes.
+    skips: BTreeMap<String, Skip>,
+    pending: BTreeMap<Token, After>,
+    next_token: u64,
+    next_request: u64,
+    next_sync: Time,
+    next_map: Option<Time>,
+    started: bool,
+}
+
+impl Agent {
+    /// An agent that goes on where `records` left off, with a blob store that holds `store`. What can't be believed of
+    /// the records is left out, and told as facts.
+    ///
+    /// # Panics
+    /// When `config` breaks a bound: the driver checks it with [`Config::check`] first.
+    #[must_use]
+    pub fn new(
+        key: SigningKey,
+        config: Config,
+        records: Vec<Record>,
+        store: BTreeMap<Hash, Stored>,
+        now: Now,
+    ) -> (Self, Vec<Fact>) {
+        assert_eq!(config.check(), Ok(()), "the driver checks its configuration first");
+        let mut agent = Self {
+            me: NodeId(key.verifying_key().to_bytes()),
+            key,
+            now,
+            floor: Wall::default(),
+            catalog: Catalog::default(),
+            arriving: BTreeMap::new(),
+            peers: Peers::default(),
+            jobs: BTreeMap::new(),
+            store,
+            looking: BTreeSet::new(),
+            no_room: BTreeSet::new(),
+            receipts: Receipts::default(),
+            sent: BTreeMap::new(),
+            apps: BTreeMap::new(),
+            skips: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            next_token: 0,
+            next_request: 0,
+            next_sync: now.time + config.sync_interval,
+            next_map: None,
+            started: false,
+            config,
+        };
+        let facts = agent.restore(records);
+        (agent, facts)
+    }
+
+    fn restore(&mut self, records: Vec<Record>) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        let mut states: BTreeMap<String, AppRecord> = BTreeMap::new();
+        for follow in &self.config.follows {
+            self.catalog.follow(follow.repository);
+        }
+        for record in records {
+            match record {
+                Record::Floor(floor) => self.floor = self.floor.max(floor),
+                Record::App { app, state } => {
+                    states.insert(app, state);
+                }
+                Record::Receipt { receipt: Some(signed), .. } => match signed.verify() {
+                    Ok(receipt) => {
+                        self.receipts.insert(&receipt, signed, self.config.max_receipts);
+                    }
+                    Err(why) => facts.push(Fact::RecordDropped { why: format!("a kept receipt is {why}") }),
+                },
+                Record::Receipt { receipt: None, .. } => {}
+                Record::Metadata { repository, pack } if self.catalog.follows(repository) => {
+                    match trust::verify(repository, None, &pack) {
+                        Ok(verified) => {
+                            self.floor = self.floor.max(verified.issued());
+                            self.catalog.keep(verified);
+                        }
+                        Err(why) => {
+                            let why = format!("the kept metadata of {} is no good: {why}", repository.short());
+                            facts.push(Fact::RecordDropped { why });
+                        }
+                    }
+                }
+                Record::Metadata { .. } => {}
+            }
+        }
+        for follow in &self.config.follows {
+            if let Some(install) = &follow.install {
+                let mut state = states.remove(&follow.app).unwrap_or_default();
+                // A lost database must not reuse numbers: what others carried back of this device counts too.
+                state.counter = state.counter.max(self.receipts.highest(follow.repository, self.me));
+                self.apps.insert(follow.app.clone(), Update::new(install.clone(), state));
+            }
+        }
+        facts
+    }
+
+    /// Takes in what happened at `now` and appends what is to be done.
+    ///
+    /// # Panics
+    /// When the driver's monotonic time goes back.
+    pub fn handle(&mut self, now: Now, input: Input, actions: &mut Vec<Action>) {
+        assert!(now.time >= self.now.time, "monotonic time went back");
+        self.now = now;
+        if !self.started {
+            self.started = true;
+            self.start(actions);
+        }
+        match input {
+            Input::Wake => {}
+            Input::Found { address, node, fixed } if node != Some(self.me) => {
+                self.peers.found(address, node, fixed, now.time);
+            }
+            Input::Found { .. } => {}
+            Input::Connected { node, address } => {
+                if let Some(address) = address {
+                    self.peers.reached(&address, node);
+                }
+                if self.peers.connected(node) {
+                    actions.push(Action::Tell(Fact::PeerConnected { node }));
+                    self.send(node, &Message::Digest(self.digest()), actions);
+                } else {
+                    actions.push(Action::Refuse(node));
+                }
+            }
+            Input::Disconnected { node } => self.lost(node, actions),
+            Input::DialFailed { address } => self.peers.dial_failed(&address, now.time, &self.config),
+            Input::Message { node, bytes } => self.message(node, &bytes, actions),
+            Input::Announcement { node, id, bytes } => self.announced(node, id, &bytes, actions),
+            Input::Import { repository, pack } => self.pack(None, repository, &pack, actions),
+            Input::Stored(token) => {
+                if let Some(after) = self.pending.remove(&token) {
+                    self.stored(after, actions);
+                }
+            }
+            Input::StoreFailed { token, why } => {
+                actions.push(Action::Tell(Fact::StorageFailed { why }));
+                if let Some(after) = self.pending.remove(&token) {
+                    self.store_failed(after);
+                }
+            }
+            Input::Held { blob, size, pieces } => self.held(blob, size, &pieces, actions),
+            Input::Received { id, bytes } => self.received(id, bytes),
+            Input::Fetched { id } => self.fetched(id, actions),
+            Input::FetchFailed { id, why } => self.fetch_failed(id, why, actions),
+            Input::Staged { app, bundle, result } => {
+                let (time, config) = (self.now.time, self.config.clone());
+                self.update(&app, actions, |update| update.staged(bundle, result, time, &config));
+            }
+            Input::Switched { app, bundle, result } => {
+                let (time, config) = (self.now.time, self.config.clone());
+                self.update(&app, actions, |update| update.switched(bundle, result, time, &config));
+            }
+            Input::Health { app, bundle, healthy, words } => {
+                self.update(&app, actions, |update| update.health(bundle, healthy, words));
+            }
+            Input::Confirm { app } => self.update(&app, actions, Update::confirm),
+        }
+        self.due(actions);
+    }
+
+    /// When to call with [`Input::Wake`] if nothing else happens before; `None` if never.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Time> {
+        if !self.started {
+            return Some(self.now.time);
+        }
+        let jobs = self.jobs.values().filter_map(|job| job.wake_at(&self.config));
+        let apps = self.apps.values().filter_map(Update::wake_at);
+        let parts = [self.peers.wake_at(), self.catalog.wake_at(), self.next_map, Some(self.next_sync)];
+        parts.into_iter().flatten().chain(jobs).chain(apps).min()
+    }
+
+    /// Whose decisions these are.
+    #[must_use]
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
+    /// How things stand, for people.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            node: self.me,
+            peers: self.peers.iter().map(|(node, peer)| status::Peer { node, collects: peer.collects }).collect(),
+            refused: self.peers.refused().collect(),
+            repositories: self
+                .catalog
+                .repositories()
+                .map(|repository| status::Repository::of(repository, self.catalog.verified(repository), self.trusted_now()))
+                .collect(),
+            apps: self.apps.iter().map(|(app, update)| status::App::of(app, update, self.skips.get(app))).collect(),
+            blobs: self.store.iter().map(|(blob, stored)| status::Blob::of(*blob, *stored, self.jobs.get(blob))).collect(),
+            quota: self.config.quota,
+        }
+    }
+
+    /// All receipts that are kept here, own and carried.
+    #[must_use]
+    pub fn receipts(&self) -> &Receipts {
+        &self.receipts
+    }
+
+    /// The newest metadata that is held, for a driver that shows it.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    fn start(&mut self, actions: &mut Vec<Action>) {
+        actions.extend(self.catalog.repositories().map(Action::Subscribe));
+        let apps: Vec<String> = self.apps.keys().cloned().collect();
+        let config = self.config.clone();
+        for app in apps {
+            self.update(&app, actions, |update| update.resume(&config));
+        }
+        self.plan(actions);
+        self.decide_all(actions);
+    }
+
+    fn lost(&mut self, node: NodeId, actions: &mut Vec<Action>) {
+        self.sent.remove(&node);
+        if self.peers.disconnected(node, self.now.time, &self.config).is_some() {
+            actions.push(Action::Tell(Fact::PeerDisconnected { node }));
+        }
+        self.without(node, actions);
+    }
+
+    /// Forgets what hangs on a peer that is gone, and asks others.
+    fn without(&mut self, node: NodeId, actions: &mut Vec<Action>) {
+        for repository in self.catalog.lost(node) {
+            self.ask_around(repository, actions);
+        }
+        for job in self.jobs.values_mut() {
+            job.without(node);
+        }
+        self.step_jobs(actions);
+    }
+
+    /// A peer lied, and that is proven.
+    fn refuse(&mut self, node: NodeId, lie: Lie, why: String, actions: &mut Vec<Action>) {
+        if self.peers.refuse(node, lie) {
+            actions.push(Action::Tell(Fact::PeerRefused { node, lie, why }));
+            actions.push(Action::Refuse(node));
+            self.sent.remove(&node);
+            self.without(node, actions);
+        }
+    }
+
+    fn message(&mut self, node: NodeId, bytes: &[u8], actions: &mut Vec<Action>) {
+        if self.peers.get_mut(node).is_none() {
+            return;
+        }
+        match Message::decode(bytes) {
+            Ok(message) => self.told(node, message, actions),
+            Err(why) => self.refuse(node, Lie::Garbage, why.to_string(), actions),
+        }
+    }
+
+    fn told(&mut self, node: NodeId, message: Message, actions: &mut Vec<Action>) {
+        match message {
+            Message::Digest(digest) => self.digested(node, &digest, actions),
+            Message::AskPack { repository, .. } => {
+                if self.config.serve
+                    && let Some(verified) = self.catalog.verified(repository)
+                {
+                    let pack = Message::Pack { repository, bytes: verified.pack().to_vec() };
+                    self.send(node, &pack, actions);
+                }
+            }
+            Message::Pack { repository, bytes } => {
+                if self.catalog.asked(node, repository) {
+                    self.catalog.answered(node, repository);
+                    self.pack(Some(node), repository, &bytes, actions);
+                }
+            }
+            Message::Want(blobs) => self.wanted(node, &blobs, actions),
+            Message::Unwant(blobs) => {
+                if let Some(peer) = self.peers.get_mut(node) {
+                    blobs.iter().for_each(|blob| {
+                        peer.interests.remove(blob);
+                    });
+                }
+            }
+            Message::Holds { blob, size, pieces } => self.provided(node, blob, size, &pieces, actions),
+            Message::Receipts(receipts) => self.receive(node, receipts, actions),
+            Message::Stored(marks) => {
+                if let Some(peer) = self.peers.get_mut(node) {
+                    marks.iter().for_each(|mark| peer.mark(mark));
+                }
+                self.pass_receipts(node, actions);
+            }
+        }
+    }
+
+    fn digest(&self) -> Digest {
+        Digest {
+            collects: self.config.collect,
+            follows: self.catalog.repositories().collect(),
+            holdings: self.catalog.holdings(),
+            marks: self.receipts.marks(),
+        }
+    }
+
+    /// A peer said what it holds: it gets what it lacks, and is asked for what this node lacks.
+    fn digested(&mut self, node: NodeId, digest: &Digest, actions: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        peer.take(digest);
+        self.sent.remove(&node);
+        for holding in &digest.holdings {
+            self.ask(node, *holding, actions);
+        }
+        self.want_from(node, actions);
+        self.pass_receipts(node, actions);
+    }
+
+    fn stored(&mut self, after: After, actions: &mut Vec<Action>) {
+        match after {
+            After::Metadata { verified, from } => self.believe(*verified, from, actions),
+            After::Receipts { from, kept } => self.acknowledge(from, kept, actions),
+            After::Nothing => {}
+            After::App { app, own } => {
+                if let Some((receipt, signed)) = own {
+                    self.keep_receipt(&receipt, signed, actions);
+                }
+                self.update(&app, actions, Update::stored);
+            }
+        }
+    }
+
+    fn store_failed(&mut self, after: After) {
+        match after {
+            // The next sync brings it again.
+            After::Metadata { verified, .. } => {
+                self.arriving.remove(&verified.repository());
+            }
+            // Not acknowledged: whoever sent them has them still.
+            After::Receipts { .. } | After::Nothing => {}
+            After::App { app, .. } => {
+                if let Some(update) = self.apps.get_mut(&app) {
+                    update.store_failed(self.now.time, &self.config);
+                }
+            }
+        }
+    }
+
+    fn persist(&mut self, records: Vec<Record>, after: After, actions: &mut Vec<Action>) {
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        self.pending.insert(token, after);
+        actions.push(Action::Persist { token, records });
+    }
+
+    fn send(&self, node: NodeId, message: &Message, actions: &mut Vec<Action>) {
+        actions.push(Action::Send { node, bytes: message.encode() });
+    }
+
+    /// Carries out what the time brings.
+    fn due(&mut self, actions: &mut Vec<Action>) {
+        let now = self.now.time;
+        actions.extend(self.peers.due(now).into_iter().map(Action::Dial));
+        for (_, repository) in self.catalog.overdue(now) {
+            self.ask_around(repository, actions);
+        }
+        let due = |update: &Update| update.wake_at().is_some_and(|at| at <= now);
+        let apps: Vec<String> = self.apps.iter().filter(|(_, update)| due(update)).map(|(app, _)| app.clone()).collect();
+        for app in apps {
+            self.update(&app, actions, |update| update.wake(now));
+        }
+        if self.jobs.values().any(|job| job.wake_at(&self.config).is_some_and(|at| at <= now)) {
+            self.step_jobs(actions);
+        }
+        if self.next_map.is_some_and(|at| at <= now) {
+            self.next_map = None;
+            self.tell_maps(actions);
+        }
+        if self.next_sync <= now {
+            self.next_sync = now + self.config.sync_interval;
+            let digest = Message::Digest(self.digest());
+            let peers: Vec<NodeId> = self.peers.iter().map(|(node, _)| node).collect();
+            peers.into_iter().for_each(|node| self.send(node, &digest, actions));
+            // Freshness passes with time alone.
+            self.decide_all(actions);
+        }
+    }
+
+    /// Now, as far as it can be trusted: a clock that was set back is not believed.
+    fn trusted_now(&self) -> Wall {
+        self.now.wall.unwrap_or_default().max(self.floor)
+    }
+}

@@ -1,0 +1,118 @@
+//! Updates of this device: deciding, and carrying out what [`Update`] asks for.
+
+use super::{After, Agent, reports::mark};
+use crate::{
+    action::Action,
+    fact::Fact,
+    policy::{self, Skip},
+    receipt::{Receipt, SignedReceipt},
+    record::Record,
+    update::{Report, Step, Update},
+};
+
+impl Agent {
+    /// Lets an app's update take something in, and carries out what follows.
+    pub(super) fn update(
+        &mut self,
+        app: &str,
+        actions: &mut Vec<Action>,
+        input: impl FnOnce(&mut Update) -> Vec<Step>,
+    ) {
+        let Some(update) = self.apps.get_mut(app) else { return };
+        for step in input(update) {
+            self.step(app, step, actions);
+        }
+    }
+
+    fn step(&mut self, app: &str, step: Step, actions: &mut Vec<Action>) {
+        let app_name = || app.to_owned();
+        match step {
+            Step::Fetch => {
+                self.plan(actions);
+                self.complete_if_here(app, actions);
+            }
+            Step::Stage(release) => actions.push(Action::Stage {
+                app: app_name(),
+                bundle: release.bundle,
+                payload: release.payload.blob,
+                files: release.files,
+                bytes: release.unpacked,
+            }),
+            Step::Save => {
+                let record = self.record(app);
+                self.persist(record.into_iter().collect(), After::App { app: app_name(), own: None }, actions);
+            }
+            Step::SaveOutcome(report) => self.save_outcome(app, report, actions),
+            Step::Switch(bundle) => actions.push(Action::Switch { app: app_name(), bundle }),
+            Step::CheckHealth { bundle, version, limit } => {
+                actions.push(Action::CheckHealth { app: app_name(), bundle, version, limit });
+            }
+            Step::Clean(keep) => actions.push(Action::Clean { app: app_name(), keep }),
+            Step::Over => {
+                self.plan(actions);
+                self.decide(app, actions);
+            }
+            Step::Tell { version, step } => {
+                actions.push(Action::Tell(Fact::Update { app: app_name(), version, step }));
+            }
+        }
+    }
+
+    fn record(&self, app: &str) -> Option<Record> {
+        let state = self.apps.get(app)?.record().clone();
+        Some(Record::App { app: app.to_owned(), state })
+    }
+
+    fn save_outcome(&mut self, app: &str, report: Report, actions: &mut Vec<Action>) {
+        let Some(update) = self.apps.get(app) else { return };
+        let state = update.record();
+        let receipt = Receipt {
+            repository: report.repository,
+            device: self.me,
+            counter: state.counter,
+            app: report.release.app,
+            channel: report.release.channel,
+            version: report.release.version,
+            seq: report.release.seq,
+            bundle: report.release.bundle,
+            active: state.active.as_ref().map(|active| active.version.clone()),
+            outcome: report.outcome,
+            sources: report.sources,
+            took_ms: report.took_ms,
+            at: self.now.wall,
+            issued: report.issued,
+        };
+        let signed = SignedReceipt::sign(&receipt, &self.key);
+        let mut records: Vec<Record> = self.record(app).into_iter().collect();
+        records.push(Record::Receipt { mark: mark(&receipt), receipt: Some(signed.clone()) });
+        self.persist(records, After::App { app: app.to_owned(), own: Some((receipt, signed)) }, actions);
+    }
+
+    /// Decides for every app what to take now.
+    pub(super) fn decide_all(&mut self, actions: &mut Vec<Action>) {
+        let apps: Vec<String> = self.apps.keys().cloned().collect();
+        apps.iter().for_each(|app| self.decide(app, actions));
+    }
+
+    fn decide(&mut self, app: &str, actions: &mut Vec<Action>) {
+        let now = self.trusted_now();
+        let Some(update) = self.apps.get(app).filter(|update| update.is_open()) else { return };
+        let follow = self.config.follows.iter().find(|follow| follow.app == app && follow.install.is_some());
+        let Some(verified) = follow.and_then(|follow| self.catalog.verified(follow.repository)) else { return };
+        let install = update.install();
+        match policy::decide(verified, app, &install.channel, update.record(), install.freshness, now) {
+            Ok(offer) => {
+                self.skips.remove(app);
+                self.update(app, actions, |update| update.take(offer));
+            }
+            Err(skip) => {
+                if self.skips.get(app) != Some(&skip) {
+                    if !matches!(skip, Skip::UpToDate) {
+                        actions.push(Action::Tell(Fact::Waiting { app: app.to_owned(), why: skip.to_string() }));
+                    }
+                    self.skips.insert(app.to_owned(), skip);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Receipts on their way: checked, written down, acknowledged, carried on.
+
+use super::{After, Agent, MAX_PENDING};
+use crate::{
+    NodeId,
+    action::Action,
+    fact::Fact,
+    peers::Lie,
+    receipt::{Receipt, SignedReceipt},
+    record::Record,
+    wire::{Mark, Message},
+};
+
+impl Agent {
+    /// Receipts came from a peer. They are acknowledged once they are on disk.
+    pub(super) fn receive(&mut self, node: NodeId, receipts: Vec<SignedReceipt>, actions: &mut Vec<Action>) {
+        if self.pending.len() >= MAX_PENDING {
+            return;
+        }
+        let mut known = Vec::new();
+        let mut kept = Vec::new();
+        for signed in receipts {
+            match signed.verify() {
+                Ok(receipt) if !self.catalog.follows(receipt.repository) => {}
+                Ok(receipt) if self.receipts.knows(receipt.repository, receipt.device, receipt.counter) => {
+                    known.push(mark(&receipt));
+                }
+                Ok(receipt) => kept.push((receipt, signed)),
+                Err(why) => return self.refuse(node, Lie::ForgedReceipt, why.to_string(), actions),
+            }
+        }
+        if !known.is_empty() {
+            self.send(node, &Message::Stored(known), actions);
+        }
+        if !kept.is_empty() {
+            let record = |(receipt, signed): &(Receipt, SignedReceipt)| Record::Receipt {
+                mark: mark(receipt),
+                receipt: Some(signed.clone()),
+            };
+            self.persist(kept.iter().map(record).collect(), After::Receipts { from: node, kept }, actions);
+        }
+    }
+
+    /// Receipts of others are on disk.
+    pub(super) fn acknowledge(
+        &mut self,
+        from: NodeId,
+        kept: Vec<(Receipt, SignedReceipt)>,
+        actions: &mut Vec<Action>,
+    ) {
+        let marks = kept.iter().map(|(receipt, _)| mark(receipt)).collect();
+        for (receipt, signed) in kept {
+            self.keep_receipt(&receipt, signed, actions);
+        }
+        if self.peers.get_mut(from).is_some() {
+            self.send(from, &Message::Stored(marks), actions);
+        }
+    }
+
+    /// A receipt, own or carried, is on disk: it may be told and passed on.
+    pub(super) fn keep_receipt(&mut self, receipt: &Receipt, signed: SignedReceipt, actions: &mut Vec<Action>) {
+        actions.push(Action::Tell(Fact::ReceiptKept {
+            device: receipt.device,
+            app: receipt.app.clone(),
+            version: receipt.version.clone(),
+            outcome: receipt.outcome.clone(),
+        }));
+        let gone = self.receipts.insert(receipt, signed, self.config.max_receipts);
+        if !gone.is_empty() {
+            let records = gone.into_iter().map(|mark| Record::Receipt { mark, receipt: None }).collect();
+            self.persist(records, After::Nothing, actions);
+        }
+        let peers: Vec<NodeId> = self.peers.iter().map(|(node, _)| node).collect();
+        peers.into_iter().for_each(|node| self.pass_receipts(node, actions));
+    }
+
+    /// Sends a peer the receipts that it lacks, of the repositories that it follows.
+    pub(super) fn pass_receipts(&mut self, node: NodeId, actions: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let mut marks = peer.marks.clone();
+        for (key, counter) in self.sent.entry(node).or_default().iter() {
+            let mark = marks.entry(*key).or_default();
+            *mark = (*mark).max(*counter);
+        }
+        let missing = self.receipts.missing(&marks, &peer.repositories);
+        let sent = self.sent.entry(node).or_default();
+        for receipt in missing.iter().filter_map(|signed| signed.peek()) {
+            let mark = sent.entry((receipt.repository, receipt.device)).or_default();
+            *mark = (*mark).max(receipt.counter);
+        }
+        if !missing.is_empty() {
+            self.send(node, &Message::Receipts(missing), actions);
+        }
+    }
+}
+
+pub(super) fn mark(receipt: &Receipt) -> Mark {
+    Mark { repository: receipt.repository, device: receipt.device, counter: receipt.counter }
+}

@@ -1,0 +1,300 @@
+//! Blobs on their way: what to fetch and keep, whom to ask, what to tell those that look for the same.
+
+use std::collections::BTreeSet;
+
+use super::Agent;
+use crate::{
+    Hash, NodeId, RepositoryId,
+    action::{Action, FetchFailure},
+    cache::{self, Stored},
+    config::MAX_JOBS,
+    fact::Fact,
+    fetch::{Complete, Job, PieceMap, Pieces, RequestId, Step},
+    peers::Lie,
+    policy,
+    release::Release,
+    trust::Verified,
+    wire::{MAX_WANTS, Message},
+};
+
+impl Agent {
+    /// Brings the store and the fetches in line with what is wished for.
+    pub(super) fn plan(&mut self, actions: &mut Vec<Action>) {
+        let wishes = self.wishes();
+        let order: Vec<(Hash, u64)> = wishes.iter().map(|(_, blob, size)| (*blob, *size)).collect();
+        let pinned = self.apps.values().filter_map(|update| update.needs());
+        let pinned: BTreeSet<Hash> =
+            pinned.map(|offer| offer.release().payload.blob).filter(|blob| self.store.contains_key(blob)).collect();
+        let plan = cache::plan(&order, &pinned, &self.store, self.config.quota);
+        for blob in plan.delete {
+            self.drop_job(blob, actions);
+            self.store.remove(&blob);
+            actions.push(Action::Delete { blob });
+        }
+        let no_room: BTreeSet<Hash> = plan.no_room.iter().map(|(blob, _)| *blob).collect();
+        for (blob, size) in plan.no_room {
+            if !self.no_room.contains(&blob) {
+                actions.push(Action::Tell(Fact::NoRoom { blob, size, quota: self.config.quota }));
+            }
+        }
+        self.no_room = no_room;
+        let fetch: BTreeSet<Hash> = plan.fetch.iter().map(|(blob, _)| *blob).take(MAX_JOBS).collect();
+        let dropped: Vec<Hash> = self.jobs.keys().filter(|blob| !fetch.contains(blob)).copied().collect();
+        dropped.into_iter().for_each(|blob| self.drop_job(blob, actions));
+        for (blob, size) in plan.fetch.into_iter().filter(|(blob, _)| fetch.contains(blob)) {
+            if !self.jobs.contains_key(&blob)
+                && let Some((repository, ..)) = wishes.iter().find(|(_, wished, _)| *wished == blob)
+            {
+                self.start_job(*repository, blob, size, actions);
+            }
+        }
+    }
+
+    /// Blobs that are of use here, most useful first: what installs need, what others will ask for, and what is here
+    /// already and still listed.
+    fn wishes(&self) -> Vec<(RepositoryId, Hash, u64)> {
+        let wish = |repository, release: &Release| (repository, release.payload.blob, release.payload.size);
+        let mut wishes: Vec<_> = self
+            .apps
+            .values()
+            .filter_map(|update| update.needs())
+            .map(|offer| wish(offer.repository(), offer.release()))
+            .collect();
+        let mut older = Vec::new();
+        for follow in &self.config.follows {
+            let Some(cached) = &follow.cache else { continue };
+            let Some(verified) = self.newest_verified(follow.repository) else { continue };
+            let listed = verified.releases().filter(|release| release.app == follow.app);
+            let listed = listed.filter(|release| cached.as_ref().is_none_or(|channel| *channel == release.channel));
+            for release in listed {
+                let newest = policy::newest(verified, &follow.app, &release.channel);
+                if newest.is_some_and(|newest| newest.seq == release.seq) {
+                    wishes.push(wish(follow.repository, release));
+                } else if self.store.get(&release.payload.blob).is_some_and(|stored| stored.whole) {
+                    older.push((release.seq, wish(follow.repository, release)));
+                }
+            }
+        }
+        older.sort_by_key(|(seq, _)| std::cmp::Reverse(*seq));
+        wishes.extend(older.into_iter().map(|(_, wish)| wish));
+        wishes
+    }
+
+    /// The newest metadata that was verified, written down or not: enough to keep a blob, not enough to act.
+    fn newest_verified(&self, repository: RepositoryId) -> Option<&Verified> {
+        self.arriving.get(&repository).or_else(|| self.catalog.verified(repository))
+    }
+
+    fn start_job(&mut self, repository: RepositoryId, blob: Hash, size: u64, actions: &mut Vec<Action>) {
+        let job = Job::new(self.me, repository, blob, size, self.now.time);
+        self.jobs.insert(blob, job);
+        if self.store.insert(blob, Stored { size, whole: false }).is_some() {
+            self.look(blob, size, actions);
+        } else {
+            actions.push(Action::Tell(Fact::FetchStarted { blob, size, held: 0 }));
+        }
+        self.want_all(blob, actions);
+    }
+
+    fn drop_job(&mut self, blob: Hash, actions: &mut Vec<Action>) {
+        self.looking.remove(&blob);
+        if let Some(job) = self.jobs.remove(&blob) {
+            actions.extend(job.requests().into_iter().map(Action::Cancel));
+            self.to_followers(job.repository(), &Message::Unwant(vec![blob]), actions);
+        }
+    }
+
+    fn look(&mut self, blob: Hash, size: u64, actions: &mut Vec<Action>) {
+        self.looking.insert(blob);
+        actions.push(Action::Look { blob, size });
+    }
+
+    /// The store says what it holds of a blob.
+    pub(super) fn held(&mut self, blob: Hash, size: u64, pieces: &PieceMap, actions: &mut Vec<Action>) {
+        let looked = self.looking.remove(&blob);
+        let Some(job) = self.jobs.get_mut(&blob) else {
+            let whole = Pieces::of(size, pieces).is_all();
+            self.store.insert(blob, Stored { size, whole });
+            return;
+        };
+        if job.size() != size {
+            return;
+        }
+        job.holds(pieces);
+        let held = job.held_bytes();
+        if looked && !job.has_sources() {
+            actions.push(Action::Tell(Fact::FetchStarted { blob, size, held }));
+        }
+        self.finish_if_complete(blob, actions);
+        self.step_jobs(actions);
+    }
+
+    /// Verified bytes of a request were stored.
+    pub(super) fn received(&mut self, id: RequestId, bytes: u64) {
+        if let Some(job) = self.jobs.values_mut().find(|job| job.owns(id)) {
+            job.received(id, bytes);
+        }
+    }
+
+    /// A request was answered in full.
+    pub(super) fn fetched(&mut self, id: RequestId, actions: &mut Vec<Action>) {
+        let Some(job) = self.jobs.values_mut().find(|job| job.owns(id)) else { return };
+        job.fetched(id);
+        let (blob, size, held) = (job.blob(), job.size(), job.held_bytes());
+        actions.push(Action::Tell(Fact::FetchProgress { blob, held, size }));
+        self.finish_if_complete(blob, actions);
+        if self.next_map.is_none() {
+            self.next_map = Some(self.now.time + self.config.map_interval);
+        }
+        self.step_jobs(actions);
+    }
+
+    /// A request came to nothing: what of it was verified is looked up, and the rest is asked of others.
+    pub(super) fn fetch_failed(&mut self, id: RequestId, why: FetchFailure, actions: &mut Vec<Action>) {
+        let Some(job) = self.jobs.values_mut().find(|job| job.owns(id)) else { return };
+        let (blob, size) = (job.blob(), job.size());
+        let node = job.failed(id, self.now.time, &self.config);
+        self.look(blob, size, actions);
+        match (why, node) {
+            (FetchFailure::Corrupt, Some(node)) => {
+                let why = format!("bytes that are not those of {}", blob.short());
+                self.refuse(node, Lie::AlteredBytes, why, actions);
+            }
+            (FetchFailure::NotFound, Some(node)) => {
+                if let Some(job) = self.jobs.get_mut(&blob) {
+                    job.without(node);
+                }
+            }
+            (FetchFailure::Store, _) => {
+                let why = format!("could not store a part of {}", blob.short());
+                actions.push(Action::Tell(Fact::StorageFailed { why }));
+            }
+            _ => {}
+        }
+        self.step_jobs(actions);
+    }
+
+    fn finish_if_complete(&mut self, blob: Hash, actions: &mut Vec<Action>) {
+        let Some(complete) = self.jobs.get(&blob).and_then(Job::complete) else { return };
+        let Some(job) = self.jobs.remove(&blob) else { return };
+        self.looking.remove(&blob);
+        self.store.insert(blob, Stored { size: complete.size, whole: true });
+        let (sources, took) = (job.sources(), job.took(self.now.time));
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let fact = Fact::FetchCompleted { blob, size: complete.size, sources: sources.clone(), took_ms };
+        actions.push(Action::Tell(fact));
+        actions.extend(job.requests().into_iter().map(Action::Cancel));
+        self.to_followers(job.repository(), &Message::Unwant(vec![blob]), actions);
+        self.tell_map(blob, actions);
+        let apps: Vec<String> = self.apps.keys().cloned().collect();
+        for app in apps {
+            let sources = sources.clone();
+            self.update(&app, actions, |update| update.complete(complete, sources, took));
+        }
+    }
+
+    /// A payload that an update needs may be here already.
+    pub(super) fn complete_if_here(&mut self, app: &str, actions: &mut Vec<Action>) {
+        let Some(offer) = self.apps.get(app).and_then(|update| update.needs()) else { return };
+        let payload = &offer.release().payload;
+        if self.store.get(&payload.blob).is_some_and(|stored| stored.whole) {
+            let complete = Complete { blob: payload.blob, size: payload.size };
+            self.update(app, actions, |update| update.complete(complete, Vec::new(), std::time::Duration::ZERO));
+        }
+    }
+
+    /// Lets every job ask for what it can.
+    pub(super) fn step_jobs(&mut self, actions: &mut Vec<Action>) {
+        let now = self.now.time;
+        let mut searching = Vec::new();
+        let mut cancelled = Vec::new();
+        for (blob, job) in self.jobs.iter_mut().filter(|(blob, _)| !self.looking.contains(blob)) {
+            for step in job.steps(now, &mut self.next_request, &self.config) {
+                match step {
+                    Step::Ask(request) => actions.push(Action::Fetch(request)),
+                    Step::Cancel(id) => {
+                        actions.push(Action::Cancel(id));
+                        cancelled.push((*blob, job.size()));
+                    }
+                }
+            }
+            if job.should_search(now, &self.config) {
+                searching.push(*blob);
+            }
+        }
+        for (blob, size) in cancelled {
+            self.look(blob, size, actions);
+        }
+        searching.into_iter().for_each(|blob| self.want_all(blob, actions));
+    }
+
+    fn want_all(&mut self, blob: Hash, actions: &mut Vec<Action>) {
+        if let Some(job) = self.jobs.get(&blob) {
+            self.to_followers(job.repository(), &Message::Want(vec![blob]), actions);
+        }
+    }
+
+    /// Asks a peer for everything that is being fetched.
+    pub(super) fn want_from(&mut self, node: NodeId, actions: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let wanted = self.jobs.values().filter(|job| peer.repositories.contains(&job.repository()));
+        let wanted: Vec<Hash> = wanted.map(Job::blob).take(MAX_WANTS).collect();
+        if !wanted.is_empty() {
+            self.send(node, &Message::Want(wanted), actions);
+        }
+    }
+
+    /// A peer looks for blobs.
+    pub(super) fn wanted(&mut self, node: NodeId, blobs: &[Hash], actions: &mut Vec<Action>) {
+        if !self.config.serve {
+            return;
+        }
+        for blob in blobs.iter().filter(|blob| self.store.contains_key(blob)) {
+            if let Some(peer) = self.peers.get_mut(node) {
+                peer.wants(*blob);
+            }
+            if let Some(answer) = self.holds(*blob) {
+                self.send(node, &answer, actions);
+            }
+        }
+    }
+
+    /// A peer provides pieces of a blob.
+    pub(super) fn provided(&mut self, node: NodeId, blob: Hash, size: u64, pieces: &PieceMap, actions: &mut Vec<Action>) {
+        if let Some(job) = self.jobs.get_mut(&blob) {
+            job.provides(node, size, pieces);
+            self.step_jobs(actions);
+        }
+    }
+
+    fn holds(&self, blob: Hash) -> Option<Message> {
+        let stored = self.store.get(&blob)?;
+        let pieces = match self.jobs.get(&blob) {
+            Some(job) if job.have().is_empty() => return None,
+            Some(job) => job.have().map(),
+            None if stored.whole => PieceMap::All,
+            None => return None,
+        };
+        Some(Message::Holds { blob, size: stored.size, pieces })
+    }
+
+    /// Tells those that look for a blob what is here of it.
+    fn tell_map(&mut self, blob: Hash, actions: &mut Vec<Action>) {
+        let Some(message) = self.holds(blob) else { return };
+        let interested: Vec<NodeId> =
+            self.peers.iter().filter(|(_, peer)| peer.interests.contains(&blob)).map(|(node, _)| node).collect();
+        interested.into_iter().for_each(|node| self.send(node, &message, actions));
+    }
+
+    /// Tells what arrived of everything that is being fetched.
+    pub(super) fn tell_maps(&mut self, actions: &mut Vec<Action>) {
+        let blobs: Vec<Hash> = self.jobs.keys().copied().collect();
+        blobs.into_iter().for_each(|blob| self.tell_map(blob, actions));
+    }
+
+    fn to_followers(&self, repository: RepositoryId, message: &Message, actions: &mut Vec<Action>) {
+        for (node, _) in self.peers.iter().filter(|(_, peer)| peer.repositories.contains(&repository)) {
+            self.send(node, message, actions);
+        }
+    }
+}

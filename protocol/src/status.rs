@@ -1,0 +1,124 @@
+//! How a node stands, for people and programs: a picture of the agent's state, taken by [`Agent::status`](crate::Agent::status).
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Hash, NodeId, RepositoryId, Wall,
+    cache::Stored,
+    fetch::Job,
+    peers::Lie,
+    policy::Skip,
+    record::Installed,
+    trust::Verified,
+    update::Update,
+};
+
+/// A node's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Whose.
+    pub node: NodeId,
+    /// Connected peers.
+    pub peers: Vec<Peer>,
+    /// Nodes that lied, and how.
+    pub refused: Vec<(NodeId, Lie)>,
+    /// Followed repositories.
+    pub repositories: Vec<Repository>,
+    /// Installed apps.
+    pub apps: Vec<App>,
+    /// Blobs in the store.
+    pub blobs: Vec<Blob>,
+    /// Bytes that blobs may take at most.
+    pub quota: u64,
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Who.
+    pub node: NodeId,
+    /// Whether it collects receipts.
+    pub collects: bool,
+}
+
+/// A followed repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repository {
+    /// Which.
+    pub repository: RepositoryId,
+    /// The newest verified timestamp version; none if nothing came yet.
+    pub version: Option<u64>,
+    /// Seconds since the newest verified metadata was signed.
+    pub age_s: Option<i64>,
+    /// Seconds until the first of its documents expires; negative if one has.
+    pub expires_in_s: Option<i64>,
+    /// Its newest release on each channel, as `channel version`.
+    pub newest: Vec<(String, String)>,
+}
+
+/// An app on this device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// Which.
+    pub app: String,
+    /// The channel that is installed from.
+    pub channel: String,
+    /// What is active and confirmed.
+    pub active: Option<Installed>,
+    /// What is tried or fetched now, by version.
+    pub next: Option<String>,
+    /// What is under way.
+    pub phase: String,
+    /// Why nothing is, in words.
+    pub why: Option<String>,
+}
+
+/// A blob in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    /// Which.
+    pub blob: Hash,
+    /// Its whole size in bytes.
+    pub size: u64,
+    /// Bytes of it that are here, in whole pieces.
+    pub held: u64,
+}
+
+impl Repository {
+    pub(crate) fn of(repository: RepositoryId, verified: Option<&Verified>, now: Wall) -> Self {
+        let mut newest = std::collections::BTreeMap::new();
+        for release in verified.into_iter().flat_map(Verified::releases) {
+            // In the order of channel and number: the last of a channel is its newest.
+            newest.insert(release.channel.clone(), release.version.clone());
+        }
+        Self {
+            repository,
+            version: verified.map(Verified::timestamp_version),
+            age_s: verified.map(|verified| now.0.saturating_sub(verified.issued().0)),
+            expires_in_s: verified.map(|verified| verified.expires().0.saturating_sub(now.0)),
+            newest: newest.into_iter().collect(),
+        }
+    }
+}
+
+impl App {
+    pub(crate) fn of(app: &str, update: &Update, skip: Option<&Skip>) -> Self {
+        let record = update.record();
+        let tried = record.trial.as_ref().map(|trial| trial.release.version.clone());
+        Self {
+            app: app.to_owned(),
+            channel: update.install().channel.clone(),
+            active: record.active.clone(),
+            next: tried.or_else(|| update.needs().map(|offer| offer.release().version.clone())),
+            phase: update.phase().to_owned(),
+            why: skip.map(Skip::to_string),
+        }
+    }
+}
+
+impl Blob {
+    pub(crate) fn of(blob: Hash, stored: Stored, job: Option<&Job>) -> Self {
+        let held = job.map_or(if stored.whole { stored.size } else { 0 }, Job::held_bytes);
+        Self { blob, size: stored.size, held }
+    }
+}

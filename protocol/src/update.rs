@@ -1,0 +1,479 @@
+//! One app's update on this device: fetch, stage, switch, confirm or go back, and say how it ended.
+//!
+//! A switch is written down before it happens ([`Trial`]) and its outcome before it is told, so whatever moment a
+//! crash picks, the restart knows where it stands: a trial goes on or goes back, and `current` is never in doubt.
+
+use std::time::Duration;
+
+use crate::{
+    Hash, NodeId, RepositoryId, Time, Wall,
+    action::StageFailure,
+    config::{Config, Confirm, Install, MAX_BAD},
+    fact::UpdateStep,
+    fetch::Complete,
+    policy::Offer,
+    receipt::{Outcome, last_words},
+    record::{AppRecord, Installed, ReleaseId, Trial},
+    release::Release,
+};
+
+/// A health command that the driver does not report on is taken for unhealthy this long after its own limit.
+const HEALTH_GRACE: Duration = Duration::from_secs(5);
+
+/// A bundle that is unpacked and verified on this device. Made from a whole payload alone.
+#[derive(Debug)]
+struct Staged {
+    offer: Offer,
+    sources: Vec<(NodeId, u64)>,
+    took: Duration,
+}
+
+/// What is asked of the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Get the payload of the current offer.
+    Fetch,
+    /// Unpack the payload.
+    Stage(Release),
+    /// Write the record, then call [`Update::stored`].
+    Save,
+    /// Write the record together with a receipt of this, then call [`Update::stored`].
+    SaveOutcome(Report),
+    /// Make a bundle (or none) current.
+    Switch(Option<Hash>),
+    /// Run the health command.
+    CheckHealth {
+        /// On which bundle.
+        bundle: Hash,
+        /// Its version.
+        version: String,
+        /// Its time limit.
+        limit: Duration,
+    },
+    /// Remove all slots but these.
+    Clean(Vec<Hash>),
+    /// The update is over: its receipt may travel, and the next may be decided.
+    Over,
+    /// Tell people.
+    Tell {
+        /// About which version.
+        version: String,
+        /// What.
+        step: UpdateStep,
+    },
+}
+
+/// How an update ended: what its receipt says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Whose release.
+    pub repository: RepositoryId,
+    /// Which release.
+    pub release: Release,
+    /// The issue time of the metadata that it was decided by.
+    pub issued: Wall,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Bytes by provider.
+    pub sources: Vec<(NodeId, u64)>,
+    /// Milliseconds from the decision to the switch.
+    pub took_ms: u64,
+}
+
+/// What follows once the record is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Then {
+    Switch,
+    Return,
+    End(UpdateStep, String),
+    Decide,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    /// After a start: `current` is made to name the active bundle.
+    Resuming,
+    Fetching {
+        offer: Offer,
+        failures: u8,
+    },
+    Staging {
+        staged: Staged,
+        failures: u8,
+    },
+    /// A try failed for a reason of this machine: the offer waits.
+    Resting {
+        offer: Offer,
+        failures: u8,
+        until: Time,
+    },
+    Saving {
+        then: Then,
+        report: Option<Report>,
+        /// When to try again, after the store failed.
+        again: Option<Time>,
+    },
+    Switching,
+    OnTrial {
+        until: Time,
+    },
+    Returning {
+        /// When to try again, after the switch failed.
+        again: Option<Time>,
+    },
+}
+
+/// The update of one app.
+#[derive(Debug)]
+pub struct Update {
+    install: Install,
+    record: AppRecord,
+    phase: Phase,
+}
+
+impl Update {
+    /// Takes up where the record says, after a start. Call [`Update::resume`] next.
+    #[must_use]
+    pub fn new(install: Install, record: AppRecord) -> Self {
+        Self { install, record, phase: Phase::Idle }
+    }
+
+    /// The lasting part.
+    #[must_use]
+    pub fn record(&self) -> &AppRecord {
+        &self.record
+    }
+
+    /// How it is installed.
+    #[must_use]
+    pub fn install(&self) -> &Install {
+        &self.install
+    }
+
+    /// What is under way, in a word for people.
+    #[must_use]
+    pub fn phase(&self) -> &'static str {
+        match &self.phase {
+            Phase::Idle | Phase::Resuming => "idle",
+            Phase::Fetching { .. } => "fetching",
+            Phase::Staging { .. } => "staging",
+            Phase::Resting { .. } => "waiting to try again",
+            Phase::Saving { .. } => "saving",
+            Phase::Switching => "switching",
+            Phase::OnTrial { .. } => "on trial",
+            Phase::Returning { .. } => "rolling back",
+        }
+    }
+
+    /// The offer whose payload is needed now.
+    #[must_use]
+    pub fn needs(&self) -> Option<&Offer> {
+        match &self.phase {
+            Phase::Fetching { offer, .. } | Phase::Resting { offer, .. } => Some(offer),
+            Phase::Staging { staged, .. } => Some(&staged.offer),
+            _ => None,
+        }
+    }
+
+    /// Whether a newer offer would be taken now.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Idle | Phase::Fetching { .. } | Phase::Resting { .. })
+    }
+
+    /// After a start: goes on with a trial, goes back from one, or makes sure of the active bundle.
+    pub fn resume(&mut self, config: &Config) -> Vec<Step> {
+        if let Some(trial) = &mut self.record.trial {
+            trial.starts = trial.starts.saturating_add(1);
+            let then = if trial.back.is_some() {
+                Then::Return
+            } else if trial.starts > config.max_trial_starts {
+                trial.back = Some(format!("interrupted {} times before it was confirmed", trial.starts - 1));
+                Then::Return
+            } else {
+                Then::Switch
+            };
+            return self.save(then);
+        }
+        let Some(active) = &self.record.active else { return Vec::new() };
+        self.phase = Phase::Resuming;
+        vec![Step::Switch(Some(active.bundle))]
+    }
+
+    /// A release was decided for. Taking the one that is under way already changes nothing.
+    pub fn take(&mut self, offer: Offer) -> Vec<Step> {
+        if !self.is_open() || self.needs().is_some_and(|current| current.release() == offer.release()) {
+            return Vec::new();
+        }
+        let version = offer.release().version.clone();
+        self.phase = Phase::Fetching { offer, failures: 0 };
+        vec![Step::Tell { version, step: UpdateStep::Chosen }, Step::Fetch]
+    }
+
+    /// A payload is whole here.
+    pub fn complete(&mut self, payload: Complete, sources: Vec<(NodeId, u64)>, took: Duration) -> Vec<Step> {
+        let Phase::Fetching { offer, failures } = &self.phase else { return Vec::new() };
+        if offer.release().payload.blob != payload.blob {
+            return Vec::new();
+        }
+        let release = offer.release().clone();
+        let staged = Staged { offer: offer.clone(), sources, took };
+        self.phase = Phase::Staging { staged, failures: *failures };
+        vec![Step::Stage(release)]
+    }
+
+    /// A staging ended.
+    pub fn staged(&mut self, bundle: Hash, result: Result<(), StageFailure>, now: Time, config: &Config) -> Vec<Step> {
+        let Phase::Staging { staged, failures } = &self.phase else { return Vec::new() };
+        if staged.offer.release().bundle != bundle {
+            return Vec::new();
+        }
+        let (why, final_failure) = match result {
+            Ok(()) => return self.start_trial(),
+            Err(StageFailure::Bad(why)) => (why, true),
+            Err(StageFailure::NoSpace(why) | StageFailure::Other(why)) => {
+                (why, failures.saturating_add(1) >= self.install.attempts)
+            }
+        };
+        let failures = failures.saturating_add(1);
+        let offer = staged.offer.clone();
+        let version = offer.release().version.clone();
+        if final_failure {
+            let report = Report {
+                repository: offer.repository(),
+                release: offer.release().clone(),
+                issued: offer.issued(),
+                outcome: Outcome::Failed { reason: last_words(&why) },
+                sources: staged.sources.clone(),
+                took_ms: millis(staged.took),
+            };
+            return self.settle(report);
+        }
+        self.phase = Phase::Resting { offer, failures, until: now + backoff(config, failures) };
+        vec![Step::Tell { version, step: UpdateStep::Failed { why, again: true } }]
+    }
+
+    fn start_trial(&mut self) -> Vec<Step> {
+        let Phase::Staging { staged, .. } = &self.phase else { return Vec::new() };
+        let release = staged.offer.release().clone();
+        let told = Step::Tell { version: release.version.clone(), step: UpdateStep::Staged };
+        self.record.trial = Some(Trial {
+            repository: staged.offer.repository(),
+            release,
+            starts: 1,
+            back: None,
+            sources: staged.sources.clone(),
+            took_ms: millis(staged.took),
+            issued: staged.offer.issued(),
+        });
+        let mut steps = vec![told];
+        steps.extend(self.save(Then::Switch));
+        steps
+    }
+
+    /// The record that was to be saved is on disk.
+    pub fn stored(&mut self) -> Vec<Step> {
+        let Phase::Saving { then, .. } = &self.phase else { return Vec::new() };
+        match then.clone() {
+            Then::Switch => {
+                self.phase = Phase::Switching;
+                vec![Step::Switch(self.record.trial.as_ref().map(|trial| trial.release.bundle))]
+            }
+            Then::Return => self.go_back(),
+            Then::End(step, version) => {
+                self.phase = Phase::Idle;
+                vec![Step::Tell { version, step }, Step::Clean(self.slots()), Step::Over]
+            }
+            Then::Decide => {
+                self.phase = Phase::Idle;
+                vec![Step::Over]
+            }
+        }
+    }
+
+    /// The record could not be saved: nothing that rests on it happens until it is.
+    pub fn store_failed(&mut self, now: Time, config: &Config) {
+        if let Phase::Saving { again, .. } = &mut self.phase {
+            *again = Some(now + config.retry_backoff.0);
+        }
+    }
+
+    /// A switch ended.
+    pub fn switched(&mut self, bundle: Option<Hash>, result: Result<(), String>, now: Time, config: &Config) -> Vec<Step> {
+        let on_trial = bundle == self.trial_bundle();
+        match (&mut self.phase, result) {
+            (Phase::Resuming, Ok(())) => {
+                self.phase = Phase::Idle;
+                vec![Step::Clean(self.slots()), Step::Over]
+            }
+            (Phase::Resuming, Err(why)) => {
+                // The slot is gone or damaged: the newest release is installed anew.
+                let lost = self.record.active.take().map_or_else(String::new, |active| active.version);
+                let mut steps =
+                    vec![Step::Tell { version: lost, step: UpdateStep::Failed { why, again: true } }];
+                steps.extend(self.save(Then::Decide));
+                steps
+            }
+            (Phase::Switching, Ok(())) if on_trial => self.begin_trial(now),
+            (Phase::Switching, Err(why)) => self.back(format!("could not switch: {why}")),
+            (Phase::Returning { .. }, Ok(())) => {
+                let Some(trial) = self.record.trial.clone() else { return Vec::new() };
+                let reason = last_words(&trial.back.clone().unwrap_or_default());
+                self.settle(report(trial, Outcome::RolledBack { reason }))
+            }
+            (Phase::Returning { again }, Err(why)) => {
+                *again = Some(now + config.retry_backoff.0);
+                let version = self.record.trial.as_ref().map_or_else(String::new, |trial| trial.release.version.clone());
+                let why = format!("could not switch back: {why}");
+                vec![Step::Tell { version, step: UpdateStep::Failed { why, again: true } }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn begin_trial(&mut self, now: Time) -> Vec<Step> {
+        let Some(trial) = &self.record.trial else { return Vec::new() };
+        let (bundle, version) = (trial.release.bundle, trial.release.version.clone());
+        let mut steps = vec![Step::Tell { version: version.clone(), step: UpdateStep::OnTrial }];
+        match self.install.confirm {
+            Confirm::Immediately => steps.extend(self.confirmed()),
+            Confirm::Command(limit) => {
+                self.phase = Phase::OnTrial { until: now + limit + HEALTH_GRACE };
+                steps.push(Step::CheckHealth { bundle, version, limit });
+            }
+            Confirm::Call(limit) => self.phase = Phase::OnTrial { until: now + limit },
+        }
+        steps
+    }
+
+    /// A health command ended.
+    pub fn health(&mut self, bundle: Hash, healthy: bool, words: String) -> Vec<Step> {
+        if !matches!(self.phase, Phase::OnTrial { .. }) || self.trial_bundle() != Some(bundle) {
+            return Vec::new();
+        }
+        if healthy { self.confirmed() } else { self.back(words) }
+    }
+
+    /// The app says that it works; that counts while it is on trial and waits for a call.
+    pub fn confirm(&mut self) -> Vec<Step> {
+        let waits = matches!(self.phase, Phase::OnTrial { .. }) && matches!(self.install.confirm, Confirm::Call(_));
+        if waits { self.confirmed() } else { Vec::new() }
+    }
+
+    /// Time passed.
+    pub fn wake(&mut self, now: Time) -> Vec<Step> {
+        match &mut self.phase {
+            Phase::OnTrial { until } if *until <= now => self.back("not confirmed in time".to_owned()),
+            Phase::Resting { offer, failures, until } if *until <= now => {
+                self.phase = Phase::Fetching { offer: offer.clone(), failures: *failures };
+                vec![Step::Fetch]
+            }
+            Phase::Saving { again, report, .. } if again.is_some_and(|again| again <= now) => {
+                *again = None;
+                vec![report.clone().map_or(Step::Save, Step::SaveOutcome)]
+            }
+            Phase::Returning { again } if again.is_some_and(|again| again <= now) => self.go_back(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// When [`Update::wake`] has something to do.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Time> {
+        match &self.phase {
+            Phase::OnTrial { until } | Phase::Resting { until, .. } => Some(*until),
+            Phase::Saving { again, .. } | Phase::Returning { again } => *again,
+            _ => None,
+        }
+    }
+
+    fn confirmed(&mut self) -> Vec<Step> {
+        let Some(trial) = self.record.trial.clone() else { return Vec::new() };
+        self.settle(report(trial, Outcome::Active))
+    }
+
+    fn back(&mut self, why: String) -> Vec<Step> {
+        if let Some(trial) = &mut self.record.trial {
+            trial.back = Some(why);
+        }
+        self.save(Then::Return)
+    }
+
+    fn go_back(&mut self) -> Vec<Step> {
+        self.phase = Phase::Returning { again: None };
+        vec![Step::Switch(self.record.active.as_ref().map(|active| active.bundle))]
+    }
+
+    fn save(&mut self, then: Then) -> Vec<Step> {
+        self.phase = Phase::Saving { then, report: None, again: None };
+        vec![Step::Save]
+    }
+
+    /// Writes the outcome into the record; it is told once that is on disk.
+    fn settle(&mut self, report: Report) -> Vec<Step> {
+        let id = ReleaseId::of(report.repository, &report.release);
+        let version = report.release.version.clone();
+        let keep = usize::from(self.install.keep);
+        let step = match &report.outcome {
+            Outcome::Active => {
+                let new = Installed { id, version: version.clone(), bundle: report.release.bundle };
+                if let Some(old) = self.record.active.replace(new) {
+                    self.record.previous.retain(|previous| previous.bundle != old.bundle);
+                    self.record.previous.insert(0, old);
+                }
+                self.record.previous.truncate(keep);
+                UpdateStep::Active
+            }
+            Outcome::RolledBack { reason } => {
+                self.remember_bad(id);
+                let to = self.record.active.as_ref().map(|active| active.version.clone());
+                UpdateStep::RolledBack { to, why: reason.clone() }
+            }
+            Outcome::Failed { reason } => {
+                self.remember_bad(id);
+                UpdateStep::Failed { why: reason.clone(), again: false }
+            }
+        };
+        self.record.trial = None;
+        self.record.counter += 1;
+        self.phase = Phase::Saving { then: Then::End(step, version), report: Some(report.clone()), again: None };
+        vec![Step::SaveOutcome(report)]
+    }
+
+    fn remember_bad(&mut self, id: ReleaseId) {
+        self.record.bad.push(id);
+        if self.record.bad.len() > MAX_BAD {
+            self.record.bad.remove(0);
+        }
+    }
+
+    fn trial_bundle(&self) -> Option<Hash> {
+        self.record.trial.as_ref().map(|trial| trial.release.bundle)
+    }
+
+    /// The slots that stay: the active one and those to go back to.
+    fn slots(&self) -> Vec<Hash> {
+        self.record.active.iter().chain(&self.record.previous).map(|installed| installed.bundle).collect()
+    }
+}
+
+fn report(trial: Trial, outcome: Outcome) -> Report {
+    Report {
+        repository: trial.repository,
+        release: trial.release,
+        issued: trial.issued,
+        outcome,
+        sources: trial.sources,
+        took_ms: trial.took_ms,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn backoff(config: &Config, failures: u8) -> Duration {
+    let (shortest, longest) = config.retry_backoff;
+    longest.min(shortest * 2u32.pow(u32::from(failures.saturating_sub(1)).min(16)))
+}

@@ -1,0 +1,140 @@
+//! A node's disk: what was written before the durable mark survives a crash, the rest is gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use burr_protocol::{
+    Hash, RepositoryId,
+    cache::Stored,
+    fetch::{PieceMap, Pieces, piece_size},
+    record::Record,
+};
+
+/// One blob, known by its pieces alone.
+#[derive(Debug, Clone)]
+struct Blob {
+    size: u64,
+    pieces: Pieces,
+}
+
+/// What is durable on one node.
+#[derive(Debug, Clone, Default)]
+pub struct Disk {
+    records: BTreeMap<Vec<u8>, Vec<u8>>,
+    metadata: BTreeMap<RepositoryId, Vec<u8>>,
+    blobs: BTreeMap<Hash, Blob>,
+    slots: BTreeMap<String, BTreeSet<Hash>>,
+    current: BTreeMap<String, Hash>,
+}
+
+impl Disk {
+    /// Writes records, all at once.
+    pub(crate) fn write(&mut self, records: &[Record]) {
+        for record in records {
+            match (record, record.entry()) {
+                (Record::Metadata { repository, pack }, _) => {
+                    self.metadata.insert(*repository, pack.clone());
+                }
+                (_, Some((key, Some(value)))) => {
+                    self.records.insert(key, value);
+                }
+                (_, Some((key, None))) => {
+                    self.records.remove(&key);
+                }
+                (_, None) => {}
+            }
+        }
+    }
+
+    /// Everything that an agent restarts from.
+    ///
+    /// # Panics
+    /// When a record that was written can't be read back: a defect that every run is to show.
+    #[must_use]
+    pub fn records(&self) -> Vec<Record> {
+        let metadata = self.metadata.iter().map(|(repository, pack)| Record::Metadata {
+            repository: *repository,
+            pack: pack.clone(),
+        });
+        let read = |(key, value): (&Vec<u8>, &Vec<u8>)| Record::read(key, value).expect("what was written is read back");
+        metadata.chain(self.records.iter().map(read)).collect()
+    }
+
+    /// What the blob store holds.
+    #[must_use]
+    pub fn store(&self) -> BTreeMap<Hash, Stored> {
+        let stored = |blob: &Blob| Stored { size: blob.size, whole: blob.pieces.is_all() };
+        self.blobs.iter().map(|(hash, blob)| (*hash, stored(blob))).collect()
+    }
+
+    /// Puts a whole blob in.
+    pub(crate) fn import(&mut self, blob: Hash, size: u64) {
+        let pieces = Pieces::of(size, &PieceMap::All);
+        self.blobs.insert(blob, Blob { size, pieces });
+    }
+
+    /// Adds the whole pieces of a run of bytes.
+    pub(crate) fn add(&mut self, blob: Hash, size: u64, start: u64, end: u64) {
+        let held = self.blobs.entry(blob).or_insert_with(|| Blob { size, pieces: Pieces::none(size) });
+        let piece = piece_size(size);
+        for index in start.div_ceil(piece)..end.div_ceil(piece) {
+            if end == size || (index + 1) * piece <= end {
+                held.pieces.insert(usize::try_from(index).expect("at most MAX_PIECES"));
+            }
+        }
+    }
+
+    /// Which pieces of a blob are here.
+    #[must_use]
+    pub fn pieces(&self, blob: Hash, size: u64) -> PieceMap {
+        self.blobs.get(&blob).map_or_else(|| Pieces::none(size).map(), |held| held.pieces.map())
+    }
+
+    /// Whether a run of bytes of a blob is here.
+    #[must_use]
+    pub fn holds(&self, blob: Hash, start: u64, end: u64) -> bool {
+        self.blobs.get(&blob).is_some_and(|held| {
+            let piece = piece_size(held.size);
+            (start / piece..end.div_ceil(piece))
+                .all(|index| held.pieces.contains(usize::try_from(index).expect("at most MAX_PIECES")))
+        })
+    }
+
+    pub(crate) fn delete(&mut self, blob: Hash) {
+        self.blobs.remove(&blob);
+    }
+
+    pub(crate) fn stage(&mut self, app: &str, bundle: Hash) {
+        self.slots.entry(app.to_owned()).or_default().insert(bundle);
+    }
+
+    pub(crate) fn switch(&mut self, app: &str, bundle: Option<Hash>) -> Result<(), String> {
+        match bundle {
+            None => {
+                self.current.remove(app);
+            }
+            Some(bundle) if self.slots.get(app).is_some_and(|slots| slots.contains(&bundle)) => {
+                self.current.insert(app.to_owned(), bundle);
+            }
+            Some(bundle) => return Err(format!("no slot {}", bundle.short())),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn clean(&mut self, app: &str, keep: &[Hash]) {
+        if let Some(slots) = self.slots.get_mut(app) {
+            slots.retain(|bundle| keep.contains(bundle));
+        }
+    }
+
+    /// What `current` names for an app.
+    #[must_use]
+    pub fn current(&self, app: &str) -> Option<Hash> {
+        self.current.get(app).copied()
+    }
+
+    /// The slots of an app.
+    #[must_use]
+    pub fn slots(&self, app: &str) -> Vec<Hash> {
+        self.slots.get(app).into_iter().flatten().copied().collect()
+    }
+}
