@@ -1,0 +1,89 @@
+//! The data directory: one process at a time, and never a format that this program does not know.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::{Error, Kind};
+
+/// The layout of the data directory that this program reads and writes.
+const FORMAT: u32 = 1;
+
+/// A locked data directory. Other processes are kept out until this is dropped.
+#[derive(Debug)]
+pub struct Home {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Home {
+    /// Makes the directory if need be, and locks it.
+    ///
+    /// # Errors
+    /// [`Kind::InUse`] if another process has it, [`Kind::NewerFormat`] if a newer program wrote it,
+    /// [`Kind::Storage`] if it can't be made or written.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let storage = |source| Error::with(Kind::Storage, format!("can't use the data directory {}", path.display()), source);
+        fs::create_dir_all(path).map_err(storage)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock")).map_err(storage)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            Error::new(Kind::InUse, format!("the data directory {} is in use by another process", path.display()))
+        })?;
+        check_format(path)?;
+        let format = path.join("format");
+        if !format.exists() {
+            write_atomically(&format, format!("{FORMAT}\n").as_bytes()).map_err(storage)?;
+        }
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Refuses a data directory of a newer format; one without any is new.
+///
+/// # Errors
+/// [`Kind::NewerFormat`], or [`Kind::Storage`] if the mark can't be read.
+pub fn check_format(path: &Path) -> Result<(), Error> {
+    let text = match fs::read_to_string(path.join("format")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            let words = format!("can't read {}", path.join("format").display());
+            return Err(Error::with(Kind::Storage, words, error));
+        }
+    };
+    match text.trim().parse::<u32>() {
+        Ok(found) if found <= FORMAT => Ok(()),
+        _ => {
+            let words = format!(
+                "the data directory {} has format {:?}, this program knows {FORMAT}",
+                path.display(),
+                text.trim()
+            );
+            Err(Error::new(Kind::NewerFormat, words))
+        }
+    }
+}
+
+/// Writes a file so that a crash leaves the old content or the new, never a part: temporary file, fsync, rename,
+/// fsync of the directory.
+///
+/// # Errors
+/// Any of the system's; the old content stays.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open(directory)?.sync_all()
+}
