@@ -20,7 +20,7 @@ fn dependencies(directory: &str) -> BTreeMap<String, Value> {
         tables.extend(targets.into_iter().filter_map(|(_, target)| target.try_into().ok()));
     }
     let kinds = tables.iter().flat_map(|table| KINDS.iter().filter_map(|kind| table.get(*kind)?.as_table()));
-    kinds.flat_map(|kind| kind.clone()).collect()
+    kinds.flat_map(Clone::clone).collect()
 }
 
 fn is_true(value: Option<&Value>) -> bool {

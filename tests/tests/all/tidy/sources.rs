@@ -137,7 +137,8 @@ fn declares(text: &str, name: &str) -> bool {
 fn has_word(line: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(at, _)| {
-        !line[..at].ends_with(part) && !(word.ends_with(part) && line[at + word.len()..].starts_with(part))
+        let goes_on = word.ends_with(part) && line[at + word.len()..].starts_with(part);
+        !goes_on && !line[..at].ends_with(part)
     })
 }
 
