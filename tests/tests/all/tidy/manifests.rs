@@ -64,7 +64,7 @@ fn every_dependency_has_a_reason() {
     let section = text.split_once("[workspace.dependencies]\n").expect("the section").1;
     let lines: Vec<_> = section.lines().take_while(|line| !line.starts_with('[')).collect();
     let unexplained = lines.iter().enumerate().filter(|(at, line)| {
-        let names_one = !line.starts_with('#') && line.contains(" = ");
+        let names_one = !line.starts_with(['#', ' ']) && line.contains(" = ");
         names_one && (*at == 0 || !lines[at - 1].starts_with("# "))
     });
     let found: Vec<_> = unexplained.map(|(_, line)| (*line).to_owned()).collect();
