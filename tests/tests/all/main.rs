@@ -1,0 +1,3 @@
+//! The one binary of tests that need more than one crate: one link, and a forgotten file is noticed (`tidy::sources`).
+
+mod tidy;
