@@ -1,0 +1,387 @@
+//! What a node is told to do: defaults, then the file `burr.toml`, then `BURR_*`, then flags, resolved once.
+//!
+//! [`keys`] lists every setting with its default and why; [`Resolved`] is the text of each with where it came from,
+//! which `burr config` prints; [`Settings`] is what that means.
+
+pub mod follow;
+pub mod keys;
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use burr_protocol::config::{Config, Confirm, Follow, Freshness, Install};
+
+use crate::error::{Error, Kind};
+use keys::{APP_KEYS, KEYS, Key};
+
+/// Where a value came from; later ones win.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// Built in.
+    Default,
+    /// The configuration file.
+    File(PathBuf),
+    /// An environment variable.
+    Environment(String),
+    /// A flag of this call.
+    Flag,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Environment(name) => f.write_str(name),
+            Self::Flag => f.write_str("flag"),
+        }
+    }
+}
+
+/// A value as text, and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value {
+    /// The text, in the notation of [`keys`].
+    pub text: String,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// Texts of all settings, with their sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    data: PathBuf,
+    values: BTreeMap<&'static str, Value>,
+    apps: BTreeMap<String, BTreeMap<&'static str, Value>>,
+}
+
+/// What a node is to do.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The interface to listen on.
+    pub listen: IpAddr,
+    /// The port for QUIC and TCP; 0 lets the system choose.
+    pub port: u16,
+    /// Whether nodes on the LAN find each other.
+    pub mdns: bool,
+    /// Nodes to connect to, as `ip:port` or multiaddress.
+    pub peers: Vec<String>,
+    /// Connections at most.
+    pub max_connections: u32,
+    /// The agent's own settings.
+    pub agent: Config,
+    /// Health commands by app.
+    pub health: BTreeMap<String, String>,
+}
+
+impl Resolved {
+    /// The defaults and what `burr.toml` in the data directory says, if it is there.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] for a file that can't be read, is no TOML, or has a key that no setting has.
+    pub fn load(data: &Path) -> Result<Self, Error> {
+        let default = |key: &Key| (key.name, Value { text: key.default.to_owned(), source: Source::Default });
+        let mut resolved =
+            Self { data: data.to_owned(), values: KEYS.iter().map(default).collect(), apps: BTreeMap::new() };
+        let path = data.join("burr.toml");
+        match fs::read_to_string(&path) {
+            Ok(text) => resolved.take_file(&path, &text)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(Error::new(Kind::Config, format!("can't read {}", path.display())).with_source(error));
+            }
+        }
+        Ok(resolved)
+    }
+
+    fn take_file(&mut self, path: &Path, text: &str) -> Result<(), Error> {
+        let bad = |words: String| Error::new(Kind::Config, format!("{}: {words}", path.display()));
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| bad(error.to_string()))?;
+        let source = || Source::File(path.to_owned());
+        for (name, value) in flatten(table) {
+            let text = text_of(&value).ok_or_else(|| bad(format!("{name} must be text, a number, true or false, or a list of them")))?;
+            let known = match name.strip_prefix("apps.").and_then(|rest| rest.rsplit_once('.')) {
+                Some((app, key)) => self.set_app(app, key, text, source()),
+                None => self.set(&name, text, source()),
+            };
+            known.map_err(|error| bad(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Takes in the environment's `BURR_*`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] for a `BURR_*` variable that no setting has.
+    pub fn take_environment(&mut self, variables: impl Iterator<Item = (String, String)>) -> Result<(), Error> {
+        for (name, text) in variables {
+            let Some(rest) = name.strip_prefix("BURR_") else { continue };
+            if keys::OTHER_VARIABLES.contains(&rest) {
+                continue;
+            }
+            let key = KEYS.iter().find(|key| key.variable() == name);
+            let Some(key) = key else {
+                let words = format!("the environment variable {name} is no setting of Burr");
+                return Err(Error::new(Kind::Config, words).with_hint("`burr config` lists them all"));
+            };
+            self.values.insert(key.name, Value { text, source: Source::Environment(name) });
+        }
+        Ok(())
+    }
+
+    /// Sets one value.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if no setting has this name.
+    pub fn set(&mut self, name: &str, text: String, source: Source) -> Result<(), Error> {
+        let Some(key) = KEYS.iter().find(|key| key.name == name) else {
+            return Err(unknown(name, KEYS.iter().map(|key| key.name)));
+        };
+        self.values.insert(key.name, Value { text, source });
+        Ok(())
+    }
+
+    /// Sets one value of an app.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if no setting of apps has this name.
+    pub fn set_app(&mut self, app: &str, name: &str, text: String, source: Source) -> Result<(), Error> {
+        let Some(key) = APP_KEYS.iter().find(|key| key.name == name) else {
+            return Err(unknown(&format!("apps.{app}.{name}"), APP_KEYS.iter().map(|key| key.name)));
+        };
+        let default = |key: &Key| (key.name, Value { text: key.default.to_owned(), source: Source::Default });
+        let values = self.apps.entry(app.to_owned()).or_insert_with(|| APP_KEYS.iter().map(default).collect());
+        values.insert(key.name, Value { text, source });
+        Ok(())
+    }
+
+    /// Whether an app is followed.
+    #[must_use]
+    pub fn follows(&self, app: &str) -> bool {
+        self.apps.contains_key(app)
+    }
+
+    /// The apps that are followed.
+    pub fn apps(&self) -> impl Iterator<Item = &str> {
+        self.apps.keys().map(String::as_str)
+    }
+
+    /// All values by their full names, in order.
+    #[must_use]
+    pub fn list(&self) -> Vec<(String, &Value)> {
+        let apps = self.apps.iter().flat_map(|(app, values)| {
+            values.iter().map(move |(name, value)| (format!("apps.{app}.{name}"), value))
+        });
+        self.values.iter().map(|(name, value)| ((*name).to_owned(), value)).chain(apps).collect()
+    }
+
+    /// Reads every value and checks every bound.
+    ///
+    /// # Errors
+    /// [`Kind::Config`], naming the setting, its value, where it came from and what it may be.
+    pub fn settings(&self) -> Result<Settings, Error> {
+        let defaults = Config::default();
+        let mut follows = Vec::new();
+        let mut health = BTreeMap::new();
+        for (app, values) in &self.apps {
+            let of = Reader { prefix: format!("apps.{app}."), values };
+            follows.push(of.follow(app)?);
+            let command = of.text("health")?;
+            if !command.is_empty() {
+                health.insert(app.clone(), command.to_owned());
+            }
+        }
+        let of = Reader { prefix: String::new(), values: &self.values };
+        let agent = Config {
+            follows,
+            collect: of.flag("collect")?,
+            serve: of.flag("serve")?,
+            quota: of.size("quota")?,
+            max_receipts: of.number("max_receipts")?,
+            requests_per_provider: of.number("tuning.requests_per_provider")?,
+            requests_per_job: of.number("tuning.requests_per_job")?,
+            request_bytes: of.size("tuning.request_bytes")?,
+            min_rate: of.size("tuning.min_rate")?,
+            patience: of.duration("tuning.patience")?,
+            dial_backoff: (of.duration("tuning.dial_backoff")?, of.duration("tuning.dial_backoff_max")?),
+            metadata_patience: of.duration("tuning.metadata_patience")?,
+            search_interval: of.duration("tuning.search_interval")?,
+            map_interval: of.duration("tuning.map_interval")?,
+            sync_interval: of.duration("tuning.sync_interval")?,
+            retry_backoff: (of.duration("tuning.retry_backoff")?, of.duration("tuning.retry_backoff_max")?),
+            ..defaults
+        };
+        agent.check().map_err(|error| Error::new(Kind::Config, error.to_string()))?;
+        let peers = of.text("peers")?.split_whitespace().map(str::to_owned).collect();
+        Ok(Settings {
+            data: self.data.clone(),
+            listen: of.parsed("listen", "an IP address such as 0.0.0.0")?,
+            port: of.number("port")?,
+            mdns: of.flag("mdns")?,
+            peers,
+            max_connections: of.number("max_connections")?,
+            agent,
+            health,
+        })
+    }
+}
+
+fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Error {
+    let known: Vec<_> = known.collect();
+    Error::new(Kind::Config, format!("there is no setting {name}")).with_hint(format!("known are: {}", known.join(", ")))
+}
+
+/// A nested table's values with their dotted names.
+fn flatten(table: toml::Table) -> Vec<(String, toml::Value)> {
+    let mut out = Vec::new();
+    for (name, value) in table {
+        match value {
+            toml::Value::Table(inner) => {
+                out.extend(flatten(inner).into_iter().map(|(rest, value)| (format!("{name}.{rest}"), value)));
+            }
+            value => out.push((name, value)),
+        }
+    }
+    out
+}
+
+fn text_of(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(flag) => Some(flag.to_string()),
+        toml::Value::Array(list) => {
+            list.iter().map(text_of).collect::<Option<Vec<_>>>().map(|list| list.join(" "))
+        }
+        _ => None,
+    }
+}
+
+struct Reader<'a> {
+    prefix: String,
+    values: &'a BTreeMap<&'static str, Value>,
+}
+
+impl Reader<'_> {
+    fn value(&self, name: &str) -> Result<&Value, Error> {
+        self.values.get(name).ok_or_else(|| unknown(name, self.values.keys().copied()))
+    }
+
+    fn text(&self, name: &str) -> Result<&str, Error> {
+        Ok(self.value(name)?.text.trim())
+    }
+
+    fn bad(&self, name: &str, expected: &str) -> Error {
+        let (text, source) = self.value(name).map_or(("", &Source::Default), |value| (&value.text, &value.source));
+        Error::new(Kind::Config, format!("{}{name} is {text:?} (from {source}); it must be {expected}", self.prefix))
+    }
+
+    fn parsed<T: std::str::FromStr>(&self, name: &str, expected: &str) -> Result<T, Error> {
+        self.text(name)?.parse().map_err(|_| self.bad(name, expected))
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, Error> {
+        self.parsed(name, "a whole number in its range")
+    }
+
+    fn flag(&self, name: &str) -> Result<bool, Error> {
+        self.parsed(name, "true or false")
+    }
+
+    fn duration(&self, name: &str) -> Result<Duration, Error> {
+        humantime::parse_duration(self.text(name)?).map_err(|_| self.bad(name, "a time with a unit, such as 30s or 5m"))
+    }
+
+    fn size(&self, name: &str) -> Result<u64, Error> {
+        let size = self.text(name)?.parse::<bytesize::ByteSize>();
+        size.map(|size| size.as_u64()).map_err(|_| self.bad(name, "a size with a unit, such as 500 MB or 10 GiB"))
+    }
+
+    fn follow(&self, app: &str) -> Result<Follow, Error> {
+        let repository = self.parsed("repository", "the repository's name that `burr init` printed: 64 hex digits")?;
+        let cache = match self.text("cache")? {
+            "none" => None,
+            "all" => Some(None),
+            channel => Some(Some(channel.to_owned())),
+        };
+        let install = match self.text("install")? {
+            "" => None,
+            channel => Some(self.install(channel)?),
+        };
+        Ok(Follow { repository, app: app.to_owned(), cache, install })
+    }
+
+    fn install(&self, channel: &str) -> Result<Install, Error> {
+        let has_command = !self.text("health")?.is_empty();
+        let limit = self.duration("confirm_timeout")?;
+        let confirm = match self.text("confirm")? {
+            "auto" if has_command => Confirm::Command(limit),
+            "auto" | "none" => Confirm::Immediately,
+            "call" => Confirm::Call(limit),
+            "command" if has_command => Confirm::Command(limit),
+            "command" => return Err(self.bad("confirm", "another while `health` names no command")),
+            _ => return Err(self.bad("confirm", "auto, none, command or call")),
+        };
+        let freshness = match self.text("freshness")? {
+            "strict" => Freshness::Strict,
+            _ => Freshness::Tolerant { max_staleness: self.duration("freshness")? },
+        };
+        let (keep, attempts) = (self.number("keep")?, self.number("attempts")?);
+        Ok(Install { channel: channel.to_owned(), confirm, freshness, keep, attempts })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(toml: &str) -> Result<Settings, Error> {
+        let data = tempfile::tempdir().unwrap();
+        fs::write(data.path().join("burr.toml"), toml).unwrap();
+        Resolved::load(data.path())?.settings()
+    }
+
+    #[test]
+    fn the_defaults_are_the_agents_own() {
+        let settings = load("").unwrap();
+        assert_eq!(settings.agent, Config::default());
+        assert_eq!((settings.port, settings.mdns), (0, true));
+    }
+
+    #[test]
+    fn an_app_is_read_and_bounds_are_kept() {
+        let name = "ab".repeat(32);
+        let text = format!(
+            "quota = \"2 GiB\"\npeers = [\"10.0.0.1:70\", \"10.0.0.2:70\"]\n[apps.shop]\nrepository = \"{name}\"\ninstall = \"stable\"\nhealth = \"true\"\nconfirm_timeout = \"3s\"\n"
+        );
+        let settings = load(&text).unwrap();
+        assert_eq!(settings.agent.quota, 2 << 30);
+        assert_eq!(settings.peers.len(), 2);
+        let install = settings.agent.follows[0].install.clone().unwrap();
+        assert_eq!(install.confirm, Confirm::Command(Duration::from_secs(3)));
+        assert!(load(&text.replace("install =", "keep = 99\ninstall =")).unwrap_err().to_string().contains("keep"));
+    }
+
+    #[test]
+    fn what_is_unknown_or_wrong_is_named() {
+        let error = load("colour = 1").unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        assert!(error.to_string().contains("colour") && error.to_string().contains("burr.toml"), "{error}");
+        let error = load("port = 99999").unwrap_err().to_string();
+        assert!(error.contains("port") && error.contains("99999") && error.contains("burr.toml"), "{error}");
+        assert!(load("quota = \"many\"").unwrap_err().to_string().contains("10 GiB"));
+        let mut resolved = Resolved::load(Path::new("/nonexistent")).unwrap();
+        let variables = [("BURR_QUOTA".to_owned(), "1 GB".to_owned()), ("HOME".to_owned(), "/".to_owned())];
+        resolved.take_environment(variables.into_iter()).unwrap();
+        assert_eq!(resolved.settings().unwrap().agent.quota, 1_000_000_000);
+        let typo = [("BURR_QUOTTA".to_owned(), String::new())];
+        assert!(resolved.take_environment(typo.into_iter()).unwrap_err().to_string().contains("BURR_QUOTTA"));
+    }
+}

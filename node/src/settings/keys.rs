@@ -1,0 +1,67 @@
+//! Every setting: its name, its default in text, what it is for. The environment variable of `a.b` is `BURR_A_B`.
+
+/// One setting.
+#[derive(Debug)]
+pub struct Key {
+    /// Its dotted name.
+    pub name: &'static str,
+    /// Its default, in the notation of the file.
+    pub default: &'static str,
+    /// What it is for, with its notation.
+    pub help: &'static str,
+}
+
+impl Key {
+    /// The environment variable that sets it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("BURR_{}", self.name.to_uppercase().replace('.', "_"))
+    }
+}
+
+/// `BURR_*` variables without the prefix that are no settings: flags' own, and what a health command is given.
+pub(super) const OTHER_VARIABLES: &[&str] =
+    &["DATA", "PASSPHRASE", "LOG", "APP", "VERSION", "BUNDLE", "SLOT"];
+
+/// Settings of the node.
+pub const KEYS: &[Key] = &[
+    Key { name: "listen", default: "0.0.0.0", help: "IP address to listen on" },
+    Key { name: "port", default: "0", help: "port for QUIC (UDP) and TCP alike; 0 lets the system choose" },
+    Key { name: "mdns", default: "true", help: "find nodes on the LAN, and be found" },
+    Key { name: "peers", default: "", help: "nodes to connect to, as ip:port or multiaddress" },
+    Key { name: "max_connections", default: "128", help: "connections at most" },
+    Key { name: "collect", default: "false", help: "collect receipts here (a kiosk, a gateway, a publisher)" },
+    Key { name: "serve", default: "true", help: "give others what this node holds" },
+    Key { name: "quota", default: "10 GiB", help: "bytes of payloads kept at most" },
+    Key { name: "max_receipts", default: "4096", help: "receipts kept at most, 1 to 1048576; the oldest go first" },
+    Key { name: "tuning.requests_per_provider", default: "2", help: "requests under way to one provider, 1 to 64" },
+    Key { name: "tuning.requests_per_job", default: "16", help: "requests under way for one payload, 1 to 256" },
+    Key { name: "tuning.request_bytes", default: "8 MiB", help: "bytes of one request at most, 256 KiB to 1 GiB" },
+    Key { name: "tuning.min_rate", default: "10 KiB", help: "bytes a second below which a provider counts as slow" },
+    Key { name: "tuning.patience", default: "10s", help: "time before a slow provider's pieces are asked elsewhere" },
+    Key { name: "tuning.dial_backoff", default: "1s", help: "shortest wait between two dials of one address" },
+    Key { name: "tuning.dial_backoff_max", default: "5m", help: "longest wait between two dials of one address" },
+    Key { name: "tuning.metadata_patience", default: "10s", help: "time before another peer is asked for metadata" },
+    Key { name: "tuning.search_interval", default: "5s", help: "how often providers are searched while there are none" },
+    Key { name: "tuning.map_interval", default: "500ms", help: "how often others are told what arrived" },
+    Key { name: "tuning.sync_interval", default: "5m", help: "how often peers compare what they hold" },
+    Key { name: "tuning.retry_backoff", default: "5s", help: "shortest wait before an install is tried again" },
+    Key { name: "tuning.retry_backoff_max", default: "1h", help: "longest wait before an install is tried again" },
+];
+
+/// Settings of one app, under `[apps.NAME]`.
+pub const APP_KEYS: &[Key] = &[
+    Key { name: "repository", default: "", help: "the repository's name, as `burr init` prints it" },
+    Key { name: "install", default: "", help: "the channel to install; nothing is installed if empty" },
+    Key { name: "cache", default: "all", help: "payloads to keep for others: all, none, or a channel" },
+    Key { name: "health", default: "", help: "shell command that says whether a new version works (exit code 0)" },
+    Key {
+        name: "confirm",
+        default: "auto",
+        help: "who confirms a new version: none, command, call (the app, by `burr confirm` or the library), or auto: command if there is one, else none",
+    },
+    Key { name: "confirm_timeout", default: "30s", help: "time for that; then the device goes back" },
+    Key { name: "freshness", default: "180days", help: "strict, or how long past its expiry metadata still installs" },
+    Key { name: "keep", default: "1", help: "earlier versions kept to go back to, 0 to 16" },
+    Key { name: "attempts", default: "3", help: "tries of an install that fails for a reason of this machine, 1 to 100" },
+];
