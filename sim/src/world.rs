@@ -315,6 +315,13 @@ impl World {
         self.machines[node].agent.as_ref()
     }
 
+    /// The version of an app that is active and confirmed on a node, while it is on.
+    #[must_use]
+    pub fn active(&self, node: NodeIndex, app: &str) -> Option<String> {
+        let apps = self.agent(node)?.status().apps;
+        apps.into_iter().find(|found| found.app == app)?.active.map(|active| active.version)
+    }
+
     /// What a node told people, with its time.
     #[must_use]
     pub fn facts(&self, node: NodeIndex) -> &[(Time, Fact)] {

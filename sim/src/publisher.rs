@@ -1,0 +1,83 @@
+//! A publisher of one app with keys that a seed decides. Its bundles are names and sizes; its metadata is real.
+
+use std::collections::BTreeMap;
+
+use burr_protocol::{
+    Hash, RepositoryId, Wall,
+    config::{Follow, Install},
+    release::{Payload, Release},
+    trust::write::{Keys, Repository},
+};
+use ed25519_dalek::SigningKey;
+
+/// A publisher with its repository. It has one channel, `stable`.
+#[derive(Debug)]
+pub struct Publisher {
+    app: String,
+    keys: Keys,
+    repository: Repository,
+}
+
+impl Publisher {
+    /// A publisher of `app` whose keys follow from `seed`.
+    ///
+    /// # Panics
+    /// When `app` is no label.
+    #[must_use]
+    pub fn new(app: &str, seed: &str, now: Wall) -> Self {
+        let key = |role: &str| SigningKey::from_bytes(&Hash::of(format!("{seed} {role}").as_bytes()).0);
+        let keys = Keys {
+            root: Some(key("root")),
+            targets: Some(key("targets")),
+            snapshot: key("snapshot"),
+            timestamp: key("timestamp"),
+            channels: BTreeMap::from([("stable".to_owned(), key("stable"))]),
+        };
+        let repository = Repository::create(app, &["stable"], &keys, now).expect("a label and five keys make a repository");
+        Self { app: app.to_owned(), keys, repository }
+    }
+
+    /// The repository's name.
+    #[must_use]
+    pub fn id(&self) -> RepositoryId {
+        self.repository.id()
+    }
+
+    /// The trust pack as it is now.
+    #[must_use]
+    pub fn pack(&self) -> Vec<u8> {
+        self.repository.pack().to_vec()
+    }
+
+    /// Releases a version with a payload of `size` bytes.
+    ///
+    /// # Panics
+    /// When the version is not newer than the one before.
+    pub fn release(&mut self, version: &str, size: u64, now: Wall) -> Release {
+        let name = |what: &str| Hash::of(format!("{} {version} {what}", self.app).as_bytes());
+        let release = Release {
+            app: self.app.clone(),
+            channel: "stable".to_owned(),
+            seq: self.repository.next_seq("stable"),
+            version: version.to_owned(),
+            bundle: name("bundle"),
+            payload: Payload { blob: name("payload"), size },
+            files: 1,
+            unpacked: size,
+        };
+        self.repository.release(&release, name("sha256").0, &self.keys, now).expect("a newer version");
+        release
+    }
+
+    /// How a device follows this: it installs `stable`.
+    #[must_use]
+    pub fn installed(&self, install: Install) -> Follow {
+        Follow { repository: self.id(), app: self.app.clone(), cache: Some(None), install: Some(install) }
+    }
+
+    /// How a kiosk follows this: it keeps every channel for others.
+    #[must_use]
+    pub fn cached(&self) -> Follow {
+        Follow { repository: self.id(), app: self.app.clone(), cache: Some(None), install: None }
+    }
+}
