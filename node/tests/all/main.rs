@@ -1,0 +1,3 @@
+//! Every integration test of the node, in one binary.
+
+mod net;
