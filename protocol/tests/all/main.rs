@@ -1,0 +1,4 @@
+//! The protocol's stories, one module a topic.
+
+mod manifest;
+mod trust;
