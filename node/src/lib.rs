@@ -2,7 +2,10 @@
 
 pub mod blobs;
 pub mod bundle;
+pub mod error;
 pub mod health;
 pub mod net;
 pub mod publisher;
 pub mod slots;
+
+pub use error::{Error, Kind};
