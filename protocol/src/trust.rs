@@ -1,8 +1,29 @@
 //! Trust: from bytes of strangers to metadata that the publisher's keys signed.
+//!
+//! Metadata is TUF 1.0.x and travels as a trust pack. [`verify`] takes a pack whole or not at all: the root chain from
+//! the repository's name, then timestamp, snapshot, targets and the role of every channel, each signed to its
+//! threshold and pinned by the one above it, none older than what is held (`protocol/README.md` sections 4 and 5).
+//! Expiry is not judged here: devices boot without a clock, so `policy` weighs [`Verified::expires`] later.
 
-use std::sync::Arc;
+mod document;
+mod error;
+pub mod pack;
+mod provider;
+mod releases;
+pub mod version;
+pub mod write;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use sigstore_tuf::{MetaFile, Metadata, RoleKeys, Root, Snapshot, Targets, Timestamp, TrustedMetadataSet};
 
 use crate::{Hash, RepositoryId, Wall, release::Release};
+use document::Authority;
+pub use error::TrustError;
+use pack::{MAX_TIMESTAMP, Pack};
 
 /// Metadata of one repository whose every signature, version, length and hash was checked. Made by [`verify`] alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +31,9 @@ pub struct Verified {
     repository: RepositoryId,
     root_version: u64,
     timestamp_version: u64,
+    snapshot_version: u64,
+    /// Versions that the snapshot pins, by file name: the floors of what comes next.
+    pinned: BTreeMap<String, u64>,
     pack: Arc<[u8]>,
     pack_hash: Hash,
     issued: Wall,
@@ -48,6 +72,12 @@ impl Verified {
         self.pack_hash
     }
 
+    /// The signed timestamp: what an announcement carries.
+    #[must_use]
+    pub fn timestamp(&self) -> &[u8] {
+        self.documents().timestamp
+    }
+
     /// When the timestamp was signed, by its own words (`x-issued`).
     #[must_use]
     pub fn issued(&self) -> Wall {
@@ -64,4 +94,313 @@ impl Verified {
     pub fn releases(&self) -> impl Iterator<Item = &Release> {
         self.releases.iter()
     }
+
+    fn documents(&self) -> Pack<'_> {
+        Pack::decode(&self.pack).expect("a verified pack was decoded before")
+    }
+}
+
+/// What a signed timestamp says to one who holds verified metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announced {
+    /// There is newer metadata.
+    Newer {
+        /// The timestamp's version.
+        version: u64,
+    },
+    /// What is held is as new, or newer.
+    NotNewer,
+    /// It is of a newer root than the one held, so it can't be judged: ask for the pack, and don't forward.
+    OtherRoot,
+}
+
+/// Verifies a trust pack whole. `held` is what is known of the repository already; nothing may go back behind it.
+///
+/// # Errors
+/// [`TrustError`] for the first thing that is wrong; [`TrustError::is_lie`] says whether its sender is to blame.
+///
+/// # Panics
+/// If `held` is of another repository: the caller's mistake.
+pub fn verify(repository: RepositoryId, held: Option<&Verified>, pack: &[u8]) -> Result<Verified, TrustError> {
+    assert!(held.is_none_or(|held| held.repository == repository), "held metadata is of the same repository");
+    provider::install();
+    let documents = Pack::decode(pack)?;
+    let (roots, mut trusted) = read_roots(repository, &documents.roots)?;
+    let root = roots.last().expect("a pack has at least one root");
+    check_root_floor(held, &documents.roots)?;
+
+    let timestamp = read_timestamp(root, documents.timestamp)?;
+    // Expiry is the policy's question, so each step is asked as of the earliest time there is.
+    let now = jiff::Timestamp::MIN;
+    trusted.update_timestamp(documents.timestamp, now).map_err(|error| TrustError::tuf("the timestamp", &error))?;
+    let held = held.map(|held| Floor::new(held, &roots));
+    check_timestamp_floor(held.as_ref(), &timestamp, root.version)?;
+    let issued = document::issued("the timestamp", &timestamp.signed().extra)?;
+    if issued >= wall(timestamp.signed().expires) {
+        return Err(TrustError::malformed("the timestamp", "it was issued at or after its own expiry"));
+    }
+
+    check_pin("the snapshot", timestamp.signed().snapshot_meta(), documents.snapshot)?;
+    let snapshot: Metadata<Snapshot> = document::read("the snapshot", documents.snapshot)?;
+    check_signed_by_root("the snapshot", &snapshot, root, "snapshot")?;
+    trusted.update_snapshot(documents.snapshot, now).map_err(|error| TrustError::tuf("the snapshot", &error))?;
+    let pinned: BTreeMap<String, u64> =
+        snapshot.signed().meta.iter().map(|(name, meta)| (name.clone(), meta.version)).collect();
+    check_snapshot_floor(held.as_ref(), snapshot.signed().version, &pinned)?;
+
+    check_pin("the targets", snapshot.signed().meta.get("targets.json"), documents.targets)?;
+    let targets: Metadata<Targets> = document::read("the targets", documents.targets)?;
+    check_signed_by_root("the targets", &targets, root, "targets")?;
+    trusted.update_targets(documents.targets, now).map_err(|error| TrustError::tuf("the targets", &error))?;
+
+    let ends = [root.expires, timestamp.signed().expires, snapshot.signed().expires, targets.signed().expires];
+    let (releases, channels_end) = read_channels(&mut trusted, targets.signed(), snapshot.signed(), &documents)?;
+    let expires = ends.into_iter().chain(channels_end).min().expect("four documents always expire");
+
+    Ok(Verified {
+        repository,
+        root_version: root.version,
+        timestamp_version: timestamp.signed().version,
+        snapshot_version: snapshot.signed().version,
+        pinned,
+        pack: pack.into(),
+        pack_hash: Hash::of(pack),
+        issued,
+        expires: wall(expires),
+        releases,
+    })
+}
+
+/// Judges the signed timestamp of an announcement against held metadata, as a relay does before it forwards.
+/// `root_version` is the root that the announcement claims to be signed under.
+///
+/// # Errors
+/// [`TrustError`] if the timestamp is not signed by the held root's timestamp role, or is another one under the
+/// version held: a lie in each case.
+pub fn check_announcement(held: &Verified, root_version: u64, timestamp: &[u8]) -> Result<Announced, TrustError> {
+    provider::install();
+    match root_version.cmp(&held.root_version) {
+        std::cmp::Ordering::Less => return Ok(Announced::NotNewer),
+        std::cmp::Ordering::Greater => return Ok(Announced::OtherRoot),
+        std::cmp::Ordering::Equal => {}
+    }
+    let documents = held.documents();
+    let root = documents.roots.last().expect("a pack has at least one root");
+    let root: Metadata<Root> = document::read("the held root", root)?;
+    let offered = read_timestamp(root.signed(), timestamp)?;
+    let version = offered.signed().version;
+    if version > held.timestamp_version {
+        return Ok(Announced::Newer { version });
+    }
+    let same = read_timestamp(root.signed(), documents.timestamp)?.signed_canonical() == offered.signed_canonical();
+    if version == held.timestamp_version && !same {
+        return Err(TrustError::Equivocation { document: "the timestamp".to_owned(), version });
+    }
+    Ok(Announced::NotNewer)
+}
+
+/// Walks the root chain: the first one named by the repository, each next one signed by the one before and by itself.
+fn read_roots(repository: RepositoryId, chain: &[&[u8]]) -> Result<(Vec<Root>, TrustedMetadataSet), TrustError> {
+    let found = RepositoryId::of_root(chain[0]);
+    if found != repository {
+        return Err(TrustError::WrongRepository { expected: repository, found });
+    }
+    let mut roots: Vec<Root> = Vec::with_capacity(chain.len());
+    let mut trusted = None;
+    for (bytes, version) in chain.iter().zip(1_u64..) {
+        let name = format!("root {version}");
+        let root: Metadata<Root> = document::read(&name, bytes)?;
+        check_root(&name, root.signed(), version)?;
+        let before = roots.last();
+        let authorities: Vec<Authority<'_>> =
+            before.into_iter().chain([root.signed()]).map(|root| authority(root, "root")).collect::<Result<_, _>>()?;
+        document::check_signatures(&name, &root, &authorities)?;
+        let step = match trusted.take() {
+            None => TrustedMetadataSet::from_root(bytes),
+            Some(mut set) => TrustedMetadataSet::update_root(&mut set, bytes).map(|()| set),
+        };
+        trusted = Some(step.map_err(|error| TrustError::tuf(&name, &error))?);
+        roots.push(root.into_signed());
+    }
+    Ok((roots, trusted.expect("a pack has at least one root")))
+}
+
+fn check_root(name: &str, root: &Root, version: u64) -> Result<(), TrustError> {
+    if root.version != version {
+        let problem = format!("version {version} must stand here, it says {}", root.version);
+        return Err(TrustError::malformed(name, problem));
+    }
+    if !root.consistent_snapshot {
+        return Err(TrustError::malformed(name, "it does not use consistent snapshots"));
+    }
+    let roles = ["root", "timestamp", "snapshot", "targets"];
+    if roles.iter().any(|role| !root.roles.contains_key(*role)) {
+        return Err(TrustError::malformed(name, "it lacks one of the four roles"));
+    }
+    document::check_keys(name, &root.keys, root.roles.iter().map(|(role, keys)| (role.as_str(), keys.clone())))
+}
+
+fn authority<'a>(root: &'a Root, role: &str) -> Result<Authority<'a>, TrustError> {
+    let role = root.role(role).ok_or_else(|| TrustError::malformed("the root", "it lacks one of the four roles"))?;
+    Ok(Authority { keys: &root.keys, role })
+}
+
+fn check_signed_by_root<T: sigstore_tuf::Role>(
+    name: &str,
+    metadata: &Metadata<T>,
+    root: &Root,
+    role: &str,
+) -> Result<(), TrustError> {
+    let authority = authority(root, role)?;
+    document::check_signatures(name, metadata, std::slice::from_ref(&authority))?;
+    metadata.verify_threshold(authority.keys, authority.role, role).map_err(|error| TrustError::tuf(name, &error))
+}
+
+fn read_timestamp(root: &Root, bytes: &[u8]) -> Result<Metadata<Timestamp>, TrustError> {
+    if bytes.len() > MAX_TIMESTAMP {
+        return Err(TrustError::malformed("the timestamp", format!("it is over {MAX_TIMESTAMP} bytes")));
+    }
+    let timestamp = document::read("the timestamp", bytes)?;
+    check_signed_by_root("the timestamp", &timestamp, root, "timestamp")?;
+    Ok(timestamp)
+}
+
+/// Checks a document's bytes against the signed document above it, before they are parsed. Length and SHA-256 are
+/// optional in TUF; here they are not, so that a timestamp fixes every byte below it.
+fn check_pin(name: &str, pin: Option<&MetaFile>, bytes: &[u8]) -> Result<(), TrustError> {
+    let pin = pin.ok_or_else(|| TrustError::malformed(name, "the document above does not name it"))?;
+    let hash = pin.hashes.as_ref().and_then(|hashes| hashes.get("sha256"));
+    let (Some(length), Some(hash)) = (pin.length, hash) else {
+        return Err(TrustError::malformed(name, "the document above does not give its length and SHA-256"));
+    };
+    if length != bytes.len() as u64 || *hash != document::sha256(bytes) {
+        return Err(TrustError::Mismatch {
+            document: name.to_owned(),
+            problem: format!("{} bytes with another SHA-256 or length", bytes.len()),
+        });
+    }
+    Ok(())
+}
+
+/// Reads the role of every channel, in the order of their delegations. The pack holds these roles and no other.
+fn read_channels(
+    trusted: &mut TrustedMetadataSet,
+    targets: &Targets,
+    snapshot: &Snapshot,
+    documents: &Pack<'_>,
+) -> Result<(Vec<Release>, Option<jiff::Timestamp>), TrustError> {
+    // A standard client would find a target here before it looks into a channel's role.
+    if targets.targets.keys().any(|path| path.starts_with("app/")) {
+        return Err(TrustError::malformed("the targets", "releases stand in a channel's role, not here"));
+    }
+    let Some(delegations) = &targets.delegations else {
+        return Err(TrustError::malformed("the targets", "they delegate to no channel"));
+    };
+    let roles = &delegations.roles;
+    let names: BTreeSet<&str> = roles.iter().map(|role| role.name.as_str()).collect();
+    let carried = documents.delegated.iter().map(|(name, _)| *name);
+    if names.len() != roles.len() || !names.iter().copied().eq(carried) {
+        return Err(TrustError::malformed("the pack", "it does not carry exactly the roles that the targets name"));
+    }
+    let keys = roles.iter().map(|role| (role.name.as_str(), role.role_keys()));
+    document::check_keys("the targets", &delegations.keys, keys)?;
+    let mut releases = Vec::new();
+    let mut ends = None;
+    for role in roles {
+        let name = role.name.as_str();
+        let (app, channel) = releases::channel(role)?;
+        let bytes = documents.delegated(name).expect("the pack carries exactly these roles");
+        check_pin(name, snapshot.meta.get(&format!("{name}.json")), bytes)?;
+        let metadata: Metadata<Targets> = document::read(name, bytes)?;
+        let keys: RoleKeys = role.role_keys();
+        document::check_signatures(name, &metadata, &[Authority { keys: &delegations.keys, role: &keys }])?;
+        trusted
+            .update_delegated_targets(bytes, name, "targets", jiff::Timestamp::MIN)
+            .map_err(|error| TrustError::tuf(name, &error))?;
+        releases.extend(releases::read(metadata.signed(), app, channel)?);
+        let end = metadata.signed().expires;
+        ends = Some(ends.map_or(end, |ends: jiff::Timestamp| ends.min(end)));
+    }
+    releases.sort_by(|a, b| (&a.channel, a.seq, &a.app).cmp(&(&b.channel, b.seq, &b.app)));
+    Ok((releases, ends))
+}
+
+/// What is held, as the floor of what is offered.
+struct Floor<'a> {
+    held: &'a Verified,
+    /// Whether a newer root gave the timestamp or snapshot other keys: then their old versions are void, which is how
+    /// a repository recovers when a stolen key signed versions far ahead (TUF 5.3.11).
+    rotated: bool,
+}
+
+impl<'a> Floor<'a> {
+    fn new(held: &'a Verified, roots: &[Root]) -> Self {
+        let known = usize::try_from(held.root_version).unwrap_or(usize::MAX).min(roots.len());
+        let rotated = roots[known - 1..].windows(2).any(|pair| {
+            ["timestamp", "snapshot"].iter().any(|role| pair[0].roles.get(*role) != pair[1].roles.get(*role))
+        });
+        Self { held, rotated }
+    }
+}
+
+fn old(document: &str, held: u64, offered: u64) -> TrustError {
+    TrustError::Old { document: document.to_owned(), held, offered }
+}
+
+fn check_root_floor(held: Option<&Verified>, offered: &[&[u8]]) -> Result<(), TrustError> {
+    let Some(held) = held else { return Ok(()) };
+    let known = held.documents().roots;
+    // The keys of a root that was replaced may be stolen: a second history from there is refused.
+    if let Some(at) = known.iter().zip(offered).position(|(known, offered)| known != offered) {
+        return Err(TrustError::Equivocation { document: "the root".to_owned(), version: at as u64 + 1 });
+    }
+    if offered.len() < known.len() { Err(old("the root", held.root_version, offered.len() as u64)) } else { Ok(()) }
+}
+
+fn check_timestamp_floor(
+    floor: Option<&Floor<'_>>,
+    timestamp: &Metadata<Timestamp>,
+    root_version: u64,
+) -> Result<(), TrustError> {
+    let Some(Floor { held, rotated: false }) = floor else { return Ok(()) };
+    let offered = timestamp.signed().version;
+    let name = "the timestamp";
+    match offered.cmp(&held.timestamp_version) {
+        std::cmp::Ordering::Greater => Ok(()),
+        std::cmp::Ordering::Less => Err(old(name, held.timestamp_version, offered)),
+        std::cmp::Ordering::Equal => {
+            let known: Metadata<Timestamp> = document::read(name, held.documents().timestamp)?;
+            if known.signed_canonical() != timestamp.signed_canonical() {
+                Err(TrustError::Equivocation { document: name.to_owned(), version: offered })
+            } else if root_version == held.root_version {
+                Err(old(name, held.timestamp_version, offered))
+            } else {
+                Ok(())
+            }
+        }
+    }
+}
+
+fn check_snapshot_floor(
+    floor: Option<&Floor<'_>>,
+    version: u64,
+    pinned: &BTreeMap<String, u64>,
+) -> Result<(), TrustError> {
+    let Some(Floor { held, rotated: false }) = floor else { return Ok(()) };
+    let rollback =
+        |document: &str, held, offered| Err(TrustError::Rollback { document: document.to_owned(), held, offered });
+    if version < held.snapshot_version {
+        return rollback("the snapshot", held.snapshot_version, version);
+    }
+    for (name, known) in &held.pinned {
+        let offered = pinned.get(name).copied().unwrap_or(0);
+        if offered < *known {
+            return rollback(name, *known, offered);
+        }
+    }
+    Ok(())
+}
+
+fn wall(time: jiff::Timestamp) -> Wall {
+    Wall(time.as_second())
 }

@@ -1,0 +1,216 @@
+//! The JSON of each signed document. Canonical JSON is what is signed and what is served: one spelling, no other.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use serde_json::{Map, Value, json};
+use sigstore_tuf::{Metadata, Root, Snapshot, Targets, Timestamp, canonical_json};
+
+use super::{
+    super::{
+        document::{self, hex, sha256},
+        releases, wall,
+    },
+    KEPT_RELEASES, Keys, TrustError, WriteError, channel_key,
+};
+use crate::{Wall, release::Release};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const ROOT_LIFE: Duration = DAY.saturating_mul(3 * 365);
+pub(super) const TARGETS_LIFE: Duration = DAY.saturating_mul(365);
+pub(super) const CHANNEL_LIFE: Duration = DAY.saturating_mul(180);
+const ONLINE_LIFE: Duration = DAY.saturating_mul(30);
+
+/// Signs the `signed` part of a document with each key and returns the document in canonical JSON.
+///
+/// # Panics
+/// If `signed` holds a number that is no integer: metadata never does.
+#[must_use]
+pub fn sign(signed: &Value, keys: &[&SigningKey]) -> Vec<u8> {
+    let message = canonical(signed);
+    let signatures: BTreeMap<String, String> =
+        keys.iter().map(|key| (key_id(&key.verifying_key()), hex(&key.sign(&message).to_bytes()))).collect();
+    let signatures: Vec<Value> = signatures.iter().map(|(keyid, sig)| json!({ "keyid": keyid, "sig": sig })).collect();
+    canonical(&json!({ "signatures": signatures, "signed": signed }))
+}
+
+/// A key's id in TUF metadata: the SHA-256 of its canonical JSON, in hex.
+#[must_use]
+pub fn key_id(key: &VerifyingKey) -> String {
+    sha256(&canonical(&key_value(key)))
+}
+
+pub(super) fn root(keys: &Keys, now: Wall) -> Result<Vec<u8>, WriteError> {
+    let missing = |role: &str| WriteError::MissingKey { role: role.to_owned() };
+    let root = keys.root.as_ref().ok_or_else(|| missing("root"))?;
+    let targets = keys.targets.as_ref().ok_or_else(|| missing("targets"))?;
+    let roles = [("root", root), ("targets", targets), ("snapshot", &keys.snapshot), ("timestamp", &keys.timestamp)];
+    let key = |(_, key): &(&str, &SigningKey)| (key_id(&key.verifying_key()), key_value(&key.verifying_key()));
+    let role = |(role, key): &(&str, &SigningKey)| {
+        ((*role).to_owned(), json!({ "keyids": [key_id(&key.verifying_key())], "threshold": 1 }))
+    };
+    let mut signed = head("root", 1, ROOT_LIFE, now)?;
+    signed.insert("consistent_snapshot".to_owned(), json!(true));
+    signed.insert("keys".to_owned(), roles.iter().map(key).collect::<Map<_, _>>().into());
+    signed.insert("roles".to_owned(), roles.iter().map(role).collect::<Map<_, _>>().into());
+    Ok(sign(&signed.into(), &[root]))
+}
+
+pub(super) fn targets(app: &str, channels: &[&str], keys: &Keys, now: Wall) -> Result<Vec<u8>, WriteError> {
+    let key = keys.targets.as_ref().ok_or_else(|| WriteError::MissingKey { role: "targets".to_owned() })?;
+    let mut named = Map::new();
+    let mut roles = Vec::new();
+    for channel in channels {
+        let public = channel_key(keys, channel)?.verifying_key();
+        named.insert(key_id(&public), key_value(&public));
+        roles.push(json!({
+            "name": releases::role_name(app, channel),
+            "keyids": [key_id(&public)],
+            "paths": [format!("app/{app}/{channel}/*")],
+            "terminating": true,
+            "threshold": 1,
+        }));
+    }
+    let mut signed = head("targets", 1, TARGETS_LIFE, now)?;
+    signed.insert("delegations".to_owned(), json!({ "keys": named, "roles": roles }));
+    signed.insert("targets".to_owned(), json!({}));
+    Ok(sign(&signed.into(), &[key]))
+}
+
+/// A channel's document without releases.
+pub(super) fn channel(key: &SigningKey, now: Wall) -> Result<Vec<u8>, WriteError> {
+    let mut signed = head("targets", 1, CHANNEL_LIFE, now)?;
+    signed.insert("targets".to_owned(), json!({}));
+    Ok(sign(&signed.into(), &[key]))
+}
+
+/// A channel's document with one release more, in its next version.
+pub(super) fn with_release(
+    document: &[u8],
+    release: &Release,
+    payload_sha256: [u8; 32],
+    key: &SigningKey,
+    now: Wall,
+) -> Result<Vec<u8>, WriteError> {
+    let mut signed = next(document, CHANNEL_LIFE, now)?;
+    let targets = signed.get_mut("targets").and_then(Value::as_object_mut);
+    let targets = targets.expect("a verified document of a channel has targets");
+    let mut custom = serde_json::to_value(release).expect("a release has plain fields");
+    custom["v"] = json!(1);
+    let target = json!({
+        "custom": custom,
+        "hashes": { "sha256": hex(&payload_sha256) },
+        "length": release.payload.size,
+    });
+    targets.insert(release.target_path(), target);
+    while targets.len() > KEPT_RELEASES {
+        let seq = |target: &Value| target["custom"]["seq"].as_u64();
+        let oldest = targets.iter().min_by_key(|(_, target)| seq(target)).map(|(path, _)| path.clone());
+        targets.remove(&oldest.expect("there are more than KEPT_RELEASES"));
+    }
+    Ok(sign(&signed.into(), &[key]))
+}
+
+/// The same document in its next version, with a new life.
+pub(super) fn again(document: &[u8], life: Duration, key: &SigningKey, now: Wall) -> Result<Vec<u8>, WriteError> {
+    Ok(sign(&next(document, life, now)?.into(), &[key]))
+}
+
+pub(super) fn snapshot(
+    version: u64,
+    targets: &[u8],
+    delegated: &BTreeMap<String, Vec<u8>>,
+    key: &SigningKey,
+    now: Wall,
+) -> Result<Vec<u8>, WriteError> {
+    let mut meta = Map::new();
+    meta.insert("targets.json".to_owned(), pin(targets));
+    meta.extend(delegated.iter().map(|(role, document)| (format!("{role}.json"), pin(document))));
+    let mut signed = head("snapshot", version, ONLINE_LIFE, now)?;
+    signed.insert("meta".to_owned(), meta.into());
+    Ok(sign(&signed.into(), &[key]))
+}
+
+pub(super) fn timestamp(version: u64, snapshot: &[u8], key: &SigningKey, now: Wall) -> Result<Vec<u8>, WriteError> {
+    let mut signed = head("timestamp", version, ONLINE_LIFE, now)?;
+    signed.insert("meta".to_owned(), json!({ "snapshot.json": pin(snapshot) }));
+    Ok(sign(&signed.into(), &[key]))
+}
+
+/// The versions that an unverified timestamp or snapshot names, by file name.
+pub(super) fn pinned(name: &str, bytes: &[u8]) -> Result<BTreeMap<String, u64>, TrustError> {
+    let meta = match document::read::<Timestamp>(name, bytes) {
+        Ok(timestamp) => timestamp.into_signed().meta,
+        Err(_) => document::read::<Snapshot>(name, bytes)?.into_signed().meta,
+    };
+    Ok(meta.into_iter().map(|(name, meta)| (name, meta.version)).collect())
+}
+
+/// App and channel by role.
+pub(super) fn channels(targets: &[u8]) -> Result<BTreeMap<String, (String, String)>, TrustError> {
+    let targets: Metadata<Targets> = document::read("the targets", targets)?;
+    let roles = targets.signed().delegations.iter().flat_map(|delegations| &delegations.roles);
+    let channel = |role| {
+        let (app, channel) = releases::channel(role)?;
+        Ok((role.name.clone(), (app.to_owned(), channel.to_owned())))
+    };
+    roles.map(channel).collect()
+}
+
+/// Whether the root or the targets name this key for a role.
+pub(super) fn names_key(root: &[u8], targets: &[u8], role: &str, keyid: &str) -> Result<bool, TrustError> {
+    let root: Metadata<Root> = document::read("the root", root)?;
+    let targets: Metadata<Targets> = document::read("the targets", targets)?;
+    let delegated = targets.signed().delegations.iter().flat_map(|delegations| &delegations.roles);
+    let delegated = delegated.filter(|delegated| delegated.name == role).map(|delegated| &delegated.keyids);
+    let top = root.signed().role(role).map(|role| &role.keyids);
+    Ok(top.into_iter().chain(delegated).any(|keyids| keyids.iter().any(|id| id == keyid)))
+}
+
+/// Whether a targets document is past half of the time from its signing to its expiry.
+pub(super) fn is_past_half(document: &[u8], now: Wall) -> Result<bool, TrustError> {
+    let targets: Metadata<Targets> = document::read("the targets", document)?;
+    let issued = document::issued("the targets", &targets.signed().extra)?;
+    let expires = wall(targets.signed().expires);
+    Ok(now.0.saturating_sub(issued.0) > expires.0.saturating_sub(now.0))
+}
+
+/// The `signed` part of a verified document, in its next version and with a new life.
+fn next(document: &[u8], life: Duration, now: Wall) -> Result<Map<String, Value>, WriteError> {
+    let document: Value = serde_json::from_slice(document).expect("a verified document is JSON");
+    let mut signed = document["signed"].as_object().expect("a verified document has a signed part").clone();
+    let version = signed["version"].as_u64().expect("a verified document has a version");
+    signed.extend(head("targets", version + 1, life, now)?);
+    Ok(signed)
+}
+
+/// The fields that every document has.
+fn head(kind: &str, version: u64, life: Duration, now: Wall) -> Result<Map<String, Value>, WriteError> {
+    let time = |seconds| jiff::Timestamp::from_second(seconds).map_err(|_| WriteError::Time(now.0));
+    let life = i64::try_from(life.as_secs()).expect("a document lives for years at most");
+    let mut head = Map::new();
+    head.insert("_type".to_owned(), json!(kind));
+    head.insert("spec_version".to_owned(), json!("1.0.31"));
+    head.insert("version".to_owned(), json!(version));
+    head.insert("x-issued".to_owned(), json!(time(now.0)?.to_string()));
+    head.insert("expires".to_owned(), json!(time(now.0.saturating_add(life))?.to_string()));
+    Ok(head)
+}
+
+/// What one document says of another: version, length and SHA-256.
+fn pin(document: &[u8]) -> Value {
+    let value: Value = serde_json::from_slice(document).expect("a written document is JSON");
+    json!({
+        "hashes": { "sha256": sha256(document) },
+        "length": document.len(),
+        "version": value["signed"]["version"],
+    })
+}
+
+fn key_value(key: &VerifyingKey) -> Value {
+    json!({ "keytype": "ed25519", "keyval": { "public": hex(key.as_bytes()) }, "scheme": "ed25519" })
+}
+
+fn canonical(value: &Value) -> Vec<u8> {
+    canonical_json::to_canonical_bytes(value).expect("metadata holds whole numbers alone")
+}
