@@ -1,6 +1,6 @@
 //! What went wrong in the node, in words for people: what happened, what to do, and the cause beneath.
 
-use std::{error::Error as StdError, fmt};
+use std::{error::Error as StdError, fmt, io, path::Path};
 
 /// What sort of thing went wrong: what a program may want to tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -12,6 +12,24 @@ pub enum Kind {
     Network,
     /// The disk: not writable, full, damaged, or held by another process.
     Storage,
+    /// The disk, or a quota on it, is full.
+    NoSpace,
+    /// What was given can't be used: a bundle, a name, a version, a directory that is taken.
+    BadInput,
+    /// A source changed while it was read.
+    Changed,
+    /// A private key is missing or does not open.
+    Key,
+    /// Another process is at it.
+    Busy,
+    /// The data directory was written by a newer Burr.
+    NewerFormat,
+    /// A setting that does not exist, or a value that it can't have.
+    Config,
+    /// The node has ended, or does not run.
+    Ended,
+    /// What was checked is not what it should be.
+    NotWhole,
 }
 
 /// An error of the node.
@@ -41,6 +59,16 @@ impl Error {
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// A failed operation on a file, such as `cannot read index.html`; a full disk is told apart.
+    pub(crate) fn file(what: &str, path: &Path, source: io::Error) -> Self {
+        let words = format!("cannot {what} {}", path.display());
+        if is_no_space(&source) {
+            let hint = "free some space on that disk and try again; nothing was changed";
+            return Self::new(Kind::NoSpace, words).with_hint(hint).with_source(source);
+        }
+        Self::new(Kind::Storage, words).with_source(source)
     }
 
     /// What sort of thing went wrong.
@@ -78,4 +106,9 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_ref().map(|source| source.as_ref() as &(dyn StdError + 'static))
     }
+}
+
+/// Whether an operation failed because the disk or a quota on it is full.
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -1,9 +1,18 @@
-//! The real driver of `burr_protocol::Agent`.
+//! The real driver of [`burr_protocol::Agent`]: network, store, slots, and the node that an app embeds.
+//!
+//! [`Node`] is the way in. Beneath it, the [driver](driver) owns the agent and carries out what it decides.
 
 pub mod bundle;
+mod driver;
 pub mod error;
 pub mod health;
+mod identity;
 pub mod net;
-pub mod publisher;
+mod node;
+pub mod settings;
 pub mod slots;
 pub mod store;
+
+pub use error::{Error, Kind};
+pub use node::{Node, Running};
+pub use settings::Settings;

@@ -1,3 +1,7 @@
-//! What is on this node's disk.
+//! What a node keeps on disk: blobs in iroh-blobs' file store, records in sled with a journal, metadata as plain files.
 
 pub mod blobs;
+pub mod home;
+mod journal;
+pub mod metadata;
+pub mod records;

@@ -43,7 +43,7 @@ impl Records {
     /// # Errors
     /// [`Kind::Storage`] if the disk does not let it.
     pub fn open(data: &Path) -> Result<(Self, Found), Error> {
-        let storage = |error: io::Error| Error::with(Kind::Storage, format!("can't open the records in {}", data.display()), error);
+        let storage = |error: io::Error| Error::file("open the records in", data, error);
         let (journal, journalled) = Journal::open(data).map_err(storage)?;
         let path = data.join("records.sled");
         let mut warnings = Vec::new();

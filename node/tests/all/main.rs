@@ -1,3 +1,3 @@
-//! Every integration test of the node, in one binary.
+//! The node's parts, real: sockets, files and processes on this machine.
 
 mod net;
