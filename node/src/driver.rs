@@ -19,9 +19,11 @@ use burr_protocol::{
     action::{Action, Input, StageFailure, Token},
     cache::Stored,
     fact::Fact,
+    fetch::PieceMap,
     peers::Address,
     receipt::Receipt,
     record::Record,
+    release::Payload,
     status::Status,
 };
 use ed25519_dalek::SigningKey;
@@ -54,7 +56,7 @@ pub(crate) enum Ask {
 pub(crate) struct Imported {
     pub(crate) repository: RepositoryId,
     pub(crate) pack: Vec<u8>,
-    pub(crate) payloads: Vec<PathBuf>,
+    pub(crate) payloads: Vec<(Payload, PathBuf)>,
 }
 
 /// A node's parts and the agent that tells them what to do.
@@ -203,10 +205,16 @@ impl Driver {
     }
 
     async fn import(&mut self, import: Imported) -> Result<(), Error> {
-        for path in import.payloads {
-            let blob = self.blobs.import(&path).await?;
-            let pieces = self.blobs.held(blob.hash, blob.size).await?;
-            self.handle(Input::Held { blob: blob.hash, size: blob.size, pieces }).await;
+        for (Payload { blob, size }, path) in import.payloads {
+            let mut pieces = self.blobs.held(blob, size).await?;
+            if pieces != PieceMap::All {
+                if self.blobs.import(&path).await?.hash != blob {
+                    let words = format!("{} is not the payload that its release names", path.display());
+                    return Err(Error::new(Kind::BadInput, words).with_hint("publish the version again"));
+                }
+                pieces = PieceMap::All;
+            }
+            self.handle(Input::Held { blob, size, pieces }).await;
         }
         self.handle(Input::Import { repository: import.repository, pack: import.pack }).await;
         Ok(())
@@ -240,7 +248,7 @@ impl Driver {
                 self.task(async move {
                     let pieces = blobs.held(blob, size).await;
                     // A part that can't be read counts as not held: it is fetched anew.
-                    let pieces = pieces.unwrap_or_else(|_| burr_protocol::fetch::PieceMap::Some(Vec::new()));
+                    let pieces = pieces.unwrap_or_else(|_| PieceMap::Some(Vec::new()));
                     Input::Held { blob, size, pieces }
                 });
             }

@@ -3,16 +3,19 @@
 //! [`Node`] is the way in. Beneath it, the [driver](driver) owns the agent and carries out what it decides.
 
 pub mod bundle;
+pub mod control;
 mod driver;
 pub mod error;
 pub mod health;
 mod identity;
 pub mod net;
 mod node;
+pub mod publisher;
 pub mod settings;
 pub mod slots;
 pub mod store;
 
 pub use error::{Error, Kind};
 pub use node::{Node, Running};
+pub use publisher::Publisher;
 pub use settings::Settings;

@@ -3,9 +3,9 @@
 //! [`Node::start`] opens the data directory, the store and the mesh and lets the [driver](crate::driver) run; the
 //! handle asks it things. Dropping the handle ends the node; [`Node::shutdown`] does so in good order.
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::PathBuf};
 
-use burr_protocol::{NodeId, RepositoryId, fact::Fact, receipt::Receipt, status::Status};
+use burr_protocol::{NodeId, RepositoryId, fact::Fact, receipt::Receipt, release::Payload, status::Status};
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
     task::JoinHandle,
@@ -99,10 +99,14 @@ impl Node {
     /// Takes in a repository's metadata and payload files, which stay where they lie.
     ///
     /// # Errors
-    /// [`Kind::Storage`] if a payload can't be read, [`Kind::Ended`] if the node ended. Whether the metadata is good
+    /// [`Kind::Storage`] if a payload can't be read, [`Kind::BadInput`] if it is another, [`Kind::Ended`] if the node ended. Whether the metadata is good
     /// is told as a [`Fact`].
-    pub async fn import(&self, repository: RepositoryId, pack: Vec<u8>, payloads: &[impl AsRef<Path>]) -> Result<(), Error> {
-        let payloads = payloads.iter().map(|path| path.as_ref().to_owned()).collect();
+    pub async fn import(
+        &self,
+        repository: RepositoryId,
+        pack: Vec<u8>,
+        payloads: Vec<(Payload, PathBuf)>,
+    ) -> Result<(), Error> {
         let import = Imported { repository, pack, payloads };
         self.ask(|done| Ask::Import { import, done }).await?
     }

@@ -162,6 +162,13 @@ impl Resolved {
         Ok(())
     }
 
+    /// Sets a value that nobody has set.
+    pub fn set_default(&mut self, name: &'static str, text: &str) {
+        if let Some(value) = self.values.get_mut(name).filter(|value| value.source == Source::Default) {
+            text.clone_into(&mut value.text);
+        }
+    }
+
     /// Whether an app is followed.
     #[must_use]
     pub fn follows(&self, app: &str) -> bool {
