@@ -1,0 +1,8 @@
+//! Stories of the node's parts, as one program.
+
+mod bundle;
+mod health;
+mod hostile;
+mod publisher;
+mod slots;
+mod support;
