@@ -83,9 +83,9 @@ impl Context {
     fn resolved(&self) -> Result<Resolved, Error> {
         burr_node::store::home::check_format(&self.data)?;
         let mut resolved = Resolved::load(&self.data)?;
-        resolved.take_environment(env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        }))?;
+        resolved.take_environment(
+            env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        )?;
         Ok(resolved)
     }
 }
@@ -117,8 +117,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
 
 fn data_directory(given: Option<PathBuf>) -> Result<PathBuf, Error> {
     if let Some(given) = given {
-        return std::path::absolute(&given)
-            .map_err(|error| Error::new(Kind::Config, format!("can't use --data {}", given.display())).with_source(error));
+        return std::path::absolute(&given).map_err(|error| {
+            Error::new(Kind::Config, format!("can't use --data {}", given.display())).with_source(error)
+        });
     }
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_DATA_HOME")

@@ -317,7 +317,10 @@ impl Driver {
 
     fn tell(&self, fact: Fact) {
         match &fact {
-            Fact::PeerRefused { .. } | Fact::StorageFailed { .. } | Fact::RecordDropped { .. } | Fact::NoRoom { .. } => {
+            Fact::PeerRefused { .. }
+            | Fact::StorageFailed { .. }
+            | Fact::RecordDropped { .. }
+            | Fact::NoRoom { .. } => {
                 tracing::warn!(target: "burr", "{fact}");
             }
             Fact::FetchProgress { .. } => tracing::debug!(target: "burr", "{fact}"),
@@ -359,6 +362,7 @@ fn start_writer(
 
 fn now(started: Instant) -> Now {
     let time = Time(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok());
+    let seconds =
+        SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok());
     Now { time, wall: seconds.filter(|seconds| *seconds >= CLOCK_IS_SET).map(Wall) }
 }

@@ -39,12 +39,13 @@ fn make(path: &Path) -> Result<SigningKey, Error> {
     // Under another name first: a key that is half written must never be found.
     let temporary = path.with_extension("new");
     let _ = fs::remove_file(&temporary);
-    let written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    });
+    let written =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)?;
+            fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+        });
     written.map_err(|error| Error::file("write", path, error))?;
     Ok(SigningKey::from_bytes(&seed))
 }

@@ -262,10 +262,16 @@ impl Agent {
             repositories: self
                 .catalog
                 .repositories()
-                .map(|repository| status::Repository::of(repository, self.catalog.verified(repository), self.trusted_now()))
+                .map(|repository| {
+                    status::Repository::of(repository, self.catalog.verified(repository), self.trusted_now())
+                })
                 .collect(),
             apps: self.apps.iter().map(|(app, update)| status::App::of(app, update, self.skips.get(app))).collect(),
-            blobs: self.store.iter().map(|(blob, stored)| status::Blob::of(*blob, *stored, self.jobs.get(blob))).collect(),
+            blobs: self
+                .store
+                .iter()
+                .map(|(blob, stored)| status::Blob::of(*blob, *stored, self.jobs.get(blob)))
+                .collect(),
             quota: self.config.quota,
         }
     }
@@ -438,7 +444,8 @@ impl Agent {
             self.ask_around(repository, actions);
         }
         let due = |update: &Update| update.wake_at().is_some_and(|at| at <= now);
-        let apps: Vec<String> = self.apps.iter().filter(|(_, update)| due(update)).map(|(app, _)| app.clone()).collect();
+        let apps: Vec<String> =
+            self.apps.iter().filter(|(_, update)| due(update)).map(|(app, _)| app.clone()).collect();
         for app in apps {
             self.update(&app, actions, |update| update.wake(now));
         }

@@ -51,11 +51,12 @@ impl Disk {
     /// When a record that was written can't be read back: a defect that every run is to show.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
-        let metadata = self.metadata.iter().map(|(repository, pack)| Record::Metadata {
-            repository: *repository,
-            pack: pack.clone(),
-        });
-        let read = |(key, value): (&Vec<u8>, &Vec<u8>)| Record::read(key, value).expect("what was written is read back");
+        let metadata = self
+            .metadata
+            .iter()
+            .map(|(repository, pack)| Record::Metadata { repository: *repository, pack: pack.clone() });
+        let read =
+            |(key, value): (&Vec<u8>, &Vec<u8>)| Record::read(key, value).expect("what was written is read back");
         metadata.chain(self.records.iter().map(read)).collect()
     }
 

@@ -188,13 +188,8 @@ impl World {
         let now = self.now();
         let machine = &mut self.machines[node];
         assert!(machine.agent.is_none(), "node {node} is on");
-        let (agent, facts) = Agent::new(
-            machine.key.clone(),
-            machine.config.clone(),
-            machine.disk.records(),
-            machine.disk.store(),
-            now,
-        );
+        let (agent, facts) =
+            Agent::new(machine.key.clone(), machine.config.clone(), machine.disk.records(), machine.disk.store(), now);
         machine.facts.extend(facts.into_iter().map(|fact| (now.time, fact)));
         machine.agent = Some(agent);
         self.give(node, Input::Wake);
@@ -444,7 +439,8 @@ impl World {
         let failure = |why| Input::FetchFailed { id, why };
         let provider = self.index(request.node);
         let link = provider.and_then(|provider| self.link_between(node, provider));
-        let (Some(provider), Some(link)) = (provider.filter(|p| self.machines[node].connected.contains(p)), link) else {
+        let (Some(provider), Some(link)) = (provider.filter(|p| self.machines[node].connected.contains(p)), link)
+        else {
             self.machines[node].transfers.remove(&id);
             return self.give(node, failure(FetchFailure::Lost));
         };

@@ -32,9 +32,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
         rows.push((name, value, help.map_or("", |key| key.help)));
     }
     if context.json {
-        let row = |(name, value, help): &(String, &burr_node::settings::Value, &str)| {
-            json!({ "name": name, "value": value.text, "source": value.source.to_string(), "help": help })
-        };
+        let row = |(name, value, help): &(String, &burr_node::settings::Value, &str)| json!({ "name": name, "value": value.text, "source": value.source.to_string(), "help": help });
         return context.print_json(&rows.iter().map(row).collect::<Vec<_>>()).map(|()| ExitCode::SUCCESS);
     }
     let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or_default();

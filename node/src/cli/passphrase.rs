@@ -21,7 +21,8 @@ impl Source {
     pub(super) fn given(&self) -> Result<Option<String>, Error> {
         if let Some(path) = &self.passphrase_file {
             let text = fs::read_to_string(path).map_err(|error| {
-                Error::new(Kind::BadInput, format!("can't read the passphrase file {}", path.display())).with_source(error)
+                Error::new(Kind::BadInput, format!("can't read the passphrase file {}", path.display()))
+                    .with_source(error)
             })?;
             return Ok(Some(text.lines().next().unwrap_or_default().to_owned()));
         }

@@ -47,7 +47,11 @@ impl fmt::Display for Published {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Release { app, channel, version, files, unpacked, payload, .. } = &self.release;
         let (unpacked, packed) = (ByteSize::b(*unpacked), ByteSize::b(payload.size));
-        writeln!(f, "{app} {version} is on {channel}: {files} files, {unpacked}, packed {packed}, in {} ms", self.took_ms)?;
+        writeln!(
+            f,
+            "{app} {version} is on {channel}: {files} files, {unpacked}, packed {packed}, in {} ms",
+            self.took_ms
+        )?;
         match self.announced {
             true => write!(f, "the running node announced it"),
             false => write!(f, "no node runs on this data directory: `burr run` serves it"),

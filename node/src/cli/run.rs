@@ -193,7 +193,8 @@ async fn show(mut facts: tokio::sync::broadcast::Receiver<Fact>, json: bool, bar
         let Some(bars) = &bars else { continue };
         match fact {
             Fact::FetchStarted { blob, size, held } => {
-                let style = ProgressStyle::with_template("fetching {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+                let style =
+                    ProgressStyle::with_template("fetching {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
                 let bar = ProgressBar::new(size).with_style(style.expect("the template is well formed"));
                 bar.set_position(held);
                 fetches.insert(blob, bars.add(bar));
@@ -215,7 +216,8 @@ async fn show(mut facts: tokio::sync::broadcast::Receiver<Fact>, json: bool, bar
 
 /// The log goes to standard error, filtered by `BURR_LOG`; where there are bars, above them.
 fn start_log(bars: Option<MultiProgress>) {
-    let filter = EnvFilter::try_from_env("BURR_LOG").unwrap_or_else(|_| EnvFilter::new("warn,burr=info"));
+    let filter =
+        EnvFilter::try_from_env("BURR_LOG").unwrap_or_else(|_| EnvFilter::new("warn,burr=info,libp2p_gossipsub=error"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     // Fails only if something logs already; then that goes on.
     let _ = builder.with_ansi(bars.is_some()).with_writer(Above(bars)).try_init();

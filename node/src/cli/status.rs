@@ -49,13 +49,18 @@ impl fmt::Display for Shown {
         }
         for repository in &status.repositories {
             write!(f, "metadata  {}: ", repository.repository.short())?;
-            let (Some(version), Some(age), Some(left)) = (repository.version, repository.age_s, repository.expires_in_s)
+            let (Some(version), Some(age), Some(left)) =
+                (repository.version, repository.age_s, repository.expires_in_s)
             else {
                 writeln!(f, "nothing yet")?;
                 continue;
             };
             write!(f, "version {version}, signed {} ago, ", in_words(age))?;
-            if left < 0 { write!(f, "EXPIRED {} ago", in_words(-left))? } else { write!(f, "good for {}", in_words(left))? }
+            if left < 0 {
+                write!(f, "EXPIRED {} ago", in_words(-left))?
+            } else {
+                write!(f, "good for {}", in_words(left))?
+            }
             for (channel, version) in &repository.newest {
                 write!(f, "; {channel} {version}")?;
             }

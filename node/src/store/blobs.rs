@@ -117,9 +117,8 @@ impl Blobs {
     /// [`Kind::Storage`] if the file can't be read.
     pub async fn import(&self, path: impl AsRef<Path>) -> Result<Imported, Error> {
         let path = path.as_ref();
-        let failed = |error: String| {
-            Error::new(Kind::Storage, format!("can't import {}", path.display())).with_source(error)
-        };
+        let failed =
+            |error: String| Error::new(Kind::Storage, format!("can't import {}", path.display())).with_source(error);
         let path = tokio::fs::canonicalize(path).await.map_err(|error| failed(error.to_string()))?;
         let options = AddPathOptions { path, format: BlobFormat::Raw, mode: ImportMode::TryReference };
         let added = self.store.blobs().add_path_with_opts(options).temp_tag().await;
@@ -161,23 +160,27 @@ impl Blobs {
         let export = self.store.export_bao(hash.0, ChunkRanges::all());
         tokio::spawn(async move {
             let mut items = std::pin::pin!(export.stream());
-            let mut complete = false;
+            // The stream may end with its last leaf: only the bytes say whether it was whole.
+            let (mut size, mut read) = (None, 0);
             while let Some(item) = items.next().await {
                 let part = match item {
                     EncodedItem::Leaf(leaf) => Ok(leaf.data),
-                    EncodedItem::Size(_) | EncodedItem::Parent(_) => continue,
-                    EncodedItem::Done => {
-                        complete = true;
+                    EncodedItem::Size(bytes) => {
+                        size = Some(bytes);
                         continue;
                     }
+                    EncodedItem::Parent(_) | EncodedItem::Done => continue,
                     EncodedItem::Error(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
                 };
-                complete |= part.is_err();
+                match &part {
+                    Ok(bytes) => read += bytes.len() as u64,
+                    Err(_) => size = Some(read),
+                }
                 if sender.send(part).await.is_err() {
                     return;
                 }
             }
-            if !complete {
+            if size != Some(read) {
                 let _ = sender.send(Err(io::ErrorKind::NotFound.into())).await;
             }
         });
@@ -191,7 +194,9 @@ impl Blobs {
     pub async fn delete(&self, hash: Hash) -> Result<(), Error> {
         self.tags().remove(&hash);
         self.store.tags().delete(hash.to_string()).await.map_err(broken)?;
-        if !self.collector.run().await || self.store.blobs().status(hash.0).await.map_err(broken)? != BlobStatus::NotFound {
+        if !self.collector.run().await
+            || self.store.blobs().status(hash.0).await.map_err(broken)? != BlobStatus::NotFound
+        {
             return Err(Error::new(Kind::Storage, format!("can't delete the blob {hash}: it is in use")));
         }
         Ok(())

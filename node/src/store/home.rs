@@ -29,7 +29,8 @@ impl Home {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let storage = |source| Error::file("use the data directory", path, source);
         fs::create_dir_all(path).map_err(storage)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock")).map_err(storage)?;
+        let lock =
+            OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock")).map_err(storage)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
             Error::new(Kind::Busy, format!("the data directory {} is in use by another process", path.display()))
                 .with_hint("stop that `burr run`, or give another directory with --data")
@@ -69,7 +70,8 @@ pub fn check_format(path: &Path) -> Result<(), Error> {
                 path.display(),
                 text.trim()
             );
-            Err(Error::new(Kind::NewerFormat, words).with_hint("a newer burr wrote it: update this one; nothing was changed"))
+            Err(Error::new(Kind::NewerFormat, words)
+                .with_hint("a newer burr wrote it: update this one; nothing was changed"))
         }
     }
 }

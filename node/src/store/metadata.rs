@@ -25,8 +25,7 @@ impl Metadata {
     /// [`Kind::Storage`](crate::Kind::Storage).
     pub fn open(data: &Path) -> Result<Self, Error> {
         let path = data.join("metadata");
-        fs::create_dir_all(&path)
-            .map_err(|error| Error::file("create", &path, error))?;
+        fs::create_dir_all(&path).map_err(|error| Error::file("create", &path, error))?;
         Ok(Self(path))
     }
 

@@ -110,7 +110,8 @@ fn open_database(path: &Path, journalled: &Entries) -> Result<sled::Db, String> 
     let opened = std::panic::catch_unwind(|| {
         let database = sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(None).open()?;
         let found = database.iter().collect::<Result<Vec<_>, _>>()?;
-        let stale = |key: &sled::IVec, value: &sled::IVec| journalled.get(key.as_ref()).is_none_or(|v| v[..] != value[..]);
+        let stale =
+            |key: &sled::IVec, value: &sled::IVec| journalled.get(key.as_ref()).is_none_or(|v| v[..] != value[..]);
         let mut batch = sled::Batch::default();
         found.iter().filter(|(key, value)| stale(key, value)).for_each(|(key, _)| batch.remove(key.clone()));
         for (key, value) in journalled {

@@ -42,12 +42,7 @@ impl Agent {
     }
 
     /// Receipts of others are on disk.
-    pub(super) fn acknowledge(
-        &mut self,
-        from: NodeId,
-        kept: Vec<(Receipt, SignedReceipt)>,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn acknowledge(&mut self, from: NodeId, kept: Vec<(Receipt, SignedReceipt)>, actions: &mut Vec<Action>) {
         let marks = kept.iter().map(|(receipt, _)| mark(receipt)).collect();
         for (receipt, signed) in kept {
             self.keep_receipt(&receipt, signed, actions);

@@ -260,7 +260,14 @@ impl Agent {
     }
 
     /// A peer provides pieces of a blob.
-    pub(super) fn provided(&mut self, node: NodeId, blob: Hash, size: u64, pieces: &PieceMap, actions: &mut Vec<Action>) {
+    pub(super) fn provided(
+        &mut self,
+        node: NodeId,
+        blob: Hash,
+        size: u64,
+        pieces: &PieceMap,
+        actions: &mut Vec<Action>,
+    ) {
         if let Some(job) = self.jobs.get_mut(&blob) {
             job.provides(node, size, pieces);
             self.step_jobs(actions);
