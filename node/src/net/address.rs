@@ -96,7 +96,10 @@ mod tests {
     #[test]
     fn a_port_is_two_places_and_a_multiaddress_one() {
         let both = target("10.0.0.7:7447").unwrap();
-        assert_eq!(both.places, ["/ip4/10.0.0.7/udp/7447/quic-v1", "/ip4/10.0.0.7/tcp/7447"].map(|p| p.parse().unwrap()));
+        assert_eq!(
+            both.places,
+            ["/ip4/10.0.0.7/udp/7447/quic-v1", "/ip4/10.0.0.7/tcp/7447"].map(|p| p.parse().unwrap())
+        );
         assert_eq!(target("[::1]:7447").unwrap().places.len(), 2);
         assert_eq!(target("/ip4/10.0.0.7/tcp/7447").unwrap().places.len(), 1);
         for place in both.places {
@@ -115,7 +118,9 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for text in ["", "host", "10.0.0.7", "10.0.0.7:99999", "/ip4/10.0.0.7", "/ip4/1.2.3.4/tcp/1/ws", "/dns4/a/tcp/1"] {
+        for text in
+            ["", "host", "10.0.0.7", "10.0.0.7:99999", "/ip4/10.0.0.7", "/ip4/1.2.3.4/tcp/1/ws", "/dns4/a/tcp/1"]
+        {
             assert_eq!(target(text), None, "{text}");
         }
     }

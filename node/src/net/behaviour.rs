@@ -46,7 +46,8 @@ pub(crate) struct Behaviour {
 
 /// A swarm that does not listen yet.
 pub(crate) fn swarm(identity: Keypair, mdns: bool, max_connections: u32) -> Result<Swarm<Behaviour>, Error> {
-    let failed = |what: &str, error: String| Error::new(Kind::Network, format!("can't set up {what}")).with_source(error);
+    let failed =
+        |what: &str, error: String| Error::new(Kind::Network, format!("can't set up {what}")).with_source(error);
     let public = identity.public();
     let mdns = if mdns {
         let found = mdns::tokio::Behaviour::new(mdns::Config::default(), public.to_peer_id());
@@ -135,4 +136,3 @@ pub(crate) fn is_in_use(error: &(dyn std::error::Error + 'static)) -> bool {
     }
     false
 }
-

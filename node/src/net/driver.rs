@@ -268,9 +268,10 @@ impl Driver {
 
     fn fetch(&mut self, request: Request) {
         let id = request.id;
-        let opening = self.links.get(&request.node).and_then(|link| {
-            self.swarm.behaviour_mut().streams.open(link.peer, Protocol::Blobs)
-        });
+        let opening = self
+            .links
+            .get(&request.node)
+            .and_then(|link| self.swarm.behaviour_mut().streams.open(link.peer, Protocol::Blobs));
         let Some((_, opening)) = opening else {
             self.pending.push_back(Input::FetchFailed { id, why: FetchFailure::Lost });
             return;

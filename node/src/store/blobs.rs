@@ -16,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use bao_tree::{ChunkNum, ChunkRanges, io::mixed::EncodedItem};
+use bao_tree::{
+    ChunkNum, ChunkRanges,
+    io::{EncodeError, mixed::EncodedItem},
+};
 use burr_protocol::{
     Hash,
     fetch::{PieceMap, Pieces, piece_size},
@@ -117,9 +120,8 @@ impl Blobs {
     /// [`Kind::Storage`] if the file can't be read.
     pub async fn import(&self, path: impl AsRef<Path>) -> Result<Imported, Error> {
         let path = path.as_ref();
-        let failed = |error: String| {
-            Error::new(Kind::Storage, format!("can't import {}", path.display())).with_source(error)
-        };
+        let failed =
+            |error: String| Error::new(Kind::Storage, format!("can't import {}", path.display())).with_source(error);
         let path = tokio::fs::canonicalize(path).await.map_err(|error| failed(error.to_string()))?;
         let options = AddPathOptions { path, format: BlobFormat::Raw, mode: ImportMode::TryReference };
         let added = self.store.blobs().add_path_with_opts(options).temp_tag().await;
@@ -161,23 +163,25 @@ impl Blobs {
         let export = self.store.export_bao(hash.0, ChunkRanges::all());
         tokio::spawn(async move {
             let mut items = std::pin::pin!(export.stream());
-            let mut complete = false;
+            let (mut size, mut sent) = (0, 0);
             while let Some(item) = items.next().await {
                 let part = match item {
                     EncodedItem::Leaf(leaf) => Ok(leaf.data),
-                    EncodedItem::Size(_) | EncodedItem::Parent(_) => continue,
-                    EncodedItem::Done => {
-                        complete = true;
+                    EncodedItem::Size(bytes) => {
+                        size = bytes;
                         continue;
                     }
+                    EncodedItem::Parent(_) | EncodedItem::Done => continue,
+                    EncodedItem::Error(EncodeError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Err(error),
                     EncodedItem::Error(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
                 };
-                complete |= part.is_err();
-                if sender.send(part).await.is_err() {
+                let failed = part.is_err();
+                sent += part.as_ref().map_or(0, |part| part.len() as u64);
+                if sender.send(part).await.is_err() || failed {
                     return;
                 }
             }
-            if !complete {
+            if size != sent || (sent == 0 && hash != Hash::of(b"")) {
                 let _ = sender.send(Err(io::ErrorKind::NotFound.into())).await;
             }
         });
@@ -191,7 +195,9 @@ impl Blobs {
     pub async fn delete(&self, hash: Hash) -> Result<(), Error> {
         self.tags().remove(&hash);
         self.store.tags().delete(hash.to_string()).await.map_err(broken)?;
-        if !self.collector.run().await || self.store.blobs().status(hash.0).await.map_err(broken)? != BlobStatus::NotFound {
+        if !self.collector.run().await
+            || self.store.blobs().status(hash.0).await.map_err(broken)? != BlobStatus::NotFound
+        {
             return Err(Error::new(Kind::Storage, format!("can't delete the blob {hash}: it is in use")));
         }
         Ok(())
