@@ -43,7 +43,7 @@ use crate::error::{Error, Kind};
 /// Bytes of a BLAKE3 chunk, the unit of the store's ranges.
 const CHUNK: u64 = 1024;
 /// How long a collection may take before a deletion is given up.
-const COLLECT_PATIENCE: Duration = Duration::from_secs(60);
+const COLLECT_PATIENCE: Duration = Duration::from_mins(1);
 /// The store pauses this long between two collections; it starts the next one only when asked.
 const COLLECT_PAUSE: Duration = Duration::from_millis(10);
 /// Chunk groups that a [`Reader`] reads ahead.
@@ -246,7 +246,7 @@ impl Blobs {
         };
         tokio::task::spawn_blocking(sum)
             .await
-            .expect("the walk does not panic")
+            .map_err(broken)?
             .map_err(|error| Error::new(Kind::Storage, "can't read the blob store").with_source(error))
     }
 

@@ -30,7 +30,7 @@ impl Liar {
             .unwrap()
             .with_behaviour(|_| libp2p_stream::Behaviour::new())
             .unwrap()
-            .with_swarm_config(|config| config.with_idle_connection_timeout(std::time::Duration::from_secs(3600)))
+            .with_swarm_config(|config| config.with_idle_connection_timeout(std::time::Duration::from_hours(1)))
             .build();
         swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
         swarm.dial(honest.0.parse::<Multiaddr>().unwrap()).unwrap();
