@@ -114,9 +114,10 @@ impl Net {
     /// [`Kind::PortInUse`] if another process has a port that is asked for; [`Kind::Network`] for an address that is
     /// none, or is not this machine's, and when mDNS can't be used.
     pub async fn start(settings: Settings, blobs: Blobs) -> Result<(Self, mpsc::Receiver<Input>), Error> {
-        let identity = Keypair::ed25519_from_bytes(settings.identity).expect("any 32 bytes are a seed");
-        let node = address::node_of(&identity.public().to_peer_id()).expect("an Ed25519 key");
-        let limit = settings.max_connections.clamp(1, u32::try_from(MAX_PEERS).expect("a small number"));
+        let no_key = || Error::new(Kind::Network, "the node's identity is no Ed25519 key");
+        let identity = Keypair::ed25519_from_bytes(settings.identity).map_err(|error| no_key().with_source(error))?;
+        let node = address::node_of(&identity.public().to_peer_id()).ok_or_else(no_key)?;
+        let limit = settings.max_connections.clamp(1, u32::try_from(MAX_PEERS).unwrap_or(u32::MAX));
         let mut found = Vec::new();
         for peer in settings.peers {
             let target = address::parse(&peer).ok_or_else(|| {

@@ -31,7 +31,7 @@ const STREAM_WINDOW: u32 = 16 << 20;
 /// Bytes in flight on one QUIC connection.
 const CONNECTION_WINDOW: u32 = 32 << 20;
 /// How long an idle connection stays. Forever: a connection is how nodes hear of news.
-const KEEP: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const KEEP: Duration = Duration::from_hours(10 * 365 * 24);
 
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {

@@ -17,7 +17,7 @@ use burr_protocol::{
 use libp2p::{
     Multiaddr, PeerId,
     futures::StreamExt as _,
-    gossipsub, mdns,
+    gossipsub, mdns, ping,
     swarm::{
         ConnectionId, Swarm, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
@@ -51,6 +51,8 @@ const MAX_SERVING_ONE: usize = 16;
 const MAX_REFUSED: usize = 1024;
 /// Addresses taken from one mDNS answer.
 const MAX_DISCOVERED: usize = 64;
+/// How often a node may begin anew without a gap.
+const MAX_BEGUN: u32 = 8;
 /// How long connections may take to close at the end.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -90,6 +92,8 @@ struct Link {
     outbox: Option<Outbox>,
     inbound: Option<(ConnectionId, AbortHandle)>,
     serving: Arc<Semaphore>,
+    /// How often it began anew while it was connected.
+    begun: u32,
 }
 
 /// What a task says.
@@ -152,7 +156,14 @@ impl Driver {
                 },
                 event = self.swarm.select_next_some(), if open => self.on_event(event),
                 Some(report) = self.reports.recv(), if open => self.on_report(report),
-                Some(_) = self.tasks.join_next() => {}
+                Some(ended) = self.tasks.join_next() => {
+                    // A broken invariant must not look like a node that is slow.
+                    if let Err(error) = ended
+                        && let Ok(panic) = error.try_into_panic()
+                    {
+                        std::panic::resume_unwind(panic);
+                    }
+                }
             }
         };
         self.tasks.shutdown().await;
@@ -298,7 +309,13 @@ impl Driver {
                 message_id,
                 message,
             })) => self.on_gossip(propagation_source, message_id, message.data),
-            SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => self.on_discovered(found),
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => self.on_discovered(&found),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { connection, result: Err(error), .. })) => {
+                if !matches!(error, ping::Failure::Unsupported) {
+                    tracing::debug!("no answer to a ping: {error}");
+                    self.swarm.close_connection(connection);
+                }
+            }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
                 self.on_connected(peer_id, connection_id);
             }
@@ -338,6 +355,7 @@ impl Driver {
                 outbox: None,
                 inbound: None,
                 serving: Arc::new(Semaphore::new(MAX_SERVING_ONE)),
+                begun: 0,
             }
         });
         link.connections.push(connection);
@@ -354,7 +372,7 @@ impl Driver {
         let outgoing = link.outbox.as_ref().map(|outbox| outbox.connection);
         let incoming = link.inbound.as_ref().map(|(connection, _)| *connection);
         if link.connections.is_empty() {
-            if let Some(link) = self.links.remove(&node) {
+            if let Some(mut link) = self.links.remove(&node) {
                 link.end();
             }
             self.pending.push_back(Input::Disconnected { node });
@@ -365,18 +383,11 @@ impl Driver {
 
     /// What was said to or by a node may be lost, although it is connected: the agents begin anew.
     fn begin_anew(&mut self, node: NodeId) {
-        let Some(old) = self.links.remove(&node) else { return };
-        old.end();
+        let Some(link) = self.links.get_mut(&node) else { return };
+        link.end();
         self.links_made += 1;
-        let link = Link {
-            id: self.links_made,
-            peer: old.peer,
-            connections: old.connections.clone(),
-            outbox: None,
-            inbound: None,
-            serving: Arc::clone(&old.serving),
-        };
-        self.links.insert(node, link);
+        link.id = self.links_made;
+        link.begun += 1;
         self.pending.push_back(Input::Disconnected { node });
         self.pending.push_back(Input::Connected { node, address: None });
     }
@@ -391,22 +402,19 @@ impl Driver {
 
     fn on_sync_stream(&mut self, node: NodeId, opened: Opened) {
         let Some(link) = self.links.get(&node) else { return };
-        match link.inbound {
-            Some((before, _)) if before == opened.connection => {
-                tracing::debug!(%node, "a second sync stream on one connection");
+        // A node opens one sync stream as long as it is connected. Another one means that it began anew, which this side
+        // may not have seen: it was killed, or one of several connections broke.
+        if link.inbound.is_some() {
+            if link.begun > MAX_BEGUN {
+                tracing::debug!(%node, "begins anew all the time: dropping the connection");
                 self.swarm.close_connection(opened.connection);
                 return;
             }
-            // A node opens one sync stream as long as it is connected. Another one means that it began anew, which the
-            // old connections have not shown yet: it was killed, or its address changed.
-            Some(_) => {
-                let old: Vec<_> = link.connections.iter().filter(|id| **id != opened.connection).copied().collect();
-                self.begin_anew(node);
-                for connection in old {
-                    self.swarm.close_connection(connection);
-                }
+            let old: Vec<_> = link.connections.iter().filter(|id| **id != opened.connection).copied().collect();
+            self.begin_anew(node);
+            for connection in old {
+                self.swarm.close_connection(connection);
             }
-            None => {}
         }
         let Some(link) = self.links.get_mut(&node) else { return };
         let (report, id, connection) = (self.report.clone(), link.id, opened.connection);
@@ -414,11 +422,13 @@ impl Driver {
             let mut frames = Incoming::new(opened.stream);
             let last = loop {
                 match frames.next().await {
-                    Ok(bytes) => {
+                    Ok(Some(bytes)) => {
                         if report.send(Report::Frame { node, link: id, bytes }).await.is_err() {
                             return;
                         }
                     }
+                    // The node begins anew with another stream, or is about to leave.
+                    Ok(None) => return,
                     Err(error) => break Report::Broken { node, link: id, connection, error },
                 }
             };
@@ -454,7 +464,7 @@ impl Driver {
         }
     }
 
-    fn on_discovered(&mut self, found: Vec<(PeerId, Multiaddr)>) {
+    fn on_discovered(&mut self, found: &[(PeerId, Multiaddr)]) {
         let mut told = Vec::new();
         let beyond = |peer: &PeerId| {
             found.iter().any(|(other, place)| other == peer && socket_of(place).is_some_and(|s| !s.ip().is_loopback()))
@@ -504,11 +514,12 @@ impl Driver {
 
 impl Link {
     /// Ends the tasks of its streams.
-    fn end(&self) {
-        if let Some((_, reader)) = &self.inbound {
+    fn end(&mut self) {
+        if let Some((_, reader)) = self.inbound.take() {
             reader.abort();
         }
         // The writer ends when its queue is dropped.
+        self.outbox = None;
     }
 }
 

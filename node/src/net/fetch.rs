@@ -61,11 +61,15 @@ pub(crate) async fn fetch<P: Future<Output = ()> + Send>(
     blobs: Blobs,
     progress: impl Fn(u64) -> P,
 ) -> Result<(), FetchFailure> {
-    assert!(request.start < request.end.max(1) && request.end <= request.size, "a request lies within its blob");
+    assert!(request.start <= request.end && request.end <= request.size, "a request lies within its blob");
     assert!(
         request.start.is_multiple_of(GROUP) && (request.end.is_multiple_of(GROUP) || request.end == request.size),
         "a request is made of whole chunk groups"
     );
+    let Some(size) = NonZeroU64::new(request.size) else {
+        // Every store has the empty blob, and there is no other of that size.
+        return if request.blob == Hash::of(b"") { Ok(()) } else { Err(FetchFailure::NotFound) };
+    };
     let new = blobs.ranges(request.blob).await.map_err(store)?.0 == 0;
     blobs.keep(request.blob).await.map_err(store)?;
     let mut source = ask(&request, opening).await?;
@@ -74,13 +78,9 @@ pub(crate) async fn fetch<P: Future<Output = ()> + Send>(
         [status::NOT_FOUND] => return Err(FetchFailure::NotFound),
         _ => return Err(FetchFailure::Corrupt),
     }
-    let size = u64::from_le_bytes(source.read_exact().await.map_err(lost)?);
-    if size != request.size {
+    if u64::from_le_bytes(source.read_exact().await.map_err(lost)?) != size.get() {
         return Err(FetchFailure::Corrupt);
     }
-    let Some(size) = NonZeroU64::new(size) else {
-        return if request.blob == Hash::of(b"") { Ok(()) } else { Err(FetchFailure::Corrupt) };
-    };
     let import = blobs.store().import_bao(request.blob.0, size, WAITING).await.map_err(store)?;
     let mut decoder = ResponseDecoder::new(
         request.blob.0.into(),

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The mesh is mended this often. Rarely, for idle devices; joining and leaving act at once without it.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// An announcement that was seen is not taken again for this time.
-const REMEMBER: Duration = Duration::from_secs(120);
+const REMEMBER: Duration = Duration::from_mins(2);
 
 pub(crate) type Behaviour =
     gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<AllowAllSubscriptionFilter>>;

@@ -99,13 +99,17 @@ impl Incoming<Stream> {
 }
 
 impl<S: AsyncRead + Unpin> Incoming<S> {
-    /// The next frame; waits as long as it takes for one to begin.
+    /// The next frame; waits as long as it takes for one to begin. `None` when the other side closed the stream.
     ///
     /// # Errors
     /// The stream's own; [`io::ErrorKind::InvalidData`] for a frame over the limit, of which nothing is read.
-    pub async fn next(&mut self) -> io::Result<Vec<u8>> {
+    pub async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut length = [0; 4];
-        self.0.read_exact(&mut length).await?;
+        let first = self.0.read(&mut length).await?;
+        if first == 0 {
+            return Ok(None);
+        }
+        patiently(self.0.read_exact(&mut length[first..])).await?;
         let length = u32::from_be_bytes(length) as usize;
         if length > MAX_MESSAGE {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes")));
@@ -117,7 +121,7 @@ impl<S: AsyncRead + Unpin> Incoming<S> {
             frame.resize(length.min(start + BUFFER), 0);
             patiently(self.0.read_exact(&mut frame[start..])).await?;
         }
-        Ok(frame)
+        Ok(Some(frame))
     }
 }
 
@@ -138,10 +142,11 @@ mod tests {
     #[tokio::test]
     async fn frames_come_out_whole_and_in_order() {
         let mut frames = incoming(&[0, 0, 0, 2, 7, 8, 0, 0, 0, 0, 0, 0, 0, 1, 9]);
-        assert_eq!(frames.next().await.unwrap(), [7, 8]);
-        assert_eq!(frames.next().await.unwrap(), []);
-        assert_eq!(frames.next().await.unwrap(), [9]);
-        assert_eq!(frames.next().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(frames.next().await.unwrap().unwrap(), [7, 8]);
+        assert!(frames.next().await.unwrap().unwrap().is_empty());
+        assert_eq!(frames.next().await.unwrap().unwrap(), [9]);
+        assert_eq!(frames.next().await.unwrap(), None);
+        assert_eq!(incoming(&[0, 0]).next().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[tokio::test]

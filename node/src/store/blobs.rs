@@ -16,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use bao_tree::{ChunkNum, ChunkRanges, io::mixed::EncodedItem};
+use bao_tree::{
+    ChunkNum, ChunkRanges,
+    io::{EncodeError, mixed::EncodedItem},
+};
 use burr_protocol::{
     Hash,
     fetch::{PieceMap, Pieces, piece_size},
@@ -40,7 +43,7 @@ use crate::error::{Error, Kind};
 /// Bytes of a BLAKE3 chunk, the unit of the store's ranges.
 const CHUNK: u64 = 1024;
 /// How long a collection may take before a deletion is given up.
-const COLLECT_PATIENCE: Duration = Duration::from_secs(60);
+const COLLECT_PATIENCE: Duration = Duration::from_mins(1);
 /// The store pauses this long between two collections; it starts the next one only when asked.
 const COLLECT_PAUSE: Duration = Duration::from_millis(10);
 /// Chunk groups that a [`Reader`] reads ahead.
@@ -160,27 +163,25 @@ impl Blobs {
         let export = self.store.export_bao(hash.0, ChunkRanges::all());
         tokio::spawn(async move {
             let mut items = std::pin::pin!(export.stream());
-            // The stream may end with its last leaf: only the bytes say whether it was whole.
-            let (mut size, mut read) = (None, 0);
+            let (mut size, mut sent) = (0, 0);
             while let Some(item) = items.next().await {
                 let part = match item {
                     EncodedItem::Leaf(leaf) => Ok(leaf.data),
                     EncodedItem::Size(bytes) => {
-                        size = Some(bytes);
+                        size = bytes;
                         continue;
                     }
                     EncodedItem::Parent(_) | EncodedItem::Done => continue,
+                    EncodedItem::Error(EncodeError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Err(error),
                     EncodedItem::Error(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
                 };
-                match &part {
-                    Ok(bytes) => read += bytes.len() as u64,
-                    Err(_) => size = Some(read),
-                }
-                if sender.send(part).await.is_err() {
+                let failed = part.is_err();
+                sent += part.as_ref().map_or(0, |part| part.len() as u64);
+                if sender.send(part).await.is_err() || failed {
                     return;
                 }
             }
-            if size != Some(read) {
+            if size != sent || (sent == 0 && hash != Hash::of(b"")) {
                 let _ = sender.send(Err(io::ErrorKind::NotFound.into())).await;
             }
         });
@@ -245,7 +246,7 @@ impl Blobs {
         };
         tokio::task::spawn_blocking(sum)
             .await
-            .expect("the walk does not panic")
+            .map_err(broken)?
             .map_err(|error| Error::new(Kind::Storage, "can't read the blob store").with_source(error))
     }
 
