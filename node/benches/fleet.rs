@@ -52,14 +52,21 @@ fn main() {
             to_last.push(last.duration_since(begun));
         }
     }
-    println!("publish to active on the last of {DEVICES} devices, {BUNDLE} bytes, {ROUNDS} rounds: {}", spread(to_last));
+    println!(
+        "publish to active on the last of {DEVICES} devices, {BUNDLE} bytes, {ROUNDS} rounds: {}",
+        spread(to_last)
+    );
     println!("  of it the publish command itself: {}", spread(publish_only));
 
     let device = &devices[0];
     let before = device.switches();
     thread::sleep(IDLE);
     let after = device.switches();
-    println!("idle device: {} KiB resident, {} bytes of binary", device.resident(), fs::metadata(BURR).expect("it runs").len());
+    println!(
+        "idle device: {} KiB resident, {} bytes of binary",
+        device.resident(),
+        fs::metadata(BURR).expect("it runs").len()
+    );
     let mut total = 0;
     for (thread, count) in &after {
         let woken = count - before.iter().find(|(name, _)| name == thread).map_or(0, |(_, count)| *count);

@@ -4,7 +4,10 @@
 
 use std::path::Path;
 
-use burr_node::{Node, settings::{Resolved, Source, follow::Link}};
+use burr_node::{
+    Node,
+    settings::{Resolved, Source, follow::Link},
+};
 use burr_protocol::fact::{Fact, UpdateStep};
 
 #[tokio::main]
@@ -16,7 +19,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let link: Link = link.parse()?;
     let mut settings = Resolved::load(Path::new(&data))?;
     let channel = link.channel.unwrap_or_else(|| "stable".to_owned());
-    for (name, value) in [("repository", link.repository.to_string()), ("install", channel), ("confirm", "call".into())] {
+    for (name, value) in [("repository", link.repository.to_string()), ("install", channel), ("confirm", "call".into())]
+    {
         settings.set_app(&link.app, name, value, Source::Flag)?;
     }
     settings.set("peers", arguments.next().unwrap_or_default(), Source::Flag)?;

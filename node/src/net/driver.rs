@@ -109,7 +109,7 @@ enum Report {
 }
 
 impl Driver {
-    pub fn new(
+    pub(super) fn new(
         swarm: Swarm<Behaviour>,
         blobs: Blobs,
         actions: mpsc::Receiver<Command>,
@@ -139,7 +139,7 @@ impl Driver {
     }
 
     /// Runs until it is told to end, or nobody listens any more.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let inputs = self.inputs.clone();
         let ended: Option<oneshot::Sender<()>> = loop {
             // Actions are always taken, so that the agent never waits for a network that waits for the agent.

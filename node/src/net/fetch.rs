@@ -39,9 +39,9 @@ use crate::store::blobs::{Blobs, chunks};
 /// What a provider says first.
 pub(crate) mod status {
     /// The answer follows.
-    pub const FOUND: u8 = 1;
+    pub(crate) const FOUND: u8 = 1;
     /// The provider does not hold all of what was asked.
-    pub const NOT_FOUND: u8 = 2;
+    pub(crate) const NOT_FOUND: u8 = 2;
 }
 
 /// How long a provider may be silent.
