@@ -16,9 +16,9 @@ mod unpack;
 mod verify;
 
 pub use pack::{Packed, pack};
-pub use unpack::unpack;
-pub use verify::{Finding, Fault, Verdict, verify};
 pub(crate) use unpack::sync_dir;
+pub use unpack::unpack;
+pub use verify::{Fault, Finding, Verdict, verify};
 
 /// The bundle's files in a slot directory.
 pub const TREE: &str = "tree";

@@ -74,16 +74,18 @@ pub(super) fn unpack(source: &Path, spool: &mut File) -> Result<Listed, Error> {
             listed.push((Entry { path, content: Content::Link { target } }, None));
             continue;
         }
-        let (size, hash) = hash::copy(&mut content, spool, limit - offset, &mut buffer).map_err(|error| match error {
-            CopyError::Read(error) => refuse(format!("{path:?} is damaged: {error}")),
-            CopyError::Write(error) => Error::file("unpack", source, error),
-        })?;
+        let (size, hash) =
+            hash::copy(&mut content, spool, limit - offset, &mut buffer).map_err(|error| match error {
+                CopyError::Read(error) => refuse(format!("{path:?} is damaged: {error}")),
+                CopyError::Write(error) => Error::file("unpack", source, error),
+            })?;
         if size > limit - offset {
             let words = format!("its {archived} bytes unpack to more than {limit}, as a decompression bomb does");
             return Err(refuse(words).with_hint("if it is none, unpack it and give the directory"));
         }
         let executable = mode & 0o100 != 0;
-        listed.push((Entry { path, content: Content::File { size, executable, hash } }, Some(Origin::Spool { offset })));
+        listed
+            .push((Entry { path, content: Content::File { size, executable, hash } }, Some(Origin::Spool { offset })));
         offset += size;
     }
     spool.flush().map_err(|error| Error::file("unpack", source, error))?;

@@ -135,10 +135,11 @@ fn read_same(
     expected: Option<Hash>,
 ) -> Result<Hash, Error> {
     let mut file = hash::open(at).map_err(|error| tree::unreadable(at, error))?;
-    let (size, hash) = hash::copy(&mut (&mut file).take(stamp.size), to, stamp.size, buffer).map_err(|error| match error {
-        CopyError::Read(error) => tree::unreadable(at, error),
-        CopyError::Write(error) => unwritable(error),
-    })?;
+    let (size, hash) =
+        hash::copy(&mut (&mut file).take(stamp.size), to, stamp.size, buffer).map_err(|error| match error {
+            CopyError::Read(error) => tree::unreadable(at, error),
+            CopyError::Write(error) => unwritable(error),
+        })?;
     let now = Stamp::of(&file.metadata().map_err(|error| tree::unreadable(at, error))?);
     if now != *stamp || size != stamp.size || expected.is_some_and(|expected| expected != hash) {
         return Err(tree::changed(at));

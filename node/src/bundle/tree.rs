@@ -22,7 +22,9 @@ pub(super) struct Found {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum What {
     File(Stamp),
-    Link { target: String },
+    Link {
+        target: String,
+    },
     /// A directory without anything in it, which a manifest does not list.
     EmptyDirectory,
 }

@@ -69,7 +69,9 @@ impl KeyRing {
         let mut ring = Self { directory: directory.to_owned(), identity: None };
         if let Some(passphrase) = passphrase {
             if passphrase.is_empty() {
-                return Err(Error::new(Kind::BadInput, "the passphrase is empty").with_hint("give one, or leave it out"));
+                return Err(
+                    Error::new(Kind::BadInput, "the passphrase is empty").with_hint("give one, or leave it out")
+                );
             }
             let identity = x25519::Identity::generate();
             let recipient = scrypt::Recipient::new(SecretString::from(passphrase.to_owned()));
@@ -158,9 +160,7 @@ impl KeyRing {
         let Some(bytes) = self.read(&name)? else { return Ok(None) };
         let bytes = match &self.identity {
             None => bytes,
-            Some(identity) => {
-                age::decrypt(identity, &bytes).map_err(|error| self.damaged(&name).with_source(error))?
-            }
+            Some(identity) => age::decrypt(identity, &bytes).map_err(|error| self.damaged(&name).with_source(error))?,
         };
         let key = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim_end().parse::<Hash>().ok());
         let key = key.ok_or_else(|| self.damaged(&name))?;

@@ -59,7 +59,8 @@ async fn a_failure_is_told_with_the_end_of_what_was_written() {
 async fn a_command_that_hangs_is_ended_with_all_it_started() {
     let dir = scratch();
     // Both ignore the polite signal; the grandchild also holds the output open.
-    let text = "trap '' TERM; (trap '' TERM; sleep 1000) & echo $! > child; sleep 1000 & echo $! > other; wait; sleep 1000";
+    let text =
+        "trap '' TERM; (trap '' TERM; sleep 1000) & echo $! > child; sleep 1000 & echo $! > other; wait; sleep 1000";
     let health = run(shell(text), dir.path(), Duration::from_millis(500)).await;
     assert!(!health.healthy && health.words.contains("did not end"), "{health:?}");
     for name in ["child", "other"] {
