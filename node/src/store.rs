@@ -1,0 +1,3 @@
+//! What is on this node's disk.
+
+pub mod blobs;
