@@ -3,7 +3,9 @@
 //! 200 MB in 5,000 files that compress like source code. Argument: a directory to pack instead of a made one.
 
 use std::{
-    env, fs,
+    env,
+    fmt::Write as _,
+    fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -73,7 +75,8 @@ fn make(source: &Path) -> PathBuf {
         let mut text = String::with_capacity(FILE + 32);
         while text.len() < FILE {
             let (name, call) = (draw(3000), draw(200));
-            text.push_str(&format!("const v{name:x}=f{call:x}(this.v{:x},{});", draw(3000), draw(10)));
+            let (member, index) = (draw(3000), draw(10));
+            write!(text, "const v{name:x}=f{call:x}(this.v{member:x},{index});").expect("a text takes any text");
         }
         fs::write(directory.join(format!("{number}.js")), text).expect("a file");
     }

@@ -129,12 +129,12 @@ impl<'a, R: Read> Unpacker<'a, R> {
             let mode = if executable { 0o755 } else { 0o644 };
             let mut outcome = Ok((0, hash));
             let (frame, buffer) = (&mut self.frame, &mut self.buffer);
-            let made = write_new(&at, mode, |file| {
+            let opened = write_new(&at, mode, |file| {
                 // `copy` reads one byte past a limit, which belongs to the next file here.
                 outcome = hash::copy(&mut frame.take(size), file, size, buffer);
                 Ok(())
             });
-            made.map_err(|error| disk("create", &at, &error))?;
+            opened.map_err(|error| disk("create", &at, &error))?;
             let (copied, found) = outcome.map_err(|error| match error {
                 CopyError::Read(error) => self.unreadable(&error),
                 CopyError::Write(error) => disk("write", &at, &error),
@@ -181,8 +181,8 @@ fn make_directory(at: &Path) -> Result<(), StageFailure> {
 /// this one is there already.
 fn make_parents(tree: &Path, path: &str, directories: &mut Vec<PathBuf>) -> Result<(), StageFailure> {
     let Some((parents, _)) = path.rsplit_once('/') else { return Ok(()) };
-    let whole = tree.join(parents);
-    if directories.last() == Some(&whole) || whole.is_dir() {
+    let above = tree.join(parents);
+    if directories.last() == Some(&above) || above.is_dir() {
         return Ok(());
     }
     let mut at = tree.to_owned();
