@@ -196,9 +196,9 @@ fn make_parents(tree: &Path, path: &str, directories: &mut Vec<PathBuf>) -> Resu
     Ok(())
 }
 
-fn write_new(at: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+fn write_new(at: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(at)?;
-    fill(&mut file)?;
+    write(&mut file)?;
     file.set_permissions(Permissions::from_mode(mode))
 }
 
