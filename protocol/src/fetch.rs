@@ -268,9 +268,7 @@ impl Job {
     /// Whether anyone is known to have what is missing.
     #[must_use]
     pub fn has_provider(&self) -> bool {
-        self.providers
-            .values()
-            .any(|held| (0..held.count()).any(|piece| held.contains(piece) && !self.have.contains(piece)))
+        self.providers.values().any(|held| (0..held.count()).any(|piece| held.contains(piece) && !self.have.contains(piece)))
     }
 
     /// The whole blob, once every piece is here.

@@ -21,7 +21,7 @@ pub const MAX_PATH: usize = 1024;
 pub const MAX_COMPONENT: usize = 255;
 /// Components of a path at most.
 pub const MAX_DEPTH: usize = 64;
-/// A payload's zstd frame asks for a window of at most two to this many bytes: 8 MiB.
+/// The window of a payload's zstd frame is at most 2 to this power: 8 MiB. A decoder needs no more memory than that.
 pub const MAX_WINDOW_LOG: u32 = 23;
 
 /// One file or link of a bundle.

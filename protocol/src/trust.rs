@@ -140,7 +140,7 @@ pub fn verify(repository: RepositoryId, held: Option<&Verified>, pack: &[u8]) ->
         return Err(TrustError::malformed("the timestamp", "it was issued at or after its own expiry"));
     }
 
-    check_pin("the snapshot", timestamp.signed().snapshot_meta())?;
+    check_pin("the snapshot", timestamp.signed().snapshot_meta(), documents.snapshot)?;
     let snapshot: Metadata<Snapshot> = document::read("the snapshot", documents.snapshot)?;
     check_signed_by_root("the snapshot", &snapshot, root, "snapshot")?;
     trusted.update_snapshot(documents.snapshot, now).map_err(|error| TrustError::tuf("the snapshot", &error))?;
@@ -148,7 +148,7 @@ pub fn verify(repository: RepositoryId, held: Option<&Verified>, pack: &[u8]) ->
         snapshot.signed().meta.iter().map(|(name, meta)| (name.clone(), meta.version)).collect();
     check_snapshot_floor(held.as_ref(), snapshot.signed().version, &pinned)?;
 
-    check_pin("the targets", snapshot.signed().meta.get("targets.json"))?;
+    check_pin("the targets", snapshot.signed().meta.get("targets.json"), documents.targets)?;
     let targets: Metadata<Targets> = document::read("the targets", documents.targets)?;
     check_signed_by_root("the targets", &targets, root, "targets")?;
     trusted.update_targets(documents.targets, now).map_err(|error| TrustError::tuf("the targets", &error))?;
@@ -265,12 +265,19 @@ fn read_timestamp(root: &Root, bytes: &[u8]) -> Result<Metadata<Timestamp>, Trus
     Ok(timestamp)
 }
 
-/// Length and SHA-256 are optional in TUF; here they are not, so that a timestamp fixes every byte below it.
-fn check_pin(name: &str, pin: Option<&MetaFile>) -> Result<(), TrustError> {
+/// Checks a document's bytes against the signed document above it, before they are parsed. Length and SHA-256 are
+/// optional in TUF; here they are not, so that a timestamp fixes every byte below it.
+fn check_pin(name: &str, pin: Option<&MetaFile>, bytes: &[u8]) -> Result<(), TrustError> {
     let pin = pin.ok_or_else(|| TrustError::malformed(name, "the document above does not name it"))?;
     let hash = pin.hashes.as_ref().and_then(|hashes| hashes.get("sha256"));
-    if pin.length.is_none() || !hash.is_some_and(|hash| document::is_hex(hash, 32)) {
+    let (Some(length), Some(hash)) = (pin.length, hash) else {
         return Err(TrustError::malformed(name, "the document above does not give its length and SHA-256"));
+    };
+    if length != bytes.len() as u64 || *hash != document::sha256(bytes) {
+        return Err(TrustError::Mismatch {
+            document: name.to_owned(),
+            problem: format!("{} bytes with another SHA-256 or length", bytes.len()),
+        });
     }
     Ok(())
 }
@@ -303,7 +310,7 @@ fn read_channels(
         let name = role.name.as_str();
         let (app, channel) = releases::channel(role)?;
         let bytes = documents.delegated(name).expect("the pack carries exactly these roles");
-        check_pin(name, snapshot.meta.get(&format!("{name}.json")))?;
+        check_pin(name, snapshot.meta.get(&format!("{name}.json")), bytes)?;
         let metadata: Metadata<Targets> = document::read(name, bytes)?;
         let keys: RoleKeys = role.role_keys();
         document::check_signatures(name, &metadata, &[Authority { keys: &delegations.keys, role: &keys }])?;

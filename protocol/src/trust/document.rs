@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use sigstore_tuf::{Key, Metadata, Role, RoleKeys, canonical_json};
 
 use super::{error::TrustError, provider};
@@ -146,6 +147,20 @@ pub(super) fn issued(name: &str, fields: &BTreeMap<String, Value>) -> Result<Wal
 /// Whether a text is so many bytes of lower-case hex.
 pub(super) fn is_hex(text: &str, bytes: usize) -> bool {
     text.len() == bytes * 2 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// The SHA-256 of a document in lower-case hex, as the document above it gives it.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Bytes in lower-case hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string does not fail");
+        text
+    })
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -4,11 +4,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
 use sigstore_tuf::{Metadata, Root, Snapshot, Targets, Timestamp, canonical_json};
 
 use super::{
-    super::{document, releases, wall},
+    super::{
+        document::{self, hex, sha256},
+        releases, wall,
+    },
     KEPT_RELEASES, Keys, TrustError, WriteError, channel_key,
 };
 use crate::{Wall, release::Release};
@@ -35,7 +37,7 @@ pub fn sign(signed: &Value, keys: &[&SigningKey]) -> Vec<u8> {
 /// A key's id in TUF metadata: the SHA-256 of its canonical JSON, in hex.
 #[must_use]
 pub fn key_id(key: &VerifyingKey) -> String {
-    hex(&Sha256::digest(canonical(&key_value(key))))
+    sha256(&canonical(&key_value(key)))
 }
 
 pub(super) fn root(keys: &Keys, now: Wall) -> Result<Vec<u8>, WriteError> {
@@ -199,7 +201,7 @@ fn head(kind: &str, version: u64, life: Duration, now: Wall) -> Result<Map<Strin
 fn pin(document: &[u8]) -> Value {
     let value: Value = serde_json::from_slice(document).expect("a written document is JSON");
     json!({
-        "hashes": { "sha256": hex(&Sha256::digest(document)) },
+        "hashes": { "sha256": sha256(document) },
         "length": document.len(),
         "version": value["signed"]["version"],
     })
@@ -211,12 +213,4 @@ fn key_value(key: &VerifyingKey) -> Value {
 
 fn canonical(value: &Value) -> Vec<u8> {
     canonical_json::to_canonical_bytes(value).expect("metadata holds whole numbers alone")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string does not fail");
-        text
-    })
 }
