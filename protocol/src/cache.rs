@@ -27,12 +27,7 @@ pub struct Plan {
 /// Plans for `wishes` in the order of their worth. What fits under `quota` bytes stays or is fetched; everything
 /// else in the store goes. `pinned` blobs are in use: they stay and count first.
 #[must_use]
-pub fn plan(
-    wishes: &[(Hash, u64)],
-    pinned: &BTreeSet<Hash>,
-    store: &BTreeMap<Hash, Stored>,
-    quota: u64,
-) -> Plan {
+pub fn plan(wishes: &[(Hash, u64)], pinned: &BTreeSet<Hash>, store: &BTreeMap<Hash, Stored>, quota: u64) -> Plan {
     let mut plan = Plan::default();
     let mut room =
         quota.saturating_sub(store.iter().filter(|(hash, _)| pinned.contains(hash)).map(|(_, held)| held.size).sum());

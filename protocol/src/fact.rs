@@ -174,7 +174,11 @@ impl fmt::Display for Fact {
                 sources.iter().try_for_each(|(node, bytes)| write!(f, " {} ({bytes})", node.short()))
             }
             Self::NoRoom { blob, size, quota } => {
-                write!(f, "{} ({size} bytes) does not fit under the quota of {quota} bytes; raise `quota`", blob.short())
+                write!(
+                    f,
+                    "{} ({size} bytes) does not fit under the quota of {quota} bytes; raise `quota`",
+                    blob.short()
+                )
             }
             Self::Update { app, version, step } => write!(f, "{app} {version}: {step}"),
             Self::ReceiptKept { device, app, version, outcome } => {

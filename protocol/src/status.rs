@@ -3,14 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Hash, NodeId, RepositoryId, Wall,
-    cache::Stored,
-    fetch::Job,
-    peers::Lie,
-    policy::Skip,
-    record::Installed,
-    trust::Verified,
-    update::Update,
+    Hash, NodeId, RepositoryId, Wall, cache::Stored, fetch::Job, peers::Lie, policy::Skip, record::Installed,
+    trust::Verified, update::Update,
 };
 
 /// A node's state.

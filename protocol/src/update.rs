@@ -299,8 +299,19 @@ impl Update {
         }
     }
 
+    /// A receipt of this device came back from others: its numbers go on from there, whatever the record lost.
+    pub fn counted(&mut self, counter: u64) {
+        self.record.counter = self.record.counter.max(counter);
+    }
+
     /// A switch ended.
-    pub fn switched(&mut self, bundle: Option<Hash>, result: Result<(), String>, now: Time, config: &Config) -> Vec<Step> {
+    pub fn switched(
+        &mut self,
+        bundle: Option<Hash>,
+        result: Result<(), String>,
+        now: Time,
+        config: &Config,
+    ) -> Vec<Step> {
         let on_trial = bundle == self.trial_bundle();
         match (&mut self.phase, result) {
             (Phase::Resuming, Ok(())) => {
@@ -310,8 +321,7 @@ impl Update {
             (Phase::Resuming, Err(why)) => {
                 // The slot is gone or damaged: the newest release is installed anew.
                 let lost = self.record.active.take().map_or_else(String::new, |active| active.version);
-                let mut steps =
-                    vec![Step::Tell { version: lost, step: UpdateStep::Failed { why, again: true } }];
+                let mut steps = vec![Step::Tell { version: lost, step: UpdateStep::Failed { why, again: true } }];
                 steps.extend(self.save(Then::Decide));
                 steps
             }
@@ -324,7 +334,8 @@ impl Update {
             }
             (Phase::Returning { again }, Err(why)) => {
                 *again = Some(now + config.retry_backoff.0);
-                let version = self.record.trial.as_ref().map_or_else(String::new, |trial| trial.release.version.clone());
+                let version =
+                    self.record.trial.as_ref().map_or_else(String::new, |trial| trial.release.version.clone());
                 let why = format!("could not switch back: {why}");
                 vec![Step::Tell { version, step: UpdateStep::Failed { why, again: true } }]
             }

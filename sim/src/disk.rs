@@ -51,12 +51,18 @@ impl Disk {
     /// When a record that was written can't be read back: a defect that every run is to show.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
-        let metadata = self.metadata.iter().map(|(repository, pack)| Record::Metadata {
-            repository: *repository,
-            pack: pack.clone(),
-        });
-        let read = |(key, value): (&Vec<u8>, &Vec<u8>)| Record::read(key, value).expect("what was written is read back");
+        let metadata = self
+            .metadata
+            .iter()
+            .map(|(repository, pack)| Record::Metadata { repository: *repository, pack: pack.clone() });
+        let read =
+            |(key, value): (&Vec<u8>, &Vec<u8>)| Record::read(key, value).expect("what was written is read back");
         metadata.chain(self.records.iter().map(read)).collect()
+    }
+
+    /// Loses all records but the metadata, which are files of their own: a database that was damaged and set aside.
+    pub(crate) fn lose_records(&mut self) {
+        self.records.clear();
     }
 
     /// What the blob store holds.

@@ -33,7 +33,8 @@ impl Publisher {
             timestamp: key("timestamp"),
             channels: BTreeMap::from([("stable".to_owned(), key("stable"))]),
         };
-        let repository = Repository::create(app, &["stable"], &keys, now).expect("a label and five keys make a repository");
+        let repository =
+            Repository::create(app, &["stable"], &keys, now).expect("a label and five keys make a repository");
         Self { app: app.to_owned(), keys, repository }
     }
 

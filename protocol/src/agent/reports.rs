@@ -22,10 +22,17 @@ impl Agent {
         for signed in receipts {
             match signed.verify() {
                 Ok(receipt) if !self.catalog.follows(receipt.repository) => {}
-                Ok(receipt) if self.receipts.knows(receipt.repository, receipt.device, receipt.counter) => {
-                    known.push(mark(&receipt));
+                Ok(receipt) => {
+                    // It need not be sent back.
+                    if let Some(peer) = self.peers.get_mut(node) {
+                        peer.mark(&mark(&receipt));
+                    }
+                    if self.receipts.knows(receipt.repository, receipt.device, receipt.counter) {
+                        known.push(mark(&receipt));
+                    } else {
+                        kept.push((receipt, signed));
+                    }
                 }
-                Ok(receipt) => kept.push((receipt, signed)),
                 Err(why) => return self.refuse(node, Lie::ForgedReceipt, why.to_string(), actions),
             }
         }
@@ -42,23 +49,33 @@ impl Agent {
     }
 
     /// Receipts of others are on disk.
-    pub(super) fn acknowledge(
-        &mut self,
-        from: NodeId,
-        kept: Vec<(Receipt, SignedReceipt)>,
-        actions: &mut Vec<Action>,
-    ) {
-        let marks = kept.iter().map(|(receipt, _)| mark(receipt)).collect();
+    pub(super) fn acknowledge(&mut self, from: NodeId, kept: Vec<(Receipt, SignedReceipt)>, actions: &mut Vec<Action>) {
+        let mut marks: Vec<Mark> = kept.iter().map(|(receipt, _)| mark(receipt)).collect();
         for (receipt, signed) in kept {
             self.keep_receipt(&receipt, signed, actions);
         }
-        if self.peers.get_mut(from).is_some() {
+        // What found no room stays the sender's.
+        marks.retain(|mark| self.receipts.knows(mark.repository, mark.device, mark.counter));
+        if !marks.is_empty() && self.peers.get(from).is_some() {
             self.send(from, &Message::Stored(marks), actions);
         }
+        self.pass_on(actions);
     }
 
-    /// A receipt, own or carried, is on disk: it may be told and passed on.
+    /// A receipt, own or carried, is on disk: it may be told, and then passed on.
     pub(super) fn keep_receipt(&mut self, receipt: &Receipt, signed: SignedReceipt, actions: &mut Vec<Action>) {
+        // Two peers may have brought it at once.
+        if self.receipts.knows(receipt.repository, receipt.device, receipt.counter) {
+            return;
+        }
+        if receipt.device == self.me {
+            let follows = self.config.follows.iter().filter(|follow| follow.repository == receipt.repository);
+            for follow in follows {
+                if let Some(update) = self.apps.get_mut(&follow.app) {
+                    update.counted(receipt.counter);
+                }
+            }
+        }
         actions.push(Action::Tell(Fact::ReceiptKept {
             device: receipt.device,
             app: receipt.app.clone(),
@@ -70,6 +87,10 @@ impl Agent {
             let records = gone.into_iter().map(|mark| Record::Receipt { mark, receipt: None }).collect();
             self.persist(records, After::Nothing, actions);
         }
+    }
+
+    /// Sends every peer the receipts that it lacks.
+    pub(super) fn pass_on(&mut self, actions: &mut Vec<Action>) {
         let peers: Vec<NodeId> = self.peers.iter().map(|(node, _)| node).collect();
         peers.into_iter().for_each(|node| self.pass_receipts(node, actions));
     }

@@ -104,7 +104,7 @@ impl Agent {
         }
     }
 
-    fn look(&mut self, blob: Hash, size: u64, actions: &mut Vec<Action>) {
+    pub(super) fn look(&mut self, blob: Hash, size: u64, actions: &mut Vec<Action>) {
         self.looking.insert(blob);
         actions.push(Action::Look { blob, size });
     }
@@ -162,7 +162,7 @@ impl Agent {
             }
             (FetchFailure::NotFound, Some(node)) => {
                 if let Some(job) = self.jobs.get_mut(&blob) {
-                    job.without(node);
+                    job.lacks(node);
                 }
             }
             (FetchFailure::Store, _) => {
@@ -191,6 +191,8 @@ impl Agent {
             let sources = sources.clone();
             self.update(&app, actions, |update| update.complete(complete, sources, took));
         }
+        // One that waited for a place may begin.
+        self.plan(actions);
     }
 
     /// A payload that an update needs may be here already.
@@ -249,7 +251,8 @@ impl Agent {
         if !self.config.serve {
             return;
         }
-        for blob in blobs.iter().filter(|blob| self.store.contains_key(blob)) {
+        for blob in blobs {
+            // Also of what is not here yet: nodes that start together hear of each other's pieces.
             if let Some(peer) = self.peers.get_mut(node) {
                 peer.wants(*blob);
             }
@@ -260,7 +263,14 @@ impl Agent {
     }
 
     /// A peer provides pieces of a blob.
-    pub(super) fn provided(&mut self, node: NodeId, blob: Hash, size: u64, pieces: &PieceMap, actions: &mut Vec<Action>) {
+    pub(super) fn provided(
+        &mut self,
+        node: NodeId,
+        blob: Hash,
+        size: u64,
+        pieces: &PieceMap,
+        actions: &mut Vec<Action>,
+    ) {
         if let Some(job) = self.jobs.get_mut(&blob) {
             job.provides(node, size, pieces);
             self.step_jobs(actions);

@@ -1,1 +1,5 @@
+//! The simulator's stories: many nodes' decisions, one clock, no chance.
 
+mod digest;
+mod pair;
+mod restore;
