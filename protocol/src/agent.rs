@@ -144,7 +144,6 @@ impl Agent {
                     }
                     Err(why) => facts.push(Fact::RecordDropped { why: format!("a kept receipt is {why}") }),
                 },
-                Record::Receipt { receipt: None, .. } => {}
                 Record::Metadata { repository, pack } if self.catalog.follows(repository) => {
                     match trust::verify(repository, None, &pack) {
                         Ok(verified) => {
@@ -157,7 +156,8 @@ impl Agent {
                         }
                     }
                 }
-                Record::Metadata { .. } => {}
+                // Nothing to keep, or no longer followed.
+                Record::Receipt { receipt: None, .. } | Record::Metadata { .. } => {}
             }
         }
         for follow in &self.config.follows {
@@ -183,18 +183,17 @@ impl Agent {
             self.start(actions);
         }
         match input {
-            Input::Wake => {}
             Input::Found { address, node, fixed } if node != Some(self.me) => {
                 self.peers.found(address, node, fixed, now.time);
             }
-            Input::Found { .. } => {}
+            Input::Wake | Input::Found { .. } => {}
             Input::Connected { node, address } => {
                 if let Some(address) = address {
                     self.peers.reached(&address, node);
                 }
                 if self.peers.connected(node) {
                     actions.push(Action::Tell(Fact::PeerConnected { node }));
-                    self.send(node, &Message::Digest(self.digest()), actions);
+                    Self::send(node, &Message::Digest(self.digest()), actions);
                 } else {
                     actions.push(Action::Refuse(node));
                 }
@@ -354,16 +353,18 @@ impl Agent {
             Message::Want(blobs) => self.wanted(node, &blobs, actions),
             Message::Unwant(blobs) => {
                 if let Some(peer) = self.peers.get_mut(node) {
-                    blobs.iter().for_each(|blob| {
+                    for blob in &blobs {
                         peer.interests.remove(blob);
-                    });
+                    }
                 }
             }
             Message::Holds { blob, size, pieces } => self.provided(node, blob, size, &pieces, actions),
             Message::Receipts(receipts) => self.receive(node, receipts, actions),
             Message::Stored(marks) => {
                 if let Some(peer) = self.peers.get_mut(node) {
-                    marks.iter().for_each(|mark| peer.mark(mark));
+                    for mark in &marks {
+                        peer.mark(mark);
+                    }
                 }
                 self.pass_receipts(node, actions);
             }
@@ -432,7 +433,7 @@ impl Agent {
         actions.push(Action::Persist { token, records });
     }
 
-    fn send(&self, node: NodeId, message: &Message, actions: &mut Vec<Action>) {
+    fn send(node: NodeId, message: &Message, actions: &mut Vec<Action>) {
         actions.push(Action::Send { node, bytes: message.encode() });
     }
 
@@ -461,7 +462,9 @@ impl Agent {
             self.next_sync = now + self.config.sync_interval;
             let digest = Message::Digest(self.digest());
             let peers: Vec<NodeId> = self.peers.iter().map(|(node, _)| node).collect();
-            peers.into_iter().for_each(|node| self.send(node, &digest, actions));
+            for node in peers {
+                Self::send(node, &digest, actions);
+            }
             // Freshness passes with time alone.
             self.decide_all(actions);
         }

@@ -21,7 +21,6 @@ pub const MAX_RECEIPTS: usize = 64;
 /// Receipt marks in one digest.
 pub const MAX_MARKS: usize = 1024;
 /// Bytes of a piece map: a bit a piece.
-#[expect(clippy::cast_possible_truncation, reason = "it is a kilobyte")]
 pub const MAX_MAP: usize = (MAX_PIECES / 8) as usize;
 /// Blobs asked for in one message.
 pub const MAX_WANTS: usize = 64;

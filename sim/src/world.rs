@@ -28,6 +28,8 @@ pub type NodeIndex = usize;
 const WRITE: Duration = Duration::from_millis(5);
 /// How long it then takes to say so.
 const REPORT: Duration = Duration::from_millis(1);
+/// How long it takes to look into the store.
+const LOOK: Duration = Duration::from_millis(2);
 /// How long staging and switching take.
 const INSTALL: Duration = Duration::from_millis(20);
 /// What is in flight of a fetch is reported this often.
@@ -202,7 +204,9 @@ impl World {
     /// Switches a node off, as a power cut does: what is not durable is gone.
     pub fn crash(&mut self, node: NodeIndex) {
         let peers: Vec<_> = self.machines[node].connected.iter().copied().collect();
-        peers.into_iter().for_each(|peer| self.disconnect(node, peer));
+        for peer in peers {
+            self.disconnect(node, peer);
+        }
         let machine = &mut self.machines[node];
         machine.agent = None;
         machine.life += 1;
@@ -598,7 +602,7 @@ impl World {
             }
             Action::Look { blob, size } => {
                 let pieces = self.machines[node].disk.pieces(blob, size);
-                self.later(Duration::ZERO, node, Event::Give(Input::Held { blob, size, pieces }));
+                self.later(LOOK, node, Event::Give(Input::Held { blob, size, pieces }));
             }
             Action::Fetch(request) => {
                 let transfer = Transfer { request, reported: 0, started: self.time };

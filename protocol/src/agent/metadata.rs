@@ -70,7 +70,7 @@ impl Agent {
         let doubted = self.peers.get(node).is_some_and(|peer| peer.doubted.contains(&claimed.repository));
         if self.catalog.should_ask(node, claimed, until, doubted) {
             let question = Message::AskPack { repository: claimed.repository, pack: claimed.pack };
-            self.send(node, &question, actions);
+            Self::send(node, &question, actions);
         }
     }
 
@@ -105,7 +105,7 @@ impl Agent {
         }
         peer.given.insert(repository, (pack, now));
         let answer = Message::Pack { repository, bytes: verified.pack().to_vec() };
-        self.send(node, &answer, actions);
+        Self::send(node, &answer, actions);
     }
 
     /// A trust pack came, from a peer or from an import (`None`).
@@ -192,7 +192,9 @@ impl Agent {
                 .filter(|(_, peer)| peer.newest.of(repository).is_none_or(|known| known.version < holding.version))
                 .map(|(node, _)| node)
                 .collect();
-            peers.into_iter().for_each(|node| self.send(node, &news, actions));
+            for node in peers {
+                Self::send(node, &news, actions);
+            }
         }
         // Someone may have claimed something newer still while this was under way.
         self.ask_around(repository, actions);

@@ -37,7 +37,7 @@ impl Agent {
             }
         }
         if !known.is_empty() {
-            self.send(node, &Message::Stored(known), actions);
+            Self::send(node, &Message::Stored(known), actions);
         }
         if !kept.is_empty() {
             let record = |(receipt, signed): &(Receipt, SignedReceipt)| Record::Receipt {
@@ -57,7 +57,7 @@ impl Agent {
         // What found no room stays the sender's.
         marks.retain(|mark| self.receipts.knows(mark.repository, mark.device, mark.counter));
         if !marks.is_empty() && self.peers.get(from).is_some() {
-            self.send(from, &Message::Stored(marks), actions);
+            Self::send(from, &Message::Stored(marks), actions);
         }
         self.pass_on(actions);
     }
@@ -92,7 +92,9 @@ impl Agent {
     /// Sends every peer the receipts that it lacks.
     pub(super) fn pass_on(&mut self, actions: &mut Vec<Action>) {
         let peers: Vec<NodeId> = self.peers.iter().map(|(node, _)| node).collect();
-        peers.into_iter().for_each(|node| self.pass_receipts(node, actions));
+        for node in peers {
+            self.pass_receipts(node, actions);
+        }
     }
 
     /// Sends a peer the receipts that it lacks, of the repositories that it follows.
@@ -105,12 +107,12 @@ impl Agent {
         }
         let missing = self.receipts.missing(&marks, &peer.repositories);
         let sent = self.sent.entry(node).or_default();
-        for receipt in missing.iter().filter_map(|signed| signed.peek()) {
+        for receipt in missing.iter().filter_map(SignedReceipt::peek) {
             let mark = sent.entry((receipt.repository, receipt.device)).or_default();
             *mark = (*mark).max(receipt.counter);
         }
         if !missing.is_empty() {
-            self.send(node, &Message::Receipts(missing), actions);
+            Self::send(node, &Message::Receipts(missing), actions);
         }
     }
 }

@@ -40,7 +40,9 @@ impl Agent {
         self.no_room = no_room;
         let fetch: BTreeSet<Hash> = plan.fetch.iter().map(|(blob, _)| *blob).take(MAX_JOBS).collect();
         let dropped: Vec<Hash> = self.jobs.keys().filter(|blob| !fetch.contains(blob)).copied().collect();
-        dropped.into_iter().for_each(|blob| self.drop_job(blob, actions));
+        for blob in dropped {
+            self.drop_job(blob, actions);
+        }
         for (blob, size) in plan.fetch.into_iter().filter(|(blob, _)| fetch.contains(blob)) {
             if !self.jobs.contains_key(&blob)
                 && let Some((repository, ..)) = wishes.iter().find(|(_, wished, _)| *wished == blob)
@@ -227,7 +229,9 @@ impl Agent {
         for (blob, size) in cancelled {
             self.look(blob, size, actions);
         }
-        searching.into_iter().for_each(|blob| self.want_all(blob, actions));
+        for blob in searching {
+            self.want_all(blob, actions);
+        }
     }
 
     fn want_all(&mut self, blob: Hash, actions: &mut Vec<Action>) {
@@ -242,7 +246,7 @@ impl Agent {
         let wanted = self.jobs.values().filter(|job| peer.repositories.contains(&job.repository()));
         let wanted: Vec<Hash> = wanted.map(Job::blob).take(MAX_WANTS).collect();
         if !wanted.is_empty() {
-            self.send(node, &Message::Want(wanted), actions);
+            Self::send(node, &Message::Want(wanted), actions);
         }
     }
 
@@ -257,7 +261,7 @@ impl Agent {
                 peer.wants(*blob);
             }
             if let Some(answer) = self.holds(*blob) {
-                self.send(node, &answer, actions);
+                Self::send(node, &answer, actions);
             }
         }
     }
@@ -293,18 +297,22 @@ impl Agent {
         let Some(message) = self.holds(blob) else { return };
         let interested: Vec<NodeId> =
             self.peers.iter().filter(|(_, peer)| peer.interests.contains(&blob)).map(|(node, _)| node).collect();
-        interested.into_iter().for_each(|node| self.send(node, &message, actions));
+        for node in interested {
+            Self::send(node, &message, actions);
+        }
     }
 
     /// Tells what arrived of everything that is being fetched.
     pub(super) fn tell_maps(&mut self, actions: &mut Vec<Action>) {
         let blobs: Vec<Hash> = self.jobs.keys().copied().collect();
-        blobs.into_iter().for_each(|blob| self.tell_map(blob, actions));
+        for blob in blobs {
+            self.tell_map(blob, actions);
+        }
     }
 
     fn to_followers(&self, repository: RepositoryId, message: &Message, actions: &mut Vec<Action>) {
         for (node, _) in self.peers.iter().filter(|(_, peer)| peer.repositories.contains(&repository)) {
-            self.send(node, message, actions);
+            Self::send(node, message, actions);
         }
     }
 }

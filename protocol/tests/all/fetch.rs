@@ -49,7 +49,7 @@ proptest! {
     #[test]
     fn pieces_are_few_and_of_whole_groups(size in 0..=MAX_PAYLOAD) {
         let piece = piece_size(size);
-        prop_assert!(piece >= MIN_PIECE && piece % GROUP == 0 && piece.is_power_of_two());
+        prop_assert!(piece >= MIN_PIECE && piece.is_multiple_of(GROUP) && piece.is_power_of_two());
         prop_assert!(size.div_ceil(piece) <= MAX_PIECES);
         let none = Pieces::none(size);
         prop_assert_eq!(none.count() as u64, size.div_ceil(piece).max(1));
@@ -187,7 +187,9 @@ fn a_slow_provider_is_not_ended_for_one_that_is_no_better() {
             *bytes += 5 << 10;
         }
         let done: Vec<_> = brought.iter().filter(|(_, bytes)| **bytes >= MIN_PIECE).map(|(id, _)| *id).collect();
-        done.into_iter().for_each(|id| job.fetched(id));
+        for id in done {
+            job.fetched(id);
+        }
     }
     assert!(job.complete().is_some());
 }

@@ -47,15 +47,15 @@ impl Pair {
 
     /// The same, not connected yet.
     fn apart(install: Install) -> Self {
-        Self::with(install, Config::default())
+        Self::with(install, &Config::default())
     }
 
     /// The same, where the device has a configuration of its own besides what it follows.
-    fn with(install: Install, config: Config) -> Self {
+    fn with(install: Install, config: &Config) -> Self {
         let mut world = World::new(EPOCH);
         let shop = Publisher::new("shop", "the shop", EPOCH);
         let source = world.add(Config { follows: vec![shop.cached()], collect: true, ..Config::default() });
-        let device = world.add(Config { follows: vec![shop.installed(install)], ..config });
+        let device = world.add(Config { follows: vec![shop.installed(install)], ..config.clone() });
         Self { world, shop, source, device }
     }
 

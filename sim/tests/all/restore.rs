@@ -101,7 +101,9 @@ proptest! {
                 let bundle = town.releases[1].bundle;
                 town.world.make_unhealthy(bundle);
             }
-            cuts.iter().for_each(|cut| town.cut(cut));
+            for cut in cuts {
+                town.cut(cut);
+            }
             town.world.run(Duration::from_secs(1));
         }
         // Longer than a sync interval: what a crash of the source dropped comes again.

@@ -84,18 +84,18 @@ fn two_devices_that_fetch_at_once_give_each_other_pieces() {
     pair.run(1);
     pair.publish("1.0.0", 32 * MIB);
     pair.run(120);
-    for (node, helper) in [(pair.device, other), (other, pair.device)] {
+    for (node, from) in [(pair.device, other), (other, pair.device)] {
         assert_eq!(pair.world.active(node, "shop").as_deref(), Some("1.0.0"));
-        let helper = pair.world.id(helper);
-        let helped = |fact: &Fact| matches!(fact, Fact::FetchCompleted { sources, .. } if sources.iter().any(|(node, _)| *node == helper));
-        assert_eq!(pair.told(node, helped), 1);
+        let from = pair.world.id(from);
+        let is = |fact: &Fact| matches!(fact, Fact::FetchCompleted { sources, .. } if sources.iter().any(|(source, _)| *source == from));
+        assert_eq!(pair.told(node, is), 1);
     }
 }
 
 #[test]
 fn a_device_that_serves_nothing_claims_nothing_and_still_installs() {
     // §6.4
-    let mut pair = Pair::with(stable(), Config { serve: false, ..Config::default() });
+    let mut pair = Pair::with(stable(), &Config { serve: false, ..Config::default() });
     let other = pair.add_cache();
     pair.link(pair.device, other);
     pair.meet();

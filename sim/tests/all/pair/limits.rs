@@ -7,7 +7,7 @@ use super::{MIB, Pair, stable};
 #[test]
 fn the_quota_keeps_the_newest_payloads_and_lets_the_old_ones_go() {
     // §7.9
-    let mut pair = Pair::with(stable(), Config { quota: 2 * MIB, ..Config::default() });
+    let mut pair = Pair::with(stable(), &Config { quota: 2 * MIB, ..Config::default() });
     pair.meet();
     let releases: Vec<_> = ["1.0.0", "2.0.0", "3.0.0", "4.0.0"]
         .into_iter()
@@ -27,7 +27,7 @@ fn the_quota_keeps_the_newest_payloads_and_lets_the_old_ones_go() {
 #[test]
 fn what_does_not_fit_is_told_once_and_not_fetched() {
     // §7.9
-    let mut pair = Pair::with(stable(), Config { quota: 2 * MIB, ..Config::default() });
+    let mut pair = Pair::with(stable(), &Config { quota: 2 * MIB, ..Config::default() });
     pair.meet();
     pair.publish("1.0.0", MIB);
     pair.run(10);
