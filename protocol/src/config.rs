@@ -16,8 +16,6 @@ pub const MAX_FOLLOWS: usize = 256;
 pub const MAX_PEERS: usize = 256;
 /// Addresses remembered for dialling.
 pub const MAX_ADDRESSES: usize = 256;
-/// Blobs that are kept account of; the store of a node with more is pruned to what its follows need.
-pub const MAX_BLOBS: usize = 65_536;
 /// Blobs being fetched at once; more offers wait.
 pub const MAX_JOBS: usize = 64;
 /// Releases of one app that failed here and are not tried again; the oldest is forgotten first.
