@@ -1,8 +1,21 @@
-//! The real driver of `burr_protocol::Agent`.
+//! The real driver of [`burr_protocol::Agent`]: network, store, slots, and the node that an app embeds.
+//!
+//! [`Node`] is the way in. Beneath it, the [driver](driver) owns the agent and carries out what it decides.
 
-pub mod blobs;
 pub mod bundle;
+pub mod control;
+mod driver;
+pub mod error;
 pub mod health;
+mod identity;
 pub mod net;
+mod node;
 pub mod publisher;
+pub mod settings;
 pub mod slots;
+pub mod store;
+
+pub use error::{Error, Kind};
+pub use node::{Node, Running};
+pub use publisher::Publisher;
+pub use settings::Settings;

@@ -1,1 +1,223 @@
+//! The mesh: one identity, one port, every stream to other nodes.
 //!
+//! Carries out what the agent asks of the network and reports what happens; it decides nothing. One task owns the swarm
+//! (`net/driver.rs`); what takes time on a stream runs in tasks of its own and reports to that task, so everything the
+//! agent hears comes in one order:
+//!
+//! ```text
+//!   agent ─ Action ─▶ driver ─┬─ swarm: QUIC, TCP, mDNS, gossip (behaviour.rs, gossip.rs, streams.rs)
+//!   agent ◀─ Input ── driver ◀┼─ one writer and one reader of frames per node (sync.rs)
+//!                             ├─ one task per request to a provider (fetch.rs)
+//!                             └─ one task per request from a node (serve.rs)
+//! ```
+//!
+//! A node may be connected more than once (both sides dialled, QUIC beside TCP); the agent hears of the first
+//! connection and of the end of the last one. When what the agent said may have been lost although a connection is left,
+//! it hears of an end and a new beginning.
+
+mod address;
+mod behaviour;
+mod driver;
+mod fetch;
+mod gossip;
+mod serve;
+mod streams;
+mod sync;
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use burr_protocol::{
+    NodeId,
+    action::{Action, Input},
+    config::MAX_PEERS,
+    peers::Address,
+};
+use libp2p::{
+    core::transport::ListenerId,
+    futures::StreamExt as _,
+    identity::Keypair,
+    swarm::{Swarm, SwarmEvent},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use crate::{
+    error::{Error, Kind},
+    net::{behaviour::Behaviour, driver::Driver},
+    store::blobs::Blobs,
+};
+
+/// Inputs that wait for the agent; then the network waits.
+const MAX_INPUTS: usize = 64;
+/// Actions that wait for the network; then the agent waits.
+const MAX_ACTIONS: usize = 256;
+/// How long a listener may take to begin.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How this node is on the mesh.
+#[derive(Clone)]
+pub struct Settings {
+    /// The node's Ed25519 secret key (its seed, 32 bytes); its public key is the [`NodeId`].
+    pub identity: [u8; 32],
+    /// Where to listen, over QUIC and TCP on the same port. Port 0 is any free one. None: this node only dials.
+    pub listen: Vec<SocketAddr>,
+    /// Nodes to know from the start: `host:port` with an IP address for a host, or a multiaddress.
+    pub peers: Vec<Address>,
+    /// Whether to find nodes, and be found, by mDNS on the LAN.
+    pub mdns: bool,
+    /// Connections at most; at least 1, at most [`MAX_PEERS`].
+    pub max_connections: u32,
+}
+
+/// Hides the identity.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("listen", &self.listen)
+            .field("peers", &self.peers)
+            .field("mdns", &self.mdns)
+            .field("max_connections", &self.max_connections)
+            .finish_non_exhaustive()
+    }
+}
+
+/// This node on the mesh. Ends when it is dropped, but [`Net::shutdown`] says goodbye.
+#[derive(Debug)]
+pub struct Net {
+    node: NodeId,
+    commands: mpsc::Sender<Command>,
+    listeners: Listeners,
+    task: JoinHandle<()>,
+}
+
+/// What the driver is told.
+#[derive(Debug)]
+enum Command {
+    Act(Action),
+    Shutdown(oneshot::Sender<()>),
+}
+
+type Listeners = Arc<Mutex<BTreeSet<SocketAddr>>>;
+
+impl Net {
+    /// Begins to listen, and reports what happens from then on. Needs a tokio runtime with its timers and its network.
+    ///
+    /// # Errors
+    /// [`Kind::PortInUse`] if another process has a port that is asked for; [`Kind::Network`] for an address that is
+    /// none, or is not this machine's, and when mDNS can't be used.
+    pub async fn start(settings: Settings, blobs: Blobs) -> Result<(Self, mpsc::Receiver<Input>), Error> {
+        let no_key = || Error::new(Kind::Network, "the node's identity is no Ed25519 key");
+        let identity = Keypair::ed25519_from_bytes(settings.identity).map_err(|error| no_key().with_source(error))?;
+        let node = address::node_of(&identity.public().to_peer_id()).ok_or_else(no_key)?;
+        let limit = settings.max_connections.clamp(1, u32::try_from(MAX_PEERS).unwrap_or(u32::MAX));
+        let mut found = Vec::new();
+        for peer in settings.peers {
+            let target = address::parse(&peer).ok_or_else(|| {
+                Error::new(Kind::Network, format!("{:?} is no address of a node", peer.0))
+                    .with_hint("write it as 192.168.1.5:7447, or as /ip4/192.168.1.5/tcp/7447")
+            })?;
+            found.push(Input::Found { address: peer, node: target.node, fixed: true });
+        }
+        let mut swarm = behaviour::swarm(identity, settings.mdns, limit)?;
+        let listeners = Listeners::default();
+        listen(&mut swarm, &settings.listen, &listeners).await?;
+        let (commands, actions) = mpsc::channel(MAX_ACTIONS);
+        let (inputs, received) = mpsc::channel(MAX_INPUTS);
+        let driver = Driver::new(swarm, blobs, actions, inputs, Arc::clone(&listeners), found);
+        let task = tokio::spawn(driver.run());
+        Ok((Self { node, commands, listeners, task }, received))
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Carries out an action of the network's: [`Action::Dial`], [`Action::Refuse`], [`Action::Send`],
+    /// [`Action::Subscribe`], [`Action::Announce`], [`Action::Verdict`], [`Action::Fetch`] and [`Action::Cancel`].
+    ///
+    /// Returns when it is queued; waits while many are. What comes of it is an input. After a shutdown nothing happens.
+    ///
+    /// # Panics
+    /// On any other action: it would be lost.
+    pub async fn act(&self, action: Action) {
+        let ours = matches!(
+            action,
+            Action::Dial(_)
+                | Action::Refuse(_)
+                | Action::Send { .. }
+                | Action::Subscribe(_)
+                | Action::Announce { .. }
+                | Action::Verdict { .. }
+                | Action::Fetch(_)
+                | Action::Cancel(_)
+        );
+        assert!(ours, "not an action of the network: {action:?}");
+        let _ = self.commands.send(Command::Act(action)).await;
+    }
+
+    /// The addresses that this node listens on now, each for QUIC and TCP, with the real port.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<SocketAddr> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
+    /// Ends every request, closes every connection and stops listening.
+    pub async fn shutdown(self) {
+        let (done, ended) = oneshot::channel();
+        if self.commands.send(Command::Shutdown(done)).await.is_ok() {
+            let _ = ended.await;
+        }
+        let _ = self.task.await;
+    }
+}
+
+/// Listens over QUIC and TCP on each of the sockets, and waits until it is so.
+async fn listen(swarm: &mut Swarm<Behaviour>, sockets: &[SocketAddr], listeners: &Listeners) -> Result<(), Error> {
+    // All ports are looked at before any is taken: a later one may overlap an earlier one of ours.
+    let sockets = sockets.iter().map(|socket| behaviour::free_port(*socket)).collect::<Result<Vec<_>, _>>()?;
+    let mut waiting: Vec<(ListenerId, SocketAddr)> = Vec::new();
+    for socket in sockets {
+        for place in [address::quic(socket), address::tcp(socket)] {
+            let id = swarm.listen_on(place).map_err(|error| not_listening(socket, error))?;
+            waiting.push((id, socket));
+        }
+    }
+    let begun = async {
+        while !waiting.is_empty() {
+            match swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr { listener_id, address } => {
+                    driver::note_listener(listeners, &address, true);
+                    waiting.retain(|(id, _)| *id != listener_id);
+                }
+                SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. } => {
+                    if let Some((_, socket)) = waiting.iter().find(|(id, _)| *id == listener_id) {
+                        return Err(not_listening(*socket, error));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    };
+    tokio::time::timeout(LISTEN_PATIENCE, begun)
+        .await
+        .unwrap_or_else(|_| Err(Error::new(Kind::Network, "the network did not begin to listen in time")))
+}
+
+fn not_listening(socket: SocketAddr, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    if behaviour::is_in_use(&error) {
+        behaviour::in_use(socket)
+    } else {
+        Error::new(Kind::Network, format!("can't listen on {socket}")).with_source(error)
+    }
+}

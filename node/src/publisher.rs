@@ -1,1 +1,276 @@
+//! A publisher: an app's private keys and its signed repository on this machine.
 //!
+//! ```text
+//! <data>/publish/<app>/keys/...                                      private, see `publisher/keys.rs`
+//!                     /repository/metadata/...                       TUF metadata with consistent snapshots
+//!                                /targets/app/<app>/<channel>/<sha256>.<seq>.burr
+//!                     /lock                                          held while somebody publishes
+//! ```
+//!
+//! `repository/` is a static TUF repository: any web server can serve it, any TUF client can check it. What is in it
+//! becomes valid by the last step of a publish, the atomic replacement of `timestamp.json`; until then it is wholly
+//! what it was, and what a crash left behind is removed by the next publish.
+
+mod keys;
+mod repository;
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+    process,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use burr_protocol::{
+    RepositoryId, Wall, label,
+    release::{Payload, Release},
+    trust::{
+        version,
+        write::{self, WriteError},
+    },
+};
+
+use crate::{
+    bundle::{self, Progress, sync_dir},
+    error::{Error, Kind},
+};
+use keys::KeyRing;
+use repository::Files;
+
+const PUBLISH: &str = "publish";
+const KEYS: &str = "keys";
+const REPOSITORY: &str = "repository";
+const LOCK: &str = "lock";
+/// Names of what is not finished start like this; no app's name does.
+const UNFINISHED: &str = ".unfinished-";
+
+/// An app that is published from this machine.
+#[derive(Debug)]
+pub struct Publisher {
+    app: String,
+    home: PathBuf,
+    repository: write::Repository,
+}
+
+impl Publisher {
+    /// Makes the keys and the empty repository of an app; with a passphrase, the keys are sealed by it.
+    ///
+    /// # Errors
+    /// [`Kind::BadInput`] if a name is not usable or the app is there already, [`Kind::Storage`] and
+    /// [`Kind::NoSpace`] for the disk. Then nothing was made.
+    pub fn init(data: &Path, app: &str, channels: &[&str], passphrase: Option<&str>) -> Result<RepositoryId, Error> {
+        label::check_name("app", app).map_err(|error| refused(WriteError::Label(error)))?;
+        let all = data.join(PUBLISH);
+        fs::create_dir_all(&all).map_err(|error| Error::file("create", &all, error))?;
+        let _lock = lock(&all)?;
+        let home = all.join(app);
+        if home.exists() {
+            let words = format!("{app} is already set up in {}", home.display());
+            let hint = "publish with it; to start over, with new keys that no device trusts, move it away first";
+            return Err(Error::new(Kind::BadInput, words).with_hint(hint));
+        }
+        let unfinished = all.join(format!("{UNFINISHED}{app}"));
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished).map_err(|error| Error::file("remove", &unfinished, error))?;
+        }
+        let made = Self::make(&unfinished, app, channels, passphrase).and_then(|id| {
+            let moved = fs::rename(&unfinished, &home).and_then(|()| sync_dir(&all));
+            moved.map(|()| id).map_err(|error| Error::file("create", &home, error))
+        });
+        if made.is_err() {
+            // What can't be removed now is removed by the next attempt.
+            let _ = fs::remove_dir_all(&unfinished);
+        }
+        made
+    }
+
+    fn make(home: &Path, app: &str, channels: &[&str], passphrase: Option<&str>) -> Result<RepositoryId, Error> {
+        let keys = keys::generate(channels)?;
+        let repository = write::Repository::create(app, channels, &keys, now()).map_err(refused)?;
+        fs::create_dir(home).map_err(|error| Error::file("create", home, error))?;
+        KeyRing::create(&home.join(KEYS), &keys, passphrase)?;
+        Files::at(&home.join(REPOSITORY)).commit(&repository, None)?;
+        sync_dir(home).map_err(|error| Error::file("write", home, error))?;
+        Ok(repository.id())
+    }
+
+    /// Opens an app that was set up by [`Publisher::init`]; everything in its repository is verified.
+    ///
+    /// # Errors
+    /// [`Kind::BadInput`] if there is no such app, [`Kind::Storage`] if its repository is damaged.
+    pub fn open(data: &Path, app: &str) -> Result<Self, Error> {
+        label::check_name("app", app).map_err(|error| refused(WriteError::Label(error)))?;
+        let home = data.join(PUBLISH).join(app);
+        if !home.is_dir() {
+            let words = format!("{app} is not set up in {}", data.join(PUBLISH).display());
+            let hint = format!("set it up first: burr init --app {app}");
+            return Err(Error::new(Kind::BadInput, words).with_hint(hint));
+        }
+        let repository = Files::at(&home.join(REPOSITORY)).open()?;
+        Ok(Self { app: app.to_owned(), home, repository })
+    }
+
+    /// The apps that are set up below a data directory, in the order of their names.
+    #[must_use]
+    pub fn apps(data: &Path) -> Vec<String> {
+        let entries = fs::read_dir(data.join(PUBLISH)).into_iter().flatten().flatten();
+        let directories = entries.filter(|entry| entry.path().is_dir());
+        let names = directories.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut apps: Vec<String> = names.filter(|name| label::check_name("app", name).is_ok()).collect();
+        apps.sort_unstable();
+        apps
+    }
+
+    /// Packs a directory or zip archive and publishes it as the newest version of a channel.
+    ///
+    /// # Errors
+    /// [`Kind::BadInput`] for a source, channel or version that can't be used, [`Kind::Changed`] for a source that
+    /// changed meanwhile, [`Kind::Key`] for a key that is missing or a wrong passphrase, [`Kind::Busy`] if somebody else
+    /// publishes this app, [`Kind::NoSpace`] and [`Kind::Storage`] for the disk. Then nothing was published.
+    pub fn publish(
+        &mut self,
+        source: &Path,
+        channel: &str,
+        version: &str,
+        passphrase: Option<&str>,
+        progress: &Progress<'_>,
+    ) -> Result<Release, Error> {
+        let _lock = lock(&self.home)?;
+        let files = self.files();
+        let mut repository = files.open()?;
+        // What can be refused is refused before the long work.
+        self.check_version(&repository, channel, version)?;
+        let keys = KeyRing::open(&self.home.join(KEYS), passphrase)?.for_channel(channel)?;
+        files.remove_leftovers(&repository)?;
+        self.remove_unfinished()?;
+
+        let packing = self.home.join(format!("{UNFINISHED}{}", process::id()));
+        let packed = bundle::pack(source, &packing, progress)?;
+        let release = Release {
+            app: self.app.clone(),
+            channel: channel.to_owned(),
+            seq: repository.next_seq(channel),
+            version: version.to_owned(),
+            bundle: packed.bundle,
+            payload: Payload { blob: packed.blob, size: packed.size },
+            files: packed.manifest.files(),
+            unpacked: packed.manifest.bytes(),
+        };
+        let committed = repository.release(&release, packed.sha256, &keys, now()).map_err(refused).and_then(|()| {
+            let payload = repository::NewPayload { at: packing.clone(), release: &release, sha256: packed.sha256 };
+            files.commit(&repository, Some(&payload))
+        });
+        if committed.is_err() {
+            // Gone if it was moved already; what can't be removed now is removed by the next publish.
+            let _ = fs::remove_file(&packing);
+        }
+        committed?;
+        self.repository = repository;
+        Ok(release)
+    }
+
+    /// Signs anew what would expire, with the keys that are at hand.
+    ///
+    /// # Errors
+    /// As [`Publisher::publish`]; then nothing was changed.
+    pub fn refresh(&mut self, passphrase: Option<&str>) -> Result<(), Error> {
+        let _lock = lock(&self.home)?;
+        let files = self.files();
+        let mut repository = files.open()?;
+        let keys = KeyRing::open(&self.home.join(KEYS), passphrase)?.at_hand(repository.channels())?;
+        files.remove_leftovers(&repository)?;
+        repository.refresh(&keys, now()).map_err(refused)?;
+        files.commit(&repository, None)?;
+        self.repository = repository;
+        Ok(())
+    }
+
+    /// The app.
+    #[must_use]
+    pub fn app(&self) -> &str {
+        &self.app
+    }
+
+    /// The repository's name, which devices pin.
+    #[must_use]
+    pub fn id(&self) -> RepositoryId {
+        self.repository.id()
+    }
+
+    /// The trust pack, as a node takes it in.
+    #[must_use]
+    pub fn pack(&self) -> &[u8] {
+        self.repository.pack()
+    }
+
+    /// The releases of every channel, in the order of channel and number.
+    pub fn releases(&self) -> impl Iterator<Item = &Release> {
+        self.repository.verified().releases()
+    }
+
+    /// Where the payload of a listed release is, if it is there.
+    #[must_use]
+    pub fn payload_path(&self, release: &Release) -> Option<PathBuf> {
+        self.files().payload_path(release)
+    }
+
+    fn files(&self) -> Files {
+        Files::at(&self.home.join(REPOSITORY))
+    }
+
+    fn check_version(&self, repository: &write::Repository, channel: &str, version: &str) -> Result<(), Error> {
+        label::check_version(version).map_err(|error| refused(WriteError::Label(error)))?;
+        if !repository.channels().any(|(app, named)| app == self.app && named == channel) {
+            let has: Vec<&str> = repository.channels().map(|(_, channel)| channel).collect();
+            let words = format!("{} has no channel {channel:?}", self.app);
+            return Err(Error::new(Kind::BadInput, words).with_hint(format!("it has {}", has.join(", "))));
+        }
+        match repository.newest(channel) {
+            Some(newest) if !version::is_newer(version, &newest.version) => {
+                let (newest, offered) = (newest.version.clone(), version.to_owned());
+                Err(refused(WriteError::VersionNotNewer { channel: channel.to_owned(), newest, offered }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn remove_unfinished(&self) -> Result<(), Error> {
+        let entries = fs::read_dir(&self.home).map_err(|error| Error::file("read", &self.home, error))?;
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                fs::remove_file(entry.path()).map_err(|error| Error::file("remove", &entry.path(), error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Keeps others out of a directory until it is dropped; the end of the process drops it too.
+fn lock(directory: &Path) -> Result<File, Error> {
+    let at = directory.join(LOCK);
+    let file = File::options().create(true).truncate(false).write(true).open(&at);
+    let file = file.map_err(|error| Error::file("open", &at, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let words = format!("another process is publishing from {}", directory.display());
+            Err(Error::new(Kind::Busy, words).with_hint("wait until it is done, then try again"))
+        }
+        Err(TryLockError::Error(error)) => Err(Error::file("lock", &at, error)),
+    }
+}
+
+/// A publisher's clock is as good as the machine's; devices don't rely on it alone.
+fn now() -> Wall {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Wall(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+fn refused(error: WriteError) -> Error {
+    let kind = match error {
+        WriteError::MissingKey { .. } | WriteError::WrongKey { .. } | WriteError::SharedKey { .. } => Kind::Key,
+        WriteError::MissingFile(_) | WriteError::Trust(_) => Kind::Storage,
+        _ => Kind::BadInput,
+    };
+    Error::new(kind, error.to_string())
+}

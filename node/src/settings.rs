@@ -106,7 +106,8 @@ impl Resolved {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| bad(error.to_string()))?;
         let source = || Source::File(path.to_owned());
         for (name, value) in flatten(table) {
-            let text = text_of(&value).ok_or_else(|| bad(format!("{name} must be text, a number, true or false, or a list of them")))?;
+            let text = text_of(&value)
+                .ok_or_else(|| bad(format!("{name} must be text, a number, true or false, or a list of them")))?;
             let known = match name.strip_prefix("apps.").and_then(|rest| rest.rsplit_once('.')) {
                 Some((app, key)) => self.set_app(app, key, text, source()),
                 None => self.set(&name, text, source()),
@@ -162,6 +163,13 @@ impl Resolved {
         Ok(())
     }
 
+    /// Sets a value that nobody has set.
+    pub fn set_default(&mut self, name: &'static str, text: &str) {
+        if let Some(value) = self.values.get_mut(name).filter(|value| value.source == Source::Default) {
+            text.clone_into(&mut value.text);
+        }
+    }
+
     /// Whether an app is followed.
     #[must_use]
     pub fn follows(&self, app: &str) -> bool {
@@ -176,9 +184,10 @@ impl Resolved {
     /// All values by their full names, in order.
     #[must_use]
     pub fn list(&self) -> Vec<(String, &Value)> {
-        let apps = self.apps.iter().flat_map(|(app, values)| {
-            values.iter().map(move |(name, value)| (format!("apps.{app}.{name}"), value))
-        });
+        let apps = self
+            .apps
+            .iter()
+            .flat_map(|(app, values)| values.iter().map(move |(name, value)| (format!("apps.{app}.{name}"), value)));
         self.values.iter().map(|(name, value)| ((*name).to_owned(), value)).chain(apps).collect()
     }
 
@@ -235,7 +244,8 @@ impl Resolved {
 
 fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Error {
     let known: Vec<_> = known.collect();
-    Error::new(Kind::Config, format!("there is no setting {name}")).with_hint(format!("known are: {}", known.join(", ")))
+    Error::new(Kind::Config, format!("there is no setting {name}"))
+        .with_hint(format!("known are: {}", known.join(", ")))
 }
 
 /// A nested table's values with their dotted names.
@@ -257,9 +267,7 @@ fn text_of(value: &toml::Value) -> Option<String> {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),
         toml::Value::Boolean(flag) => Some(flag.to_string()),
-        toml::Value::Array(list) => {
-            list.iter().map(text_of).collect::<Option<Vec<_>>>().map(|list| list.join(" "))
-        }
+        toml::Value::Array(list) => list.iter().map(text_of).collect::<Option<Vec<_>>>().map(|list| list.join(" ")),
         _ => None,
     }
 }

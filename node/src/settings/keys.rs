@@ -20,8 +20,7 @@ impl Key {
 }
 
 /// `BURR_*` variables without the prefix that are no settings: flags' own, and what a health command is given.
-pub(super) const OTHER_VARIABLES: &[&str] =
-    &["DATA", "PASSPHRASE", "LOG", "APP", "VERSION", "BUNDLE", "SLOT"];
+pub(super) const OTHER_VARIABLES: &[&str] = &["DATA", "PASSPHRASE", "LOG", "APP", "VERSION", "BUNDLE", "SLOT"];
 
 /// Settings of the node.
 pub const KEYS: &[Key] = &[
@@ -42,7 +41,11 @@ pub const KEYS: &[Key] = &[
     Key { name: "tuning.dial_backoff", default: "1s", help: "shortest wait between two dials of one address" },
     Key { name: "tuning.dial_backoff_max", default: "5m", help: "longest wait between two dials of one address" },
     Key { name: "tuning.metadata_patience", default: "10s", help: "time before another peer is asked for metadata" },
-    Key { name: "tuning.search_interval", default: "5s", help: "how often providers are searched while there are none" },
+    Key {
+        name: "tuning.search_interval",
+        default: "5s",
+        help: "how often providers are searched while there are none",
+    },
     Key { name: "tuning.map_interval", default: "500ms", help: "how often others are told what arrived" },
     Key { name: "tuning.sync_interval", default: "5m", help: "how often peers compare what they hold" },
     Key { name: "tuning.retry_backoff", default: "5s", help: "shortest wait before an install is tried again" },
@@ -63,5 +66,9 @@ pub const APP_KEYS: &[Key] = &[
     Key { name: "confirm_timeout", default: "30s", help: "time for that; then the device goes back" },
     Key { name: "freshness", default: "180days", help: "strict, or how long past its expiry metadata still installs" },
     Key { name: "keep", default: "1", help: "earlier versions kept to go back to, 0 to 16" },
-    Key { name: "attempts", default: "3", help: "tries of an install that fails for a reason of this machine, 1 to 100" },
+    Key {
+        name: "attempts",
+        default: "3",
+        help: "tries of an install that fails for a reason of this machine, 1 to 100",
+    },
 ];

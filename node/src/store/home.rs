@@ -24,14 +24,16 @@ impl Home {
     /// Makes the directory if need be, and locks it.
     ///
     /// # Errors
-    /// [`Kind::InUse`] if another process has it, [`Kind::NewerFormat`] if a newer program wrote it,
+    /// [`Kind::Busy`] if another process has it, [`Kind::NewerFormat`] if a newer program wrote it,
     /// [`Kind::Storage`] if it can't be made or written.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let storage = |source| Error::with(Kind::Storage, format!("can't use the data directory {}", path.display()), source);
+        let storage = |source| Error::file("use the data directory", path, source);
         fs::create_dir_all(path).map_err(storage)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock")).map_err(storage)?;
+        let lock =
+            OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock")).map_err(storage)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            Error::new(Kind::InUse, format!("the data directory {} is in use by another process", path.display()))
+            Error::new(Kind::Busy, format!("the data directory {} is in use by another process", path.display()))
+                .with_hint("stop that `burr run`, or give another directory with --data")
         })?;
         check_format(path)?;
         let format = path.join("format");
@@ -57,8 +59,7 @@ pub fn check_format(path: &Path) -> Result<(), Error> {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => {
-            let words = format!("can't read {}", path.join("format").display());
-            return Err(Error::with(Kind::Storage, words, error));
+            return Err(Error::file("read", &path.join("format"), error));
         }
     };
     match text.trim().parse::<u32>() {
@@ -69,7 +70,8 @@ pub fn check_format(path: &Path) -> Result<(), Error> {
                 path.display(),
                 text.trim()
             );
-            Err(Error::new(Kind::NewerFormat, words))
+            Err(Error::new(Kind::NewerFormat, words)
+                .with_hint("a newer burr wrote it: update this one; nothing was changed"))
         }
     }
 }

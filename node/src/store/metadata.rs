@@ -9,7 +9,7 @@ use std::{
 use burr_protocol::{RepositoryId, record::Record};
 
 use super::home::write_atomically;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 
 /// Bytes of a file that is read back at most: a pack of 4 MiB and not more.
 const MAX_FILE: u64 = 4 << 20;
@@ -22,11 +22,10 @@ impl Metadata {
     /// Makes the directory if need be.
     ///
     /// # Errors
-    /// [`Kind::Storage`].
+    /// [`Kind::Storage`](crate::Kind::Storage).
     pub fn open(data: &Path) -> Result<Self, Error> {
         let path = data.join("metadata");
-        fs::create_dir_all(&path)
-            .map_err(|error| Error::with(Kind::Storage, format!("can't make {}", path.display()), error))?;
+        fs::create_dir_all(&path).map_err(|error| Error::file("create", &path, error))?;
         Ok(Self(path))
     }
 
@@ -41,9 +40,9 @@ impl Metadata {
     /// All packs, as records that the agent verifies again. What is no pack by its name or size is passed over.
     ///
     /// # Errors
-    /// [`Kind::Storage`] if the directory can't be read.
+    /// [`Kind::Storage`](crate::Kind::Storage) if the directory can't be read.
     pub fn read_all(&self) -> Result<Vec<Record>, Error> {
-        let storage = |error| Error::with(Kind::Storage, format!("can't read {}", self.0.display()), error);
+        let storage = |error| Error::file("read", &self.0, error);
         let mut records = Vec::new();
         for entry in fs::read_dir(&self.0).map_err(storage)? {
             let path = entry.map_err(storage)?.path();

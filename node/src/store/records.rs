@@ -43,7 +43,7 @@ impl Records {
     /// # Errors
     /// [`Kind::Storage`] if the disk does not let it.
     pub fn open(data: &Path) -> Result<(Self, Found), Error> {
-        let storage = |error: io::Error| Error::with(Kind::Storage, format!("can't open the records in {}", data.display()), error);
+        let storage = |error: io::Error| Error::file("open the records in", data, error);
         let (journal, journalled) = Journal::open(data).map_err(storage)?;
         let path = data.join("records.sled");
         let mut warnings = Vec::new();
@@ -110,7 +110,8 @@ fn open_database(path: &Path, journalled: &Entries) -> Result<sled::Db, String> 
     let opened = std::panic::catch_unwind(|| {
         let database = sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(None).open()?;
         let found = database.iter().collect::<Result<Vec<_>, _>>()?;
-        let stale = |key: &sled::IVec, value: &sled::IVec| journalled.get(key.as_ref()).is_none_or(|v| v[..] != value[..]);
+        let stale =
+            |key: &sled::IVec, value: &sled::IVec| journalled.get(key.as_ref()).is_none_or(|v| v[..] != value[..]);
         let mut batch = sled::Batch::default();
         found.iter().filter(|(key, value)| stale(key, value)).for_each(|(key, _)| batch.remove(key.clone()));
         for (key, value) in journalled {

@@ -1,0 +1,149 @@
+//! The command line: one subcommand a file, and one place where an error becomes words, a hint and an exit code.
+
+mod config;
+mod confirm;
+mod demo;
+mod init;
+mod passphrase;
+mod publish;
+mod receipts;
+mod run;
+mod status;
+mod verify;
+
+use std::{
+    env, fmt,
+    io::{self, IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use burr_node::{
+    error::{Error, Kind},
+    settings::Resolved,
+};
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+
+/// Carries signed app updates to devices that are badly connected.
+///
+/// A publisher signs a bundle; nodes spread it to each other; devices verify every byte and every signature
+/// themselves, switch in one step, and go back by themselves when the new version is not healthy.
+///
+/// Exit codes: 0 done; 1 failed; 2 wrong arguments or settings; 3 what was checked is not whole; 4 in use by another
+/// process; 5 the disk.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// The data directory: keys, store, installed apps and settings of one node.
+    #[arg(long, global = true, env = "BURR_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Print JSON for programs.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::Arguments),
+    Publish(publish::Arguments),
+    Run(run::Arguments),
+    Status(status::Arguments),
+    Verify(verify::Arguments),
+    Receipts(receipts::Arguments),
+    Confirm(confirm::Arguments),
+    Config(config::Arguments),
+    Demo(demo::Arguments),
+}
+
+/// What every command knows.
+struct Context {
+    data: PathBuf,
+    json: bool,
+}
+
+impl Context {
+    /// Prints a value: as JSON for programs, else as text.
+    fn print(&self, value: &(impl Serialize + fmt::Display)) -> Result<(), Error> {
+        if self.json { self.print_json(value) } else { print(&value.to_string()) }
+    }
+
+    fn print_json(&self, value: &impl Serialize) -> Result<(), Error> {
+        print(&serde_json::to_string(value).expect("our own types are JSON"))
+    }
+
+    /// Whether a person watches who would like to see progress.
+    fn is_watched(&self) -> bool {
+        !self.json && io::stderr().is_terminal()
+    }
+
+    /// Defaults, file and environment.
+    fn resolved(&self) -> Result<Resolved, Error> {
+        burr_node::store::home::check_format(&self.data)?;
+        let mut resolved = Resolved::load(&self.data)?;
+        resolved.take_environment(
+            env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        )?;
+        Ok(resolved)
+    }
+}
+
+/// Prints a line. A reader that has gone away is no error.
+fn print(text: &str) -> Result<(), Error> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::new(Kind::Storage, "can't write the output").with_source(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
+    let context = Context { data: data_directory(arguments.data)?, json: arguments.json };
+    match arguments.command {
+        Command::Init(arguments) => init::run(&context, arguments),
+        Command::Publish(arguments) => publish::run(&context, arguments),
+        Command::Run(arguments) => run::run(&context, arguments),
+        Command::Status(arguments) => status::run(&context, &arguments),
+        Command::Verify(arguments) => verify::run(&context, &arguments),
+        Command::Receipts(arguments) => receipts::run(&context, &arguments),
+        Command::Confirm(arguments) => confirm::run(&context, arguments),
+        Command::Config(arguments) => config::run(&context, &arguments),
+        Command::Demo(arguments) => demo::run(&context, arguments),
+    }
+}
+
+fn data_directory(given: Option<PathBuf>) -> Result<PathBuf, Error> {
+    if let Some(given) = given {
+        return std::path::absolute(&given).map_err(|error| {
+            Error::new(Kind::Config, format!("can't use --data {}", given.display())).with_source(error)
+        });
+    }
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_DATA_HOME")
+        .map(|data| data.join("burr"))
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share/burr")))
+        .ok_or_else(|| Error::new(Kind::Config, "there is no home directory").with_hint("give a directory with --data"))
+}
+
+/// Turns an error into words, a hint and an exit code.
+pub(crate) fn report(error: &Error, json: bool) -> ExitCode {
+    if json {
+        let value = serde_json::json!({ "error": error.to_string(), "hint": error.hint() });
+        eprintln!("{value}");
+    } else {
+        eprintln!("error: {error}");
+        if let Some(hint) = error.hint() {
+            eprintln!("hint: {hint}");
+        }
+    }
+    ExitCode::from(match error.kind() {
+        Kind::BadInput | Kind::Config => 2,
+        Kind::NotWhole => 3,
+        Kind::Busy | Kind::PortInUse => 4,
+        Kind::Storage | Kind::NoSpace => 5,
+        _ => 1,
+    })
+}

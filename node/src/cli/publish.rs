@@ -1,0 +1,95 @@
+//! `burr publish`: a directory or zip becomes the newest version of a channel.
+
+use std::{fmt, path::PathBuf, process::ExitCode, time::Instant};
+
+use burr_node::{
+    control,
+    error::{Error, Kind},
+    publisher::Publisher,
+};
+use burr_protocol::release::Release;
+use bytesize::ByteSize;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use super::{Context, passphrase};
+
+/// Pack, sign and publish a directory or a zip archive as the newest version of a channel.
+///
+/// A node that runs on the same data directory announces it at once; otherwise the next `burr run` does.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The finished build: a directory or a .zip file.
+    source: PathBuf,
+    /// The app, as in `burr init`.
+    #[arg(long)]
+    app: String,
+    /// The channel.
+    #[arg(long, default_value = "stable")]
+    channel: String,
+    /// The version; newer than every one before it on this channel.
+    #[arg(long)]
+    version: String,
+    #[command(flatten)]
+    passphrase: passphrase::Source,
+}
+
+#[derive(Serialize)]
+struct Published {
+    #[serde(flatten)]
+    release: Release,
+    /// Whether a running node has it already.
+    announced: bool,
+    took_ms: u128,
+}
+
+impl fmt::Display for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Release { app, channel, version, files, unpacked, payload, .. } = &self.release;
+        let (unpacked, packed) = (ByteSize::b(*unpacked), ByteSize::b(payload.size));
+        writeln!(
+            f,
+            "{app} {version} is on {channel}: {files} files, {unpacked}, packed {packed}, in {} ms",
+            self.took_ms
+        )?;
+        match self.announced {
+            true => write!(f, "the running node announced it"),
+            false => write!(f, "no node runs on this data directory: `burr run` serves it"),
+        }
+    }
+}
+
+pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, Error> {
+    let begun = Instant::now();
+    burr_node::store::home::check_format(&context.data)?;
+    let mut publisher = Publisher::open(&context.data, &arguments.app)?;
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    if context.is_watched() {
+        bar.set_draw_target(ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("packing {bar:40} {bytes}/{total_bytes} {bytes_per_sec}");
+        bar.set_style(style.expect("the template is well formed"));
+    }
+    let progress = |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let mut publish = |passphrase: Option<&str>| {
+        publisher.publish(&arguments.source, &arguments.channel, &arguments.version, passphrase, &progress)
+    };
+    let given = arguments.passphrase.given()?;
+    let published = match publish(given.as_deref()) {
+        Err(error) if error.kind() == Kind::Key && given.is_none() => match passphrase::ask("Passphrase: ")? {
+            Some(asked) => publish(Some(&asked)),
+            None => Err(error),
+        },
+        published => published,
+    };
+    bar.finish_and_clear();
+    let release = published?;
+    let announced = control::is_running(&context.data);
+    if announced {
+        control::ask::<()>(&context.data, &control::Request::Import { app: arguments.app })?;
+    }
+    context.print(&Published { release, announced, took_ms: begun.elapsed().as_millis() })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,44 @@
+//! `burr receipts`: what devices reported.
+
+use std::process::ExitCode;
+
+use burr_node::{
+    control::{self, Request},
+    error::Error,
+};
+use burr_protocol::receipt::Receipt;
+use bytesize::ByteSize;
+
+use super::{Context, print};
+
+/// Show the receipts that are kept here: own, carried and collected, each signed by its device.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Only those of this app.
+    #[arg(long)]
+    app: Option<String>,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, Error> {
+    let mut receipts: Vec<Receipt> = control::ask(&context.data, &Request::Receipts)?;
+    receipts.retain(|receipt| arguments.app.as_ref().is_none_or(|app| *app == receipt.app));
+    if context.json {
+        context.print_json(&receipts)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for receipt in receipts {
+        let bytes: u64 = receipt.sources.iter().map(|(_, bytes)| bytes).sum();
+        print(&format!(
+            "{} #{} {}/{} {}: {} ({}, {} ms)",
+            receipt.device.short(),
+            receipt.counter,
+            receipt.app,
+            receipt.channel,
+            receipt.version,
+            receipt.outcome,
+            ByteSize::b(bytes),
+            receipt.took_ms
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

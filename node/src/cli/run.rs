@@ -1,0 +1,249 @@
+//! `burr run`: a node, in whatever role its settings give it.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use burr_node::{
+    Node, Publisher, control,
+    error::{Error, Kind},
+    settings::{Resolved, Settings, Source, follow::Link},
+};
+use burr_protocol::{Hash, fact::Fact};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tokio::sync::broadcast::error::RecvError;
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+use super::{Context, print};
+
+/// Run a node until it is stopped: device, cache, kiosk, gateway, courier or publisher, by its settings.
+///
+/// What is set here for this run can be set for good in `burr.toml`; `burr config` shows all settings. Apps that are
+/// published from this data directory are followed and served without being named.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Install an app from a channel and keep it up to date: APP/CHANNEL@REPOSITORY.
+    #[arg(long, value_name = "LINK")]
+    install: Vec<Link>,
+    /// Keep an app's payloads for others, of one channel or all: APP@REPOSITORY or APP/CHANNEL@REPOSITORY.
+    #[arg(long, value_name = "LINK")]
+    cache: Vec<Link>,
+    /// Shell command that says whether a newly installed version works (exit code 0), run in its files.
+    #[arg(long, value_name = "COMMAND")]
+    health: Option<String>,
+    /// A node to connect to: ip:port or a multiaddress.
+    #[arg(long = "peer", value_name = "ADDRESS")]
+    peers: Vec<String>,
+    /// IP address to listen on.
+    #[arg(long, value_name = "IP")]
+    listen: Option<String>,
+    /// Port for QUIC and TCP; 0 lets the system choose.
+    #[arg(long)]
+    port: Option<String>,
+    /// Neither find nodes on the LAN nor be found.
+    #[arg(long)]
+    no_mdns: bool,
+    /// Collect receipts here.
+    #[arg(long)]
+    collect: bool,
+    /// Any setting of `burr config`, as NAME=VALUE.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    set: Vec<String>,
+}
+
+pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, Error> {
+    let mut resolved = context.resolved()?;
+    take_flags(&mut resolved, &arguments)?;
+    let published = Publisher::apps(&context.data);
+    follow_published(&mut resolved, context, &published)?;
+    let settings = resolved.settings()?;
+    let bars = MultiProgress::new();
+    start_log(if context.is_watched() { Some(bars.clone()) } else { None });
+    // Two threads: one may verify while the other talks.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Kind::Storage, "can't start threads").with_source(error))?;
+    runtime.block_on(serve(context, settings, &published, bars))
+}
+
+fn take_flags(resolved: &mut Resolved, arguments: &Arguments) -> Result<(), Error> {
+    for (link, installs) in
+        arguments.install.iter().map(|link| (link, true)).chain(arguments.cache.iter().map(|link| (link, false)))
+    {
+        let mut set = |name, text: String| resolved.set_app(&link.app, name, text, Source::Flag);
+        set("repository", link.repository.to_string())?;
+        if installs {
+            let channel = link.channel.clone().ok_or_else(|| {
+                Error::new(Kind::Config, format!("--install {} names no channel", link.app))
+                    .with_hint("write APP/CHANNEL@REPOSITORY")
+            })?;
+            set("install", channel)?;
+            if let Some(health) = &arguments.health {
+                set("health", health.clone())?;
+            }
+        } else {
+            set("cache", link.channel.clone().unwrap_or_else(|| "all".to_owned()))?;
+        }
+    }
+    if !arguments.peers.is_empty() {
+        resolved.set("peers", arguments.peers.join(" "), Source::Flag)?;
+    }
+    let flags = [
+        ("listen", arguments.listen.clone()),
+        ("port", arguments.port.clone()),
+        ("mdns", arguments.no_mdns.then(|| "false".to_owned())),
+        ("collect", arguments.collect.then(|| "true".to_owned())),
+    ];
+    for (name, value) in flags {
+        if let Some(value) = value {
+            resolved.set(name, value, Source::Flag)?;
+        }
+    }
+    for pair in &arguments.set {
+        let (name, value) = pair.split_once('=').ok_or_else(|| {
+            Error::new(Kind::Config, format!("--set {pair:?} has no =")).with_hint("write --set NAME=VALUE")
+        })?;
+        match name.strip_prefix("apps.").and_then(|rest| rest.rsplit_once('.')) {
+            Some((app, key)) => resolved.set_app(app, key, value.to_owned(), Source::Flag)?,
+            None => resolved.set(name, value.to_owned(), Source::Flag)?,
+        }
+    }
+    Ok(())
+}
+
+/// A publisher serves its own apps and wants to hear how they fare.
+fn follow_published(resolved: &mut Resolved, context: &Context, published: &[String]) -> Result<(), Error> {
+    for app in published.iter().filter(|app| !resolved.follows(app)).cloned().collect::<Vec<_>>() {
+        let publisher = Publisher::open(&context.data, &app)?;
+        resolved.set_app(&app, "repository", publisher.id().to_string(), Source::Default)?;
+    }
+    if !published.is_empty() {
+        resolved.set_default("collect", "true");
+    }
+    Ok(())
+}
+
+async fn serve(
+    context: &Context,
+    settings: Settings,
+    published: &[String],
+    bars: MultiProgress,
+) -> Result<ExitCode, Error> {
+    let (node, running) = Node::start(settings).await?;
+    let facts = node.facts();
+    let shown = tokio::spawn(show(facts, context.json, context.is_watched().then_some(bars)));
+    if context.json {
+        let started = serde_json::json!({ "fact": "started", "node": node.id(), "listeners": node.listeners() });
+        print(&started.to_string())?;
+    } else {
+        for listener in node.listeners() {
+            tracing::info!(target: "burr", "node {} listens on {listener}", node.id());
+        }
+    }
+    let control = tokio::spawn(control::serve(node.clone(), context.data.clone()));
+    for app in published {
+        control::offer(&node, &context.data, app).await?;
+    }
+    let stopped = tokio::select! {
+        ended = running => Some(ended),
+        signal = stop_signal() => {
+            signal?;
+            node.shutdown().await;
+            None
+        }
+        failed = control => match failed {
+            Ok(Err(error)) => return Err(error),
+            Ok(Ok(())) | Err(_) => return Err(Error::new(Kind::Ended, "the control socket stopped")),
+        },
+    };
+    shown.abort();
+    match stopped {
+        None | Some(Ok(Ok(()))) => Ok(ExitCode::SUCCESS),
+        Some(Ok(Err(error))) => Err(error),
+        Some(Err(error)) => Err(Error::new(Kind::Ended, "the node stopped unexpectedly").with_source(error)),
+    }
+}
+
+async fn stop_signal() -> Result<(), Error> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error: io::Error| Error::new(Kind::Storage, "can't listen for signals").with_source(error);
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () }
+    Ok(())
+}
+
+/// Facts as JSON lines for a program, or as bars for a person; the log tells the rest.
+async fn show(mut facts: tokio::sync::broadcast::Receiver<Fact>, json: bool, bars: Option<MultiProgress>) {
+    let mut fetches: BTreeMap<Hash, ProgressBar> = BTreeMap::new();
+    loop {
+        let fact = match facts.recv().await {
+            Ok(fact) => fact,
+            Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Closed) => return,
+        };
+        if json && print(&serde_json::to_string(&fact).expect("facts are JSON")).is_err() {
+            return;
+        }
+        let Some(bars) = &bars else { continue };
+        match fact {
+            Fact::FetchStarted { blob, size, held } => {
+                let style =
+                    ProgressStyle::with_template("fetching {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+                let bar = ProgressBar::new(size).with_style(style.expect("the template is well formed"));
+                bar.set_position(held);
+                fetches.insert(blob, bars.add(bar));
+            }
+            Fact::FetchProgress { blob, held, .. } => {
+                if let Some(bar) = fetches.get(&blob) {
+                    bar.set_position(held);
+                }
+            }
+            Fact::FetchCompleted { blob, .. } => {
+                if let Some(bar) = fetches.remove(&blob) {
+                    bar.finish_and_clear();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The log goes to standard error, filtered by `BURR_LOG`; where there are bars, above them.
+fn start_log(bars: Option<MultiProgress>) {
+    let filter =
+        EnvFilter::try_from_env("BURR_LOG").unwrap_or_else(|_| EnvFilter::new("warn,burr=info,libp2p_gossipsub=error"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    // Fails only if something logs already; then that goes on.
+    let _ = builder.with_ansi(bars.is_some()).with_writer(Above(bars)).try_init();
+}
+
+struct Above(Option<MultiProgress>);
+
+impl<'a> MakeWriter<'a> for Above {
+    type Writer = AboveWriter<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        AboveWriter(self.0.as_ref())
+    }
+}
+
+struct AboveWriter<'a>(Option<&'a MultiProgress>);
+
+impl io::Write for AboveWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0 {
+            Some(bars) => bars.suspend(|| io::stderr().write(bytes)),
+            None => io::stderr().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

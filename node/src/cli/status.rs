@@ -1,0 +1,88 @@
+//! `burr status`: peers, what is held, what is installed, how fresh.
+
+use std::{fmt, process::ExitCode, time::Duration};
+
+use burr_node::{
+    control::{self, Overview, Request},
+    error::Error,
+};
+use bytesize::ByteSize;
+use serde::Serialize;
+
+use super::Context;
+
+/// Show how the node on this data directory stands: peers, what is held, what is installed, how fresh it is.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {}
+
+pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode, Error> {
+    let overview: Overview = control::ask(&context.data, &Request::Status)?;
+    context.print(&Shown(overview))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Shown(Overview);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = &self.0.status;
+        writeln!(f, "node      {}", status.node)?;
+        for listener in &self.0.listeners {
+            writeln!(f, "listens   {listener}")?;
+        }
+        writeln!(f, "peers     {} connected, {} refused", status.peers.len(), status.refused.len())?;
+        for peer in &status.peers {
+            writeln!(f, "          {}{}", peer.node.short(), if peer.collects { ", collects receipts" } else { "" })?;
+        }
+        for (node, lie) in &status.refused {
+            writeln!(f, "          {} refused for {lie}", node.short())?;
+        }
+        for app in &status.apps {
+            let active = app.active.as_ref().map_or("nothing", |active| &active.version);
+            write!(f, "app       {} on {}: {active} is active, {}", app.app, app.channel, app.phase)?;
+            if let Some(next) = &app.next {
+                write!(f, " {next}")?;
+            }
+            writeln!(f, "{}", app.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default())?;
+        }
+        for repository in &status.repositories {
+            write!(f, "metadata  {}: ", repository.repository.short())?;
+            let (Some(version), Some(age), Some(left)) =
+                (repository.version, repository.age_s, repository.expires_in_s)
+            else {
+                writeln!(f, "nothing yet")?;
+                continue;
+            };
+            write!(f, "version {version}, signed {} ago, ", in_words(age))?;
+            if left < 0 {
+                write!(f, "EXPIRED {} ago", in_words(-left))?
+            } else {
+                write!(f, "good for {}", in_words(left))?
+            }
+            for (channel, version) in &repository.newest {
+                write!(f, "; {channel} {version}")?;
+            }
+            writeln!(f)?;
+        }
+        let held: u64 = status.blobs.iter().map(|blob| blob.held).sum();
+        write!(f, "store     {} of {}", ByteSize::b(held), ByteSize::b(status.quota))?;
+        for blob in &status.blobs {
+            let percent = (blob.held * 100).checked_div(blob.size).unwrap_or(100);
+            write!(f, "\n          {} {} {percent} %", blob.blob.short(), ByteSize::b(blob.size))?;
+        }
+        Ok(())
+    }
+}
+
+fn in_words(seconds: i64) -> String {
+    let seconds = u64::try_from(seconds).unwrap_or_default();
+    // Two units say enough.
+    let rounded = match seconds {
+        0..=3599 => seconds,
+        3600..=86_399 => seconds / 60 * 60,
+        _ => seconds / 3600 * 3600,
+    };
+    humantime::format_duration(Duration::from_secs(rounded)).to_string()
+}

@@ -1,0 +1,224 @@
+//! The control socket: how `burr status`, `burr publish` and others talk to the node that runs on a data directory.
+//!
+//! A Unix socket `control.sock` in the data directory, which only its owner can open. One JSON request a line, one
+//! JSON answer a line: `{"ok": ...}` or `{"error": ..., "hint": ...}`. `{"do":"facts"}` answers with a line for each
+//! fact from then on, until the client goes.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixStream as BlockingStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use burr_protocol::release::Release;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _},
+    net::{UnixListener, UnixStream},
+    sync::broadcast::error::RecvError,
+};
+
+use crate::{
+    error::{Error, Kind},
+    node::Node,
+    publisher::Publisher,
+};
+
+/// Bytes of a request at most.
+const MAX_REQUEST: u64 = 64 << 10;
+/// Clients at a time; more are turned away.
+const MAX_CLIENTS: usize = 64;
+/// How long a client may take to say or to take something.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client waits for an answer: an import reads a whole payload.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(600);
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Request {
+    /// A [`Status`](burr_protocol::status::Status) and where the node listens: an [`Overview`].
+    Status,
+    /// All [`Receipt`](burr_protocol::receipt::Receipt)s.
+    Receipts,
+    /// The app works.
+    Confirm {
+        /// Which.
+        app: String,
+    },
+    /// The publisher's repository of this app on the same data directory has something new.
+    Import {
+        /// Which.
+        app: String,
+    },
+    /// Every [`Fact`](burr_protocol::fact::Fact) from now on.
+    Facts,
+}
+
+/// The answer to [`Request::Status`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Overview {
+    /// Where the node listens.
+    pub listeners: Vec<std::net::SocketAddr>,
+    /// The agent's state.
+    #[serde(flatten)]
+    pub status: burr_protocol::status::Status,
+}
+
+fn socket(data: &Path) -> PathBuf {
+    data.join("control.sock")
+}
+
+/// Answers clients until the future is dropped.
+///
+/// # Errors
+/// [`Kind::Storage`] if the socket can't be made.
+pub async fn serve(node: Node, data: PathBuf) -> Result<(), Error> {
+    let path = socket(&data);
+    // The data directory is locked, so a socket that is there belongs to nobody.
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::file("replace", &path, error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path).map_err(|error| {
+        Error::file("listen on", &path, error).with_hint("the path may be too long for a socket; use a shorter --data")
+    })?;
+    owner_only(&path).map_err(|error| Error::file("protect", &path, error))?;
+    let places = std::sync::Arc::new(tokio::sync::Semaphore::new(MAX_CLIENTS));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok(place) = std::sync::Arc::clone(&places).try_acquire_owned() else { continue };
+        let (node, data) = (node.clone(), data.clone());
+        tokio::spawn(async move {
+            // A client that goes away or is too slow ends its own connection.
+            let _ = client(stream, node, data).await;
+            drop(place);
+        });
+    }
+}
+
+fn owner_only(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+}
+
+async fn client(stream: UnixStream, node: Node, data: PathBuf) -> io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = tokio::io::BufReader::new(reader);
+    loop {
+        let mut line = Vec::new();
+        let mut bounded = (&mut reader).take(MAX_REQUEST);
+        if tokio::time::timeout(PATIENCE, bounded.read_until(b'\n', &mut line)).await?? == 0 {
+            return Ok(());
+        }
+        match serde_json::from_slice(&line) {
+            Ok(Request::Facts) => return facts(&node, &mut writer).await,
+            Ok(request) => {
+                let answer = match answer(&node, &data, request).await {
+                    Ok(value) => json!({ "ok": value }),
+                    Err(error) => json!({ "error": error.to_string(), "hint": error.hint() }),
+                };
+                say(&mut writer, &answer).await?;
+            }
+            Err(error) => {
+                return say(&mut writer, &json!({ "error": format!("not a request: {error}") })).await;
+            }
+        }
+    }
+}
+
+async fn say(writer: &mut tokio::net::unix::OwnedWriteHalf, value: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    tokio::time::timeout(PATIENCE, writer.write_all(&line)).await?
+}
+
+async fn facts(node: &Node, writer: &mut tokio::net::unix::OwnedWriteHalf) -> io::Result<()> {
+    let mut facts = node.facts();
+    say(writer, &json!({ "ok": null })).await?;
+    loop {
+        match facts.recv().await {
+            Ok(fact) => say(writer, &fact).await?,
+            Err(RecvError::Lagged(missed)) => say(writer, &json!({ "missed": missed })).await?,
+            Err(RecvError::Closed) => return Ok(()),
+        }
+    }
+}
+
+async fn answer(node: &Node, data: &Path, request: Request) -> Result<Value, Error> {
+    let value = |value: serde_json::Result<Value>| value.expect("our own types are JSON");
+    match request {
+        Request::Status => {
+            let overview = Overview { listeners: node.listeners().to_vec(), status: node.status().await? };
+            Ok(value(serde_json::to_value(overview)))
+        }
+        Request::Receipts => Ok(value(serde_json::to_value(node.receipts().await?))),
+        Request::Confirm { app } => node.confirm(&app).await.map(|()| Value::Null),
+        Request::Import { app } => offer(node, data, &app).await.map(|()| Value::Null),
+        Request::Facts => unreachable!("answered by its own loop"),
+    }
+}
+
+/// Gives a node what an app's publisher has on the same data directory: its metadata and the newest payloads.
+///
+/// # Errors
+/// As [`Publisher::open`] and [`Node::import`].
+pub async fn offer(node: &Node, data: &Path, app: &str) -> Result<(), Error> {
+    let publisher = Publisher::open(data, app)?;
+    // In the order of channel and number: the last of a channel is its newest.
+    let newest: BTreeMap<&str, &Release> =
+        publisher.releases().map(|release| (release.channel.as_str(), release)).collect();
+    let payloads: Vec<_> = newest
+        .into_values()
+        .filter_map(|release| Some((release.payload.clone(), publisher.payload_path(release)?)))
+        .collect();
+    node.import(publisher.id(), publisher.pack().to_vec(), payloads).await
+}
+
+/// Asks the node that runs on a data directory.
+///
+/// # Errors
+/// [`Kind::Ended`] if none runs there, [`Kind::Network`] if it does not answer or answers something else, or what the
+/// node itself says.
+pub fn ask<T: DeserializeOwned>(data: &Path, request: &Request) -> Result<T, Error> {
+    let silent = |error: io::Error| {
+        Error::new(Kind::Network, format!("the node on {} does not answer", data.display())).with_source(error)
+    };
+    let mut stream = connect(data)?;
+    let mut line = serde_json::to_vec(request).expect("our own types are JSON");
+    line.push(b'\n');
+    stream.write_all(&line).map_err(silent)?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).map_err(silent)?;
+    let answer: Value = serde_json::from_str(&answer).map_err(|error| silent(error.into()))?;
+    if let Some(words) = answer.get("error").and_then(Value::as_str) {
+        let error = Error::new(Kind::BadInput, words);
+        return Err(match answer.get("hint").and_then(Value::as_str) {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        });
+    }
+    let ok = answer.get("ok").cloned().unwrap_or_default();
+    serde_json::from_value(ok).map_err(|error| silent(error.into()))
+}
+
+/// Whether a node runs on a data directory.
+#[must_use]
+pub fn is_running(data: &Path) -> bool {
+    BlockingStream::connect(socket(data)).is_ok()
+}
+
+fn connect(data: &Path) -> Result<BlockingStream, Error> {
+    let stream = BlockingStream::connect(socket(data)).map_err(|error| {
+        Error::new(Kind::Ended, format!("no node runs on {}", data.display()))
+            .with_source(error)
+            .with_hint("start it with `burr run`, or name its directory with --data")
+    })?;
+    let timed = stream.set_read_timeout(Some(ANSWER_PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+    timed.map_err(|error| Error::new(Kind::Network, "can't set time limits").with_source(error))?;
+    Ok(stream)
+}

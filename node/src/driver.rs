@@ -1,0 +1,368 @@
+//! The driver: one loop, one match over [`Action`], and no decision.
+//!
+//! ```text
+//!   net ─┐                        ┌─▶ net        (streams, gossip, dials)
+//!   asks ┼─ Input ─▶ Agent ─ Action ─▶ writer     (records: a thread, in order, flushed)
+//!   jobs ┤                        ├─▶ slots, health, store (a task each)
+//!   time ┘                        └─▶ facts
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use burr_protocol::{
+    Agent, NodeId, Now, RepositoryId, Time, Wall,
+    action::{Action, Input, StageFailure, Token},
+    cache::Stored,
+    fact::Fact,
+    fetch::PieceMap,
+    peers::Address,
+    receipt::Receipt,
+    record::Record,
+    release::Payload,
+    status::Status,
+};
+use ed25519_dalek::SigningKey;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::{
+    error::{Error, Kind},
+    health::{self, HealthCommand, Subject},
+    net::{self, Net},
+    settings::Settings,
+    slots::Slots,
+    store::{blobs::Blobs, home::Home, records::Records},
+};
+
+/// A clock that shows less than this (2026-01-01) was never set.
+const CLOCK_IS_SET: i64 = 1_767_225_600;
+
+/// What the node's handle asks.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    Status(oneshot::Sender<Status>),
+    Receipts(oneshot::Sender<Vec<Receipt>>),
+    Confirm { app: String, done: oneshot::Sender<()> },
+    Import { import: Imported, done: oneshot::Sender<Result<(), Error>> },
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// A repository on this machine.
+#[derive(Debug)]
+pub(crate) struct Imported {
+    pub(crate) repository: RepositoryId,
+    pub(crate) pack: Vec<u8>,
+    pub(crate) payloads: Vec<(Payload, PathBuf)>,
+}
+
+/// A node's parts and the agent that tells them what to do.
+pub(crate) struct Driver {
+    agent: Agent,
+    started: Instant,
+    net: Net,
+    from_net: mpsc::Receiver<Input>,
+    blobs: Blobs,
+    slots: Slots,
+    health: BTreeMap<String, String>,
+    writes: std::sync::mpsc::Sender<(Token, Vec<Record>)>,
+    /// What own tasks report. Each task was caused by one action and reports once, so the agent's bounds are its own.
+    jobs: mpsc::UnboundedSender<Input>,
+    from_jobs: mpsc::UnboundedReceiver<Input>,
+    asks: mpsc::Receiver<Ask>,
+    facts: broadcast::Sender<Fact>,
+    /// Known before anyone could listen: told when the loop begins.
+    first: Vec<Fact>,
+    _home: Home,
+}
+
+impl Driver {
+    /// Opens everything that is in the data directory, and the network.
+    pub(crate) async fn open(
+        home: Home,
+        key: SigningKey,
+        settings: Settings,
+        facts: broadcast::Sender<Fact>,
+        asks: mpsc::Receiver<Ask>,
+    ) -> Result<Self, Error> {
+        let data = home.path().to_owned();
+        let (records, found) = Records::open(&data)?;
+        let blobs = Blobs::open(data.join("blobs")).await?;
+        let slots = Slots::open(&data)?;
+        let net_settings = net::Settings {
+            identity: key.to_bytes(),
+            listen: vec![SocketAddr::new(settings.listen, settings.port)],
+            peers: settings.peers.iter().map(|peer| Address(peer.clone())).collect(),
+            mdns: settings.mdns,
+            max_connections: settings.max_connections,
+        };
+        let (net, from_net) = Net::start(net_settings, blobs.clone()).await?;
+        let started = Instant::now();
+        let mut store = BTreeMap::new();
+        for blob in blobs.list().await? {
+            // A part whose size is not known yet is of no use: it is fetched anew if it is wanted.
+            if let Some(size) = blob.size {
+                store.insert(blob.hash, Stored { size, whole: blob.complete });
+            }
+        }
+        let (agent, mut first) = Agent::new(key, settings.agent, found.records, store, now(started));
+        first.extend(found.warnings.into_iter().map(|why| Fact::RecordDropped { why }));
+        let (jobs, from_jobs) = mpsc::unbounded_channel();
+        let writes = start_writer(records, jobs.clone())?;
+        let health = settings.health;
+        Ok(Self {
+            agent,
+            started,
+            net,
+            from_net,
+            blobs,
+            slots,
+            health,
+            writes,
+            jobs,
+            from_jobs,
+            asks,
+            facts,
+            first,
+            _home: home,
+        })
+    }
+
+    pub(crate) fn id(&self) -> NodeId {
+        self.agent.me()
+    }
+
+    pub(crate) fn listeners(&self) -> Vec<SocketAddr> {
+        self.net.listeners()
+    }
+
+    /// Runs until it is told to end, or can't go on.
+    pub(crate) async fn run(mut self) -> Result<(), Error> {
+        for fact in std::mem::take(&mut self.first) {
+            self.tell(fact);
+        }
+        self.handle(Input::Wake).await;
+        loop {
+            let wake = self.agent.wake_at().map(|at| self.started + Duration::from_millis(at.0));
+            let sleep = async {
+                match wake {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                input = self.from_jobs.recv() => if let Some(input) = input { self.handle(input).await },
+                input = self.from_net.recv() => match input {
+                    Some(input) => self.handle(input).await,
+                    None => return Err(Error::new(Kind::Network, "the network stopped")),
+                },
+                ask = self.asks.recv() => match ask {
+                    Some(Ask::Shutdown(done)) => {
+                        self.end().await;
+                        let _ = done.send(());
+                        return Ok(());
+                    }
+                    Some(ask) => self.answer(ask).await,
+                    // Every handle was dropped.
+                    None => {
+                        self.end().await;
+                        return Ok(());
+                    }
+                },
+                () = sleep => self.handle(Input::Wake).await,
+            }
+        }
+    }
+
+    async fn end(self) {
+        self.net.shutdown().await;
+        if let Err(error) = self.blobs.shutdown().await {
+            tracing::warn!(%error, "the blob store did not close well");
+        }
+    }
+
+    async fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Status(done) => {
+                let _ = done.send(self.agent.status());
+            }
+            Ask::Receipts(done) => {
+                let receipts = self.agent.receipts().iter().filter_map(|signed| signed.peek()).collect();
+                let _ = done.send(receipts);
+            }
+            Ask::Confirm { app, done } => {
+                self.handle(Input::Confirm { app }).await;
+                let _ = done.send(());
+            }
+            Ask::Import { import, done } => {
+                let _ = done.send(self.import(import).await);
+            }
+            Ask::Shutdown(_) => unreachable!("the loop ends there"),
+        }
+    }
+
+    async fn import(&mut self, import: Imported) -> Result<(), Error> {
+        for (Payload { blob, size }, path) in import.payloads {
+            let mut pieces = self.blobs.held(blob, size).await?;
+            if pieces != PieceMap::All {
+                if self.blobs.import(&path).await?.hash != blob {
+                    let words = format!("{} is not the payload that its release names", path.display());
+                    return Err(Error::new(Kind::BadInput, words).with_hint("publish the version again"));
+                }
+                pieces = PieceMap::All;
+            }
+            self.handle(Input::Held { blob, size, pieces }).await;
+        }
+        self.handle(Input::Import { repository: import.repository, pack: import.pack }).await;
+        Ok(())
+    }
+
+    async fn handle(&mut self, input: Input) {
+        let mut actions = Vec::new();
+        self.agent.handle(now(self.started), input, &mut actions);
+        for action in actions {
+            self.carry_out(action).await;
+        }
+    }
+
+    async fn carry_out(&mut self, action: Action) {
+        match action {
+            action @ (Action::Dial(_)
+            | Action::Refuse(_)
+            | Action::Send { .. }
+            | Action::Subscribe(_)
+            | Action::Announce { .. }
+            | Action::Verdict { .. }
+            | Action::Fetch(_)
+            | Action::Cancel(_)) => self.net.act(action).await,
+            Action::Persist { token, records } => {
+                if self.writes.send((token, records)).is_err() {
+                    self.report(Input::StoreFailed { token, why: "the writer stopped".to_owned() });
+                }
+            }
+            Action::Look { blob, size } => {
+                let blobs = self.blobs.clone();
+                self.task(async move {
+                    let pieces = blobs.held(blob, size).await;
+                    // A part that can't be read counts as not held: it is fetched anew.
+                    let pieces = pieces.unwrap_or_else(|_| PieceMap::Some(Vec::new()));
+                    Input::Held { blob, size, pieces }
+                });
+            }
+            Action::Delete { blob } => {
+                let blobs = self.blobs.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = blobs.delete(blob).await {
+                        tracing::warn!(%error, "a blob could not be removed; the next start tries again");
+                    }
+                });
+            }
+            Action::Stage { app, bundle, payload, files, bytes } => {
+                let slots = self.slots.clone();
+                let reader = self.blobs.reader(payload);
+                self.task(async move {
+                    let name = app.clone();
+                    let staging = tokio::task::spawn_blocking(move || slots.stage(&name, bundle, reader, files, bytes));
+                    let result = staging.await.unwrap_or_else(|error| Err(StageFailure::Other(error.to_string())));
+                    Input::Staged { app, bundle, result }
+                });
+            }
+            Action::Switch { app, bundle } => {
+                let slots = self.slots.clone();
+                self.task(async move {
+                    let name = app.clone();
+                    let switching = tokio::task::spawn_blocking(move || slots.switch(&name, bundle));
+                    let result = match switching.await {
+                        Ok(result) => result.map_err(|error| error.to_string()),
+                        Err(error) => Err(error.to_string()),
+                    };
+                    Input::Switched { app, bundle, result }
+                });
+            }
+            Action::CheckHealth { app, bundle, version, limit } => {
+                let command = self.health.get(&app).cloned().unwrap_or_default();
+                let tree = self.slots.tree(&app, bundle);
+                let subject = Subject { app: app.clone(), version, bundle, tree };
+                self.task(async move {
+                    let health = health::check(&HealthCommand::Shell(command), &subject, limit).await;
+                    Input::Health { app, bundle, healthy: health.healthy, words: health.words }
+                });
+            }
+            Action::Clean { app, keep } => {
+                let slots = self.slots.clone();
+                tokio::task::spawn_blocking(move || {
+                    if let Err(error) = slots.clean(&app, &keep) {
+                        tracing::warn!(%error, "an old slot could not be removed; the next update tries again");
+                    }
+                });
+            }
+            Action::Tell(fact) => self.tell(fact),
+        }
+    }
+
+    fn task(&self, work: impl Future<Output = Input> + Send + 'static) {
+        let jobs = self.jobs.clone();
+        tokio::spawn(async move {
+            // Fails only when the loop is over.
+            let _ = jobs.send(work.await);
+        });
+    }
+
+    fn report(&self, input: Input) {
+        let _ = self.jobs.send(input);
+    }
+
+    fn tell(&self, fact: Fact) {
+        match &fact {
+            Fact::PeerRefused { .. }
+            | Fact::StorageFailed { .. }
+            | Fact::RecordDropped { .. }
+            | Fact::NoRoom { .. } => {
+                tracing::warn!(target: "burr", "{fact}");
+            }
+            Fact::FetchProgress { .. } => tracing::debug!(target: "burr", "{fact}"),
+            _ => tracing::info!(target: "burr", "{fact}"),
+        }
+        // Nobody may be listening.
+        let _ = self.facts.send(fact);
+    }
+}
+
+/// A thread that writes records in their order; what has gathered while it wrote is written in one go.
+fn start_writer(
+    mut records: Records,
+    jobs: mpsc::UnboundedSender<Input>,
+) -> Result<std::sync::mpsc::Sender<(Token, Vec<Record>)>, Error> {
+    let (sender, receiver) = std::sync::mpsc::channel::<(Token, Vec<Record>)>();
+    let work = move || {
+        while let Ok(first) = receiver.recv() {
+            let batch: Vec<_> = std::iter::once(first).chain(receiver.try_iter()).collect();
+            let all: Vec<Record> = batch.iter().flat_map(|(_, records)| records.iter().cloned()).collect();
+            let written = records.write(&all);
+            for (token, _) in batch {
+                let report = match &written {
+                    Ok(()) => Input::Stored(token),
+                    Err(why) => Input::StoreFailed { token, why: why.clone() },
+                };
+                if jobs.send(report).is_err() {
+                    return;
+                }
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("burr-records".to_owned())
+        .spawn(work)
+        .map_err(|error| Error::new(Kind::Storage, "can't start the writer of records").with_source(error))?;
+    Ok(sender)
+}
+
+fn now(started: Instant) -> Now {
+    let time = Time(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+    let seconds =
+        SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok());
+    Now { time, wall: seconds.filter(|seconds| *seconds >= CLOCK_IS_SET).map(Wall) }
+}

@@ -1,0 +1,536 @@
+//! The task that owns the swarm: actions in, inputs out, and who is connected how.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    io,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use burr_protocol::{
+    NodeId, RepositoryId,
+    action::{Action, FetchFailure, Input},
+    fetch::{Request, RequestId},
+    peers::Address,
+    wire::MAX_ANNOUNCEMENT,
+};
+use libp2p::{
+    Multiaddr, PeerId,
+    futures::StreamExt as _,
+    gossipsub, mdns, ping,
+    swarm::{
+        ConnectionId, Swarm, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    task::{AbortHandle, JoinSet},
+};
+
+use super::{
+    Command, Listeners,
+    address::{address_of, node_of, parse, peer_of, socket_of},
+    behaviour::{Behaviour, BehaviourEvent},
+    fetch::fetch,
+    gossip::{self, Waiting},
+    serve::serve,
+    streams::{Opened, Protocol},
+    sync::{self, Incoming, Outbox},
+};
+use crate::store::blobs::Blobs;
+
+/// Inputs that wait here while the agent is busy; then nothing more is taken from the network.
+const MAX_PENDING: usize = 64;
+/// Reports of tasks that wait; then the tasks wait.
+const MAX_REPORTS: usize = 16;
+/// Requests that are answered at a time, for all nodes and for one.
+const MAX_SERVING: usize = 64;
+const MAX_SERVING_ONE: usize = 16;
+/// Nodes that are kept out; the oldest is forgotten first.
+const MAX_REFUSED: usize = 1024;
+/// Addresses taken from one mDNS answer.
+const MAX_DISCOVERED: usize = 64;
+/// How often a node may begin anew without a gap.
+const MAX_BEGUN: u32 = 8;
+/// How long connections may take to close at the end.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+pub(super) struct Driver {
+    swarm: Swarm<Behaviour>,
+    blobs: Blobs,
+    actions: mpsc::Receiver<Command>,
+    inputs: mpsc::Sender<Input>,
+    pending: VecDeque<Input>,
+    listeners: Listeners,
+    dials: HashMap<ConnectionId, Dial>,
+    links: BTreeMap<NodeId, Link>,
+    links_made: u64,
+    refused: VecDeque<PeerId>,
+    waiting: Waiting,
+    fetches: BTreeMap<RequestId, AbortHandle>,
+    serving: Arc<Semaphore>,
+    tasks: JoinSet<()>,
+    reports: mpsc::Receiver<Report>,
+    report: mpsc::Sender<Report>,
+}
+
+/// A dial under way.
+struct Dial {
+    address: Address,
+    node: Option<NodeId>,
+    /// Where to try next.
+    places: VecDeque<Multiaddr>,
+}
+
+/// A connected node.
+struct Link {
+    /// Tells this link from an earlier one to the same node, whose reports may be on their way still.
+    id: u64,
+    peer: PeerId,
+    connections: Vec<ConnectionId>,
+    outbox: Option<Outbox>,
+    inbound: Option<(ConnectionId, AbortHandle)>,
+    serving: Arc<Semaphore>,
+    /// How often it began anew while it was connected.
+    begun: u32,
+}
+
+/// What a task says.
+enum Report {
+    /// A frame came.
+    Frame { node: NodeId, link: u64, bytes: Vec<u8> },
+    /// A sync stream failed.
+    Broken { node: NodeId, link: u64, connection: ConnectionId, error: io::Error },
+    /// Verified bytes came.
+    Received { id: RequestId, bytes: u64 },
+    /// A request ended.
+    Ended { id: RequestId, result: Result<(), FetchFailure> },
+}
+
+impl Driver {
+    pub(super) fn new(
+        swarm: Swarm<Behaviour>,
+        blobs: Blobs,
+        actions: mpsc::Receiver<Command>,
+        inputs: mpsc::Sender<Input>,
+        listeners: Listeners,
+        found: Vec<Input>,
+    ) -> Self {
+        let (report, reports) = mpsc::channel(MAX_REPORTS);
+        Self {
+            swarm,
+            blobs,
+            actions,
+            inputs,
+            pending: found.into(),
+            listeners,
+            dials: HashMap::new(),
+            links: BTreeMap::new(),
+            links_made: 0,
+            refused: VecDeque::new(),
+            waiting: Waiting::default(),
+            fetches: BTreeMap::new(),
+            serving: Arc::new(Semaphore::new(MAX_SERVING)),
+            tasks: JoinSet::new(),
+            reports,
+            report,
+        }
+    }
+
+    /// Runs until it is told to end, or nobody listens any more.
+    pub(super) async fn run(mut self) {
+        let inputs = self.inputs.clone();
+        let ended: Option<oneshot::Sender<()>> = loop {
+            // Actions are always taken, so that the agent never waits for a network that waits for the agent.
+            let open = self.pending.len() < MAX_PENDING;
+            tokio::select! {
+                permit = inputs.reserve(), if !self.pending.is_empty() => match permit {
+                    Ok(permit) => permit.send(self.pending.pop_front().expect("one is pending")),
+                    Err(_) => break None,
+                },
+                command = self.actions.recv() => match command {
+                    Some(Command::Act(action)) => self.act(action),
+                    Some(Command::Shutdown(ended)) => break Some(ended),
+                    None => break None,
+                },
+                event = self.swarm.select_next_some(), if open => self.on_event(event),
+                Some(report) = self.reports.recv(), if open => self.on_report(report),
+                Some(ended) = self.tasks.join_next() => {
+                    // A broken invariant must not look like a node that is slow.
+                    if let Err(error) = ended
+                        && let Ok(panic) = error.try_into_panic()
+                    {
+                        std::panic::resume_unwind(panic);
+                    }
+                }
+            }
+        };
+        self.tasks.shutdown().await;
+        let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        for peer in peers {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        let goodbye = async {
+            while self.swarm.connected_peers().next().is_some() {
+                self.swarm.select_next_some().await;
+            }
+        };
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        drop(self);
+        if let Some(ended) = ended {
+            let _ = ended.send(());
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Dial(address) => match parse(&address) {
+                Some(target) => self.dial(Dial { address, node: target.node, places: target.places.into() }),
+                None => self.pending.push_back(Input::DialFailed { address }),
+            },
+            Action::Refuse(node) => self.refuse(node),
+            Action::Send { node, bytes } => self.send(node, bytes),
+            Action::Subscribe(repository) => {
+                if let Err(error) = self.swarm.behaviour_mut().gossip.subscribe(&gossip::topic(repository)) {
+                    tracing::warn!(%repository, "can't subscribe: {error}");
+                }
+            }
+            Action::Announce { repository, bytes } => self.announce(repository, bytes),
+            Action::Verdict { id, verdict } => {
+                self.waiting.judge(&mut self.swarm.behaviour_mut().gossip, id, verdict);
+            }
+            Action::Fetch(request) => self.fetch(request),
+            Action::Cancel(id) => {
+                if let Some(task) = self.fetches.remove(&id) {
+                    task.abort();
+                }
+            }
+            other => unreachable!("let through by Net::act: {other:?}"),
+        }
+    }
+
+    /// Tries the next place of an address; the last failure is the agent's to know.
+    fn dial(&mut self, mut dial: Dial) {
+        while let Some(place) = dial.places.pop_front() {
+            // A port of its own for TCP: two nodes that dial each other from their listening ports at the same time
+            // would make one half-open connection of two.
+            let options = match dial.node.and_then(peer_of) {
+                Some(peer) => DialOpts::peer_id(peer)
+                    .addresses(vec![place])
+                    .condition(PeerCondition::Always)
+                    .allocate_new_port()
+                    .build(),
+                None => DialOpts::unknown_peer_id().address(place).allocate_new_port().build(),
+            };
+            let id = options.connection_id();
+            match self.swarm.dial(options) {
+                Ok(()) => {
+                    self.dials.insert(id, dial);
+                    return;
+                }
+                Err(error) => tracing::debug!(address = dial.address.0, "can't dial: {error}"),
+            }
+        }
+        self.pending.push_back(Input::DialFailed { address: dial.address });
+    }
+
+    fn refuse(&mut self, node: NodeId) {
+        let Some(peer) = peer_of(node) else { return };
+        let blocked = &mut self.swarm.behaviour_mut().blocked;
+        if blocked.block_peer(peer) {
+            self.refused.push_back(peer);
+            if self.refused.len() > MAX_REFUSED {
+                let oldest = self.refused.pop_front().expect("there are many");
+                blocked.unblock_peer(oldest);
+            }
+        }
+    }
+
+    fn send(&mut self, node: NodeId, bytes: Vec<u8>) {
+        let Some(link) = self.links.get_mut(&node) else { return };
+        if link.outbox.is_none() {
+            let Some((connection, opening)) = self.swarm.behaviour_mut().streams.open(link.peer, Protocol::Sync) else {
+                return;
+            };
+            let (outbox, queue) = Outbox::new(connection);
+            link.outbox = Some(outbox);
+            let (report, link) = (self.report.clone(), link.id);
+            self.tasks.spawn(async move {
+                if let Err(error) = sync::send(opening, queue).await {
+                    let _ = report.send(Report::Broken { node, link, connection, error }).await;
+                }
+            });
+        }
+        let outbox = link.outbox.as_ref().expect("made above");
+        if !outbox.send(bytes) {
+            tracing::debug!(%node, "does not keep up: dropping the connection");
+            self.swarm.close_connection(outbox.connection);
+        }
+    }
+
+    fn announce(&mut self, repository: RepositoryId, bytes: Vec<u8>) {
+        let topic = gossip::topic(repository);
+        // Nobody to tell, or told already: sync on contact brings it to those who come later.
+        if let Err(error) = self.swarm.behaviour_mut().gossip.publish(topic, bytes) {
+            tracing::debug!(%repository, "not announced: {error}");
+        }
+    }
+
+    fn fetch(&mut self, request: Request) {
+        let id = request.id;
+        let opening = self
+            .links
+            .get(&request.node)
+            .and_then(|link| self.swarm.behaviour_mut().streams.open(link.peer, Protocol::Blobs));
+        let Some((_, opening)) = opening else {
+            self.pending.push_back(Input::FetchFailed { id, why: FetchFailure::Lost });
+            return;
+        };
+        let (report, blobs) = (self.report.clone(), self.blobs.clone());
+        let task = self.tasks.spawn(async move {
+            let progress = |bytes| {
+                let report = report.clone();
+                async move {
+                    let _ = report.send(Report::Received { id, bytes }).await;
+                }
+            };
+            let result = fetch(request, opening, blobs, progress).await;
+            let _ = report.send(Report::Ended { id, result }).await;
+        });
+        self.fetches.insert(id, task);
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(opened)) => self.on_stream(opened),
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message {
+                propagation_source,
+                message_id,
+                message,
+            })) => self.on_gossip(propagation_source, message_id, message.data),
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => self.on_discovered(&found),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { connection, result: Err(error), .. })) => {
+                if !matches!(error, ping::Failure::Unsupported) {
+                    tracing::debug!("no answer to a ping: {error}");
+                    self.swarm.close_connection(connection);
+                }
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
+                self.on_connected(peer_id, connection_id);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+                tracing::debug!(%peer_id, ?cause, "connection closed");
+                self.on_closed(peer_id, connection_id);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                if let Some(dial) = self.dials.remove(&connection_id) {
+                    tracing::debug!(address = dial.address.0, "dial failed: {error}");
+                    self.dial(dial);
+                }
+            }
+            SwarmEvent::NewListenAddr { address, .. } => note_listener(&self.listeners, &address, true),
+            SwarmEvent::ExpiredListenAddr { address, .. } => note_listener(&self.listeners, &address, false),
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!("a listener reports: {error}"),
+            _ => {}
+        }
+    }
+
+    fn on_connected(&mut self, peer: PeerId, connection: ConnectionId) {
+        let address = self.dials.remove(&connection).map(|dial| dial.address);
+        let Some(node) = node_of(&peer) else {
+            // Not one of ours: our nodes have Ed25519 keys.
+            self.swarm.close_connection(connection);
+            self.pending.extend(address.map(|address| Input::DialFailed { address }));
+            return;
+        };
+        let known = self.links.contains_key(&node);
+        let next = &mut self.links_made;
+        let link = self.links.entry(node).or_insert_with(|| {
+            *next += 1;
+            Link {
+                id: *next,
+                peer,
+                connections: Vec::new(),
+                outbox: None,
+                inbound: None,
+                serving: Arc::new(Semaphore::new(MAX_SERVING_ONE)),
+                begun: 0,
+            }
+        });
+        link.connections.push(connection);
+        // A dial is answered even if the node was connected before.
+        if !known || address.is_some() {
+            self.pending.push_back(Input::Connected { node, address });
+        }
+    }
+
+    fn on_closed(&mut self, peer: PeerId, connection: ConnectionId) {
+        let Some(node) = node_of(&peer) else { return };
+        let Some(link) = self.links.get_mut(&node) else { return };
+        link.connections.retain(|other| *other != connection);
+        let outgoing = link.outbox.as_ref().map(|outbox| outbox.connection);
+        let incoming = link.inbound.as_ref().map(|(connection, _)| *connection);
+        if link.connections.is_empty() {
+            if let Some(mut link) = self.links.remove(&node) {
+                link.end();
+            }
+            self.pending.push_back(Input::Disconnected { node });
+        } else if outgoing == Some(connection) || incoming == Some(connection) {
+            self.begin_anew(node);
+        }
+    }
+
+    /// What was said to or by a node may be lost, although it is connected: the agents begin anew.
+    fn begin_anew(&mut self, node: NodeId) {
+        let Some(link) = self.links.get_mut(&node) else { return };
+        link.end();
+        self.links_made += 1;
+        link.id = self.links_made;
+        link.begun += 1;
+        self.pending.push_back(Input::Disconnected { node });
+        self.pending.push_back(Input::Connected { node, address: None });
+    }
+
+    fn on_stream(&mut self, opened: Opened) {
+        let Some(node) = node_of(&opened.peer) else { return };
+        match opened.protocol {
+            Protocol::Sync => self.on_sync_stream(node, opened),
+            Protocol::Blobs => self.on_blob_stream(node, opened),
+        }
+    }
+
+    fn on_sync_stream(&mut self, node: NodeId, opened: Opened) {
+        let Some(link) = self.links.get(&node) else { return };
+        // A node opens one sync stream as long as it is connected. Another one means that it began anew, which this side
+        // may not have seen: it was killed, or one of several connections broke.
+        if link.inbound.is_some() {
+            if link.begun > MAX_BEGUN {
+                tracing::debug!(%node, "begins anew all the time: dropping the connection");
+                self.swarm.close_connection(opened.connection);
+                return;
+            }
+            let old: Vec<_> = link.connections.iter().filter(|id| **id != opened.connection).copied().collect();
+            self.begin_anew(node);
+            for connection in old {
+                self.swarm.close_connection(connection);
+            }
+        }
+        let Some(link) = self.links.get_mut(&node) else { return };
+        let (report, id, connection) = (self.report.clone(), link.id, opened.connection);
+        let task = self.tasks.spawn(async move {
+            let mut frames = Incoming::new(opened.stream);
+            let last = loop {
+                match frames.next().await {
+                    Ok(Some(bytes)) => {
+                        if report.send(Report::Frame { node, link: id, bytes }).await.is_err() {
+                            return;
+                        }
+                    }
+                    // The node begins anew with another stream, or is about to leave.
+                    Ok(None) => return,
+                    Err(error) => break Report::Broken { node, link: id, connection, error },
+                }
+            };
+            let _ = report.send(last).await;
+        });
+        link.inbound = Some((connection, task));
+    }
+
+    fn on_blob_stream(&mut self, node: NodeId, opened: Opened) {
+        let Some(link) = self.links.get(&node) else { return };
+        // Too busy: the stream is dropped, which the other side sees at once.
+        let Ok(one) = Arc::clone(&link.serving).try_acquire_owned() else { return };
+        let Ok(all) = Arc::clone(&self.serving).try_acquire_owned() else { return };
+        let blobs = self.blobs.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = serve(opened.stream, &blobs).await {
+                tracing::debug!(%node, "a request was not answered: {error}");
+            }
+            drop((one, all));
+        });
+    }
+
+    fn on_gossip(&mut self, from: PeerId, message: gossipsub::MessageId, bytes: Vec<u8>) {
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        match node_of(&from) {
+            Some(node) if bytes.len() <= MAX_ANNOUNCEMENT => {
+                let id = self.waiting.add(gossip, message, from);
+                self.pending.push_back(Input::Announcement { node, id, bytes });
+            }
+            _ => {
+                gossip.report_message_validation_result(&message, &from, gossipsub::MessageAcceptance::Reject);
+            }
+        }
+    }
+
+    fn on_discovered(&mut self, found: &[(PeerId, Multiaddr)]) {
+        let mut told = Vec::new();
+        let beyond = |peer: &PeerId| {
+            found.iter().any(|(other, place)| other == peer && socket_of(place).is_some_and(|s| !s.ip().is_loopback()))
+        };
+        for (peer, place) in found.iter().take(MAX_DISCOVERED) {
+            let (Some(node), Some(address)) = (node_of(peer), address_of(place)) else { continue };
+            // Another machine's loopback address is none; only when there is nothing else is it this machine's.
+            let loopback = socket_of(place).is_some_and(|socket| socket.ip().is_loopback());
+            if told.contains(&(node, address.clone())) || (loopback && beyond(peer)) {
+                continue;
+            }
+            told.push((node, address.clone()));
+            self.pending.push_back(Input::Found { address, node: Some(node), fixed: false });
+        }
+    }
+
+    fn on_report(&mut self, report: Report) {
+        match report {
+            Report::Frame { node, link, bytes } => {
+                if self.links.get(&node).is_some_and(|known| known.id == link) {
+                    self.pending.push_back(Input::Message { node, bytes });
+                }
+            }
+            Report::Broken { node, link, connection, error } => {
+                if self.links.get(&node).is_some_and(|known| known.id == link) {
+                    tracing::debug!(%node, "a sync stream ended: {error}");
+                    self.swarm.close_connection(connection);
+                }
+            }
+            Report::Received { id, bytes } => {
+                if self.fetches.contains_key(&id) {
+                    self.pending.push_back(Input::Received { id, bytes });
+                }
+            }
+            Report::Ended { id, result } => {
+                // Cancelled ones have no answer.
+                if self.fetches.remove(&id).is_some() {
+                    self.pending.push_back(match result {
+                        Ok(()) => Input::Fetched { id },
+                        Err(why) => Input::FetchFailed { id, why },
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Link {
+    /// Ends the tasks of its streams.
+    fn end(&mut self) {
+        if let Some((_, reader)) = self.inbound.take() {
+            reader.abort();
+        }
+        // The writer ends when its queue is dropped.
+        self.outbox = None;
+    }
+}
+
+/// Notes that a place is listened on, or no longer.
+pub(super) fn note_listener(listeners: &Listeners, place: &Multiaddr, listening: bool) {
+    let Some(socket) = socket_of(place) else { return };
+    let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
+    if listening {
+        tracing::debug!(%place, "listening");
+        listeners.insert(socket);
+    } else {
+        listeners.remove(&socket);
+    }
+}

@@ -1,0 +1,126 @@
+//! A node in this process: what `burr run` is, and what an app embeds.
+//!
+//! [`Node::start`] opens the data directory, the store and the mesh and lets the [driver](crate::driver) run; the
+//! handle asks it things. Dropping the handle ends the node; [`Node::shutdown`] does so in good order.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use burr_protocol::{NodeId, RepositoryId, fact::Fact, receipt::Receipt, release::Payload, status::Status};
+use tokio::{
+    sync::{broadcast, mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use crate::{
+    driver::{self, Ask, Imported},
+    error::{Error, Kind},
+    identity,
+    settings::Settings,
+    store::home::Home,
+};
+
+/// Facts that a slow listener may lag behind; then it misses the oldest.
+const MAX_FACTS: usize = 4096;
+/// Questions that wait for the driver; then the asker waits.
+const MAX_ASKS: usize = 64;
+
+/// A running node.
+#[derive(Debug, Clone)]
+pub struct Node {
+    id: NodeId,
+    listeners: Vec<SocketAddr>,
+    asks: mpsc::Sender<Ask>,
+    facts: broadcast::Sender<Fact>,
+}
+
+/// The node's own task: ends when the node does, with what stopped it.
+pub type Running = JoinHandle<Result<(), Error>>;
+
+impl Node {
+    /// Starts a node on `settings.data`, which it has for itself until it ends. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] if another process has the data directory, [`Kind::NewerFormat`] if a newer Burr wrote it,
+    /// [`Kind::Storage`] if the disk can't be used, [`Kind::PortInUse`] or [`Kind::Network`] if the network can't.
+    pub async fn start(settings: Settings) -> Result<(Self, Running), Error> {
+        let home = Home::open(&settings.data)?;
+        let key = identity::load_or_make(home.path())?;
+        let (facts, _) = broadcast::channel(MAX_FACTS);
+        let (asks, asked) = mpsc::channel(MAX_ASKS);
+        let driver = driver::Driver::open(home, key, settings, facts.clone(), asked).await?;
+        let (id, listeners) = (driver.id(), driver.listeners());
+        let task = tokio::spawn(driver.run());
+        Ok((Self { id, listeners, asks, facts }, task))
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Where it listens, for QUIC and TCP alike.
+    #[must_use]
+    pub fn listeners(&self) -> &[SocketAddr] {
+        &self.listeners
+    }
+
+    /// What happens from now on. A listener that lags is told how much it missed.
+    #[must_use]
+    pub fn facts(&self) -> broadcast::Receiver<Fact> {
+        self.facts.subscribe()
+    }
+
+    /// How the node stands.
+    ///
+    /// # Errors
+    /// [`Kind::Ended`] if the node ended.
+    pub async fn status(&self) -> Result<Status, Error> {
+        self.ask(Ask::Status).await
+    }
+
+    /// All receipts that are kept here, own, carried and collected.
+    ///
+    /// # Errors
+    /// [`Kind::Ended`] if the node ended.
+    pub async fn receipts(&self) -> Result<Vec<Receipt>, Error> {
+        self.ask(Ask::Receipts).await
+    }
+
+    /// The app says that its new version works. Counts while it is on trial and waits for this call.
+    ///
+    /// # Errors
+    /// [`Kind::Ended`] if the node ended.
+    pub async fn confirm(&self, app: &str) -> Result<(), Error> {
+        let app = app.to_owned();
+        self.ask(|done| Ask::Confirm { app, done }).await
+    }
+
+    /// Takes in a repository's metadata and payload files, which stay where they lie.
+    ///
+    /// # Errors
+    /// [`Kind::Storage`] if a payload can't be read, [`Kind::BadInput`] if it is another, [`Kind::Ended`] if the node ended. Whether the metadata is good
+    /// is told as a [`Fact`].
+    pub async fn import(
+        &self,
+        repository: RepositoryId,
+        pack: Vec<u8>,
+        payloads: Vec<(Payload, PathBuf)>,
+    ) -> Result<(), Error> {
+        let import = Imported { repository, pack, payloads };
+        self.ask(|done| Ask::Import { import, done }).await?
+    }
+
+    /// Ends the node in good order: what is under way is written down, connections are closed.
+    pub async fn shutdown(&self) {
+        // An answer or the end of the task: either way it is over.
+        let _ = self.ask(Ask::Shutdown).await;
+    }
+
+    async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Error> {
+        let ended = || Error::new(Kind::Ended, "the node has ended");
+        let (done, answer) = oneshot::channel();
+        self.asks.send(make(done)).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())
+    }
+}
