@@ -299,6 +299,11 @@ impl Update {
         }
     }
 
+    /// A receipt of this device came back from others: its numbers go on from there, whatever the record lost.
+    pub fn counted(&mut self, counter: u64) {
+        self.record.counter = self.record.counter.max(counter);
+    }
+
     /// A switch ended.
     pub fn switched(
         &mut self,
