@@ -163,7 +163,8 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+/// Bytes from lower-case hex.
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     is_hex(text, text.len() / 2).then(|| text.as_bytes().chunks_exact(2).map(pair).collect())?
 }

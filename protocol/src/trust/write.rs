@@ -1,24 +1,31 @@
 //! The publisher's side of trust: makes, extends and refreshes a repository's signed metadata. Keys and time are
 //! arguments. Whatever is written is verified by the reader before it is handed out (`protocol/README.md` section 4).
 
+mod change;
 mod documents;
+mod draft;
+mod error;
+mod roles;
+mod summary;
 
 use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
 
 use super::{TrustError, Verified, pack::Pack, releases, verify, version};
-use crate::{
-    RepositoryId, Wall,
-    label::{self, LabelError},
-    release::{Release, ReleaseError},
-};
+use crate::{Hash, RepositoryId, Wall, label, release::Release};
+pub use change::Change;
 pub use documents::{key_id, sign};
+pub use draft::{Draft, MAX_DRAFT, Missing, When};
+pub use error::WriteError;
+pub use roles::{MAX_KEYS, Role, Signers, parse_key};
+pub use summary::Difference;
 
 /// Releases that a channel's document keeps; the oldest make room.
 pub const KEPT_RELEASES: usize = 50;
 
-/// A repository's private keys, one for each role and none for two of them.
+/// Private keys, one for each role and none for two of them: what a repository starts with. Roles may get more keys,
+/// and thresholds, by a [`Change`].
 #[derive(Clone)]
 pub struct Keys {
     /// Signs who may sign what else. Rarely needed, so it can stay offline: `None` where it is not at hand.
@@ -33,83 +40,19 @@ pub struct Keys {
     pub channels: BTreeMap<String, SigningKey>,
 }
 
+impl Keys {
+    /// Every key, whatever its role.
+    #[must_use]
+    pub fn all(&self) -> Vec<&SigningKey> {
+        let fixed = self.root.iter().chain(&self.targets).chain([&self.snapshot, &self.timestamp]);
+        fixed.chain(self.channels.values()).collect()
+    }
+}
+
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Keys").field("channels", &self.channels.keys()).finish_non_exhaustive()
     }
-}
-
-/// Metadata that can't be written as asked. Nothing was changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WriteError {
-    /// A name is not usable.
-    #[error(transparent)]
-    Label(#[from] LabelError),
-    /// The release breaks a rule.
-    #[error(transparent)]
-    Release(#[from] ReleaseError),
-    /// A key is not at hand.
-    #[error("the key of {role} is missing; give the key that `init` made for it")]
-    MissingKey {
-        /// Of which role.
-        role: String,
-    },
-    /// A key is not the one that the repository names.
-    #[error("the key of {role} is not the one that the repository names; give the key that `init` made for it")]
-    WrongKey {
-        /// Of which role.
-        role: String,
-    },
-    /// One key in two roles.
-    #[error("{first} and {second} have the same key; make one for each, so that losing one does not lose both")]
-    SharedKey {
-        /// The one role.
-        first: String,
-        /// The other role.
-        second: String,
-    },
-    /// A repository without channels.
-    #[error("a repository needs at least one channel; name one, such as `stable`")]
-    NoChannel,
-    /// The release is of another app, or of a channel that the repository does not have.
-    #[error("the repository has no channel {channel:?} of app {app:?}; it has {has}")]
-    UnknownChannel {
-        /// The release's app.
-        app: String,
-        /// The release's channel.
-        channel: String,
-        /// What there is.
-        has: String,
-    },
-    /// Not the newest release number.
-    #[error("release {offered} is not newer than release {newest} of {channel}; the next number is {}", newest + 1)]
-    SeqNotNewer {
-        /// Of which channel.
-        channel: String,
-        /// Its newest number.
-        newest: u64,
-        /// The number given.
-        offered: u64,
-    },
-    /// Not the newest version.
-    #[error("version {offered} is not newer than version {newest} of {channel}; give a higher version")]
-    VersionNotNewer {
-        /// Of which channel.
-        channel: String,
-        /// Its newest version.
-        newest: String,
-        /// The version given.
-        offered: String,
-    },
-    /// A time that metadata can't hold.
-    #[error("the time {0} (seconds since 1970) is out of range; set the clock")]
-    Time(i64),
-    /// A file of the repository is not there.
-    #[error("{0} is missing or unreadable; restore it from a copy of the repository's metadata")]
-    MissingFile(String),
-    /// The metadata does not verify.
-    #[error("the repository's metadata does not verify: {0}")]
-    Trust(#[from] TrustError),
 }
 
 /// A repository as its publisher holds it: metadata that verifies, and can be extended.
@@ -137,10 +80,10 @@ impl Repository {
         let mut delegated = BTreeMap::new();
         for channel in channels {
             let role = releases::role_name(app, channel);
-            delegated.insert(role, documents::channel(channel_key(keys, channel)?, now)?);
+            delegated.insert(role, sign(&documents::channel(now)?.into(), &[channel_key(keys, channel)?]));
         }
-        let snapshot = documents::snapshot(1, &targets, &delegated, &keys.snapshot, now)?;
-        let timestamp = documents::timestamp(1, &snapshot, &keys.timestamp, now)?;
+        let snapshot = sign(&documents::snapshot(1, &targets, &delegated, now)?.into(), &[&keys.snapshot]);
+        let timestamp = sign(&documents::timestamp(1, &snapshot, now)?.into(), &[&keys.timestamp]);
         let id = RepositoryId::of_root(&root);
         let pack = join(&[&root], &timestamp, &snapshot, &targets, &delegated)?;
         Self::from_verified(verify(id, None, &pack)?)
@@ -193,25 +136,64 @@ impl Repository {
         keys: &Keys,
         now: Wall,
     ) -> Result<(), WriteError> {
+        let draft = self.propose_release(release, payload_sha256, now)?;
+        self.check_named(&Role::Channel(release.channel.clone()), channel_key(keys, &release.channel)?)?;
+        self.check_named(&Role::Snapshot, &keys.snapshot)?;
+        self.check_named(&Role::Timestamp, &keys.timestamp)?;
+        self.sign_and_submit(draft, &keys.all(), now)
+    }
+
+    /// Drafts a release, to be signed by the channel's keys and then given to [`Repository::submit`].
+    ///
+    /// # Errors
+    /// As [`Repository::release`], except for keys.
+    pub fn propose_release(
+        &self,
+        release: &Release,
+        payload_sha256: [u8; 32],
+        now: Wall,
+    ) -> Result<Draft, WriteError> {
         release.check()?;
         let role = self.role(&release.app, &release.channel)?;
-        if let Some(newest) = self.newest(&release.channel) {
-            let channel = release.channel.clone();
-            if release.seq <= newest.seq {
-                return Err(WriteError::SeqNotNewer { channel, newest: newest.seq, offered: release.seq });
-            }
-            if !version::is_newer(&release.version, &newest.version) {
-                let (newest, offered) = (newest.version.clone(), release.version.clone());
-                return Err(WriteError::VersionNotNewer { channel, newest, offered });
-            }
-        }
-        let key = channel_key(keys, &release.channel)?;
+        check_newer(&self.verified, release)?;
         let now = self.not_before_issued(now);
         let held = self.documents();
-        self.check_key(&role, key)?;
         let document = held.delegated(&role).expect("the pack carries the role of every channel");
-        let document = documents::with_release(document, release, payload_sha256, key, now)?;
-        self.update(&BTreeMap::from([(role, document)]), None, keys, now)
+        let signed = documents::with_release(document, release, payload_sha256, now)?;
+        Draft::new(self.verified.clone(), vec![(Role::Channel(release.channel.clone()), signed)])
+    }
+
+    /// Drafts a change of channels or keys: the next root or targets, and whatever its old signatures no longer cover.
+    ///
+    /// # Errors
+    /// [`WriteError`] if the change is not possible.
+    pub fn propose(&self, change: &Change, now: Wall) -> Result<Draft, WriteError> {
+        change::propose(self, change, self.not_before_issued(now))
+    }
+
+    /// Signs a draft with every key that may and submits it: the one step of who holds all keys.
+    ///
+    /// # Errors
+    /// As [`Repository::submit`].
+    pub fn sign_and_submit(&mut self, mut draft: Draft, keys: &[&SigningKey], now: Wall) -> Result<(), WriteError> {
+        draft.sign_where_named(keys);
+        self.submit(&draft, keys, now)
+    }
+
+    /// Takes in a draft that has all its signatures, and signs snapshot and timestamp over it with those of `online`
+    /// that may.
+    ///
+    /// # Errors
+    /// [`WriteError::MovedOn`] if what it follows on is no longer the newest, [`WriteError::Unsigned`] if signatures are
+    /// missing, of the draft or of snapshot and timestamp; then nothing is changed.
+    pub fn submit(&mut self, draft: &Draft, online: &[&SigningKey], now: Wall) -> Result<(), WriteError> {
+        let draft = draft.rebased(&self.verified)?;
+        let missing = draft.missing();
+        if !missing.is_empty() {
+            return Err(WriteError::Unsigned(missing));
+        }
+        let (root, targets, delegated) = draft.into_documents();
+        self.update(root, targets, delegated, online, self.not_before_issued(now))
     }
 
     /// Signs anew what would expire: the timestamp and snapshot each time, and of the targets and channels those that
@@ -220,25 +202,78 @@ impl Repository {
     /// # Errors
     /// [`WriteError`] if a key is wrong; then nothing is changed.
     pub fn refresh(&mut self, keys: &Keys, now: Wall) -> Result<(), WriteError> {
+        self.check_named(&Role::Snapshot, &keys.snapshot)?;
+        self.check_named(&Role::Timestamp, &keys.timestamp)?;
+        self.renew(&keys.all(), now)
+    }
+
+    /// As [`Repository::refresh`], with any keys: each signs where the repository names it, and what they can't sign to
+    /// its threshold stays as it is. Snapshot and timestamp are a must.
+    ///
+    /// # Errors
+    /// [`WriteError::Unsigned`] if snapshot or timestamp lack signatures; then nothing is changed.
+    pub fn renew(&mut self, keys: &[&SigningKey], now: Wall) -> Result<(), WriteError> {
         let now = self.not_before_issued(now);
         let held = self.documents();
-        let mut delegated = BTreeMap::new();
-        for (role, (_, channel)) in &self.channels {
-            let document = held.delegated(role).expect("the pack carries the role of every channel");
-            let Some(key) = keys.channels.get(channel) else { continue };
-            if documents::is_past_half(document, now)? {
-                self.check_key(role, key)?;
-                delegated.insert(role.clone(), documents::again(document, documents::CHANNEL_LIFE, key, now)?);
+        let (mut targets, mut delegated) = (None, BTreeMap::new());
+        for (role, signers) in self.signers() {
+            let (document, life) = match &role {
+                Role::Targets => (held.targets, documents::TARGETS_LIFE),
+                Role::Channel(_) => {
+                    let document = held.delegated(&role.document(self.app()));
+                    (document.expect("the pack carries the role of every channel"), documents::CHANNEL_LIFE)
+                }
+                _ => continue,
+            };
+            if !documents::is_past_half(document, now)? {
+                continue;
+            }
+            let Ok(document) = documents::signed_by(&documents::again(document, life, now)?, &role, &signers, keys)
+            else {
+                continue;
+            };
+            match role {
+                Role::Targets => targets = Some(document),
+                role => {
+                    delegated.insert(role.document(self.app()), document);
+                }
             }
         }
-        let targets = match &keys.targets {
-            Some(key) if documents::is_past_half(held.targets, now)? => {
-                self.check_key("targets", key)?;
-                Some(documents::again(held.targets, documents::TARGETS_LIFE, key, now)?)
-            }
-            _ => None,
-        };
-        self.update(&delegated, targets, keys, now)
+        self.update(None, targets, delegated, keys, now)
+    }
+
+    /// Whether snapshot or timestamp are past half of the time from their signing to their expiry.
+    ///
+    /// # Errors
+    /// [`WriteError::Trust`] for a document without its times.
+    pub fn is_renewal_due(&self, now: Wall) -> Result<bool, WriteError> {
+        Ok(documents::is_online_past_half(self.documents().snapshot, self.documents().timestamp, now)?)
+    }
+
+    /// Who may sign what.
+    #[must_use]
+    pub fn signers(&self) -> BTreeMap<Role, Signers> {
+        let held = self.documents();
+        let root = held.roots.last().expect("a pack has at least one root");
+        roles::of_documents(root, held.targets).expect("verified documents are read back")
+    }
+
+    /// The name of what offline keys signed: roots, targets and channels. A renewal of snapshot and timestamp leaves it.
+    #[must_use]
+    pub fn offline_state(&self) -> Hash {
+        let held = self.documents();
+        let channels = held.delegated.iter().map(|(_, document)| *document);
+        let names: Vec<u8> = (held.roots.iter().copied().chain([held.targets]).chain(channels))
+            .flat_map(|document| Hash::of(document).0)
+            .collect();
+        Hash::of(&names)
+    }
+
+    /// The app.
+    #[must_use]
+    pub fn app(&self) -> &str {
+        let first = self.channels.values().next();
+        first.map(|(app, _)| app.as_str()).expect("a repository has at least one channel")
     }
 
     /// The metadata, verified.
@@ -267,7 +302,7 @@ impl Repository {
     /// The newest release of a channel.
     #[must_use]
     pub fn newest(&self, channel: &str) -> Option<&Release> {
-        self.verified.releases().filter(|release| release.channel == channel).last()
+        newest(&self.verified, channel)
     }
 
     /// The number that a channel's next release has.
@@ -322,39 +357,63 @@ impl Repository {
         now.max(self.verified.issued())
     }
 
-    fn check_key(&self, role: &str, key: &SigningKey) -> Result<(), WriteError> {
-        let held = self.documents();
-        let root = held.roots.last().expect("a pack has at least one root");
-        if documents::names_key(root, held.targets, role, &key_id(&key.verifying_key()))? {
+    fn check_named(&self, role: &Role, key: &SigningKey) -> Result<(), WriteError> {
+        let named = self.signers().remove(role).unwrap_or_default();
+        if named.keys.contains_key(&key_id(&key.verifying_key())) {
             Ok(())
         } else {
-            Err(WriteError::WrongKey { role: role.to_owned() })
+            Err(WriteError::WrongKey { role: role.to_string() })
         }
     }
 
     /// Puts new documents in the place of old ones and signs snapshot and timestamp over all of them.
     fn update(
         &mut self,
-        delegated: &BTreeMap<String, Vec<u8>>,
+        root: Option<Vec<u8>>,
         targets: Option<Vec<u8>>,
-        keys: &Keys,
+        delegated: BTreeMap<String, Vec<u8>>,
+        keys: &[&SigningKey],
         now: Wall,
     ) -> Result<(), WriteError> {
-        self.check_key("snapshot", &keys.snapshot)?;
-        self.check_key("timestamp", &keys.timestamp)?;
         let held = self.documents();
+        let mut roots = held.roots.clone();
+        roots.extend(root.as_deref());
+        let targets = targets.unwrap_or_else(|| held.targets.to_vec());
         let mut all: BTreeMap<String, Vec<u8>> =
             held.delegated.iter().map(|(role, document)| ((*role).to_owned(), document.to_vec())).collect();
-        all.extend(delegated.iter().map(|(role, document)| (role.clone(), document.clone())));
-        let targets = targets.unwrap_or_else(|| held.targets.to_vec());
+        all.extend(delegated);
+        let newest = roots.last().expect("a pack has at least one root");
+        let mut signers = roles::of_documents(newest, &targets)?;
+        let mut sign = |signed, role: Role| {
+            let signers = signers.remove(&role).unwrap_or_default();
+            documents::signed_by(&signed, &role, &signers, keys)
+        };
         let version = self.verified.snapshot_version + 1;
-        let snapshot = documents::snapshot(version, &targets, &all, &keys.snapshot, now)?;
+        let snapshot = sign(documents::snapshot(version, &targets, &all, now)?, Role::Snapshot)?;
         let version = self.verified.timestamp_version + 1;
-        let timestamp = documents::timestamp(version, &snapshot, &keys.timestamp, now)?;
-        let pack = join(&held.roots, &timestamp, &snapshot, &targets, &all)?;
-        self.verified = verify(self.id(), Some(&self.verified), &pack)?;
+        let timestamp = sign(documents::timestamp(version, &snapshot, now)?, Role::Timestamp)?;
+        let pack = join(&roots, &timestamp, &snapshot, &targets, &all)?;
+        *self = Self::from_verified(verify(self.id(), Some(&self.verified), &pack)?)?;
         Ok(())
     }
+}
+
+fn newest<'a>(verified: &'a Verified, channel: &str) -> Option<&'a Release> {
+    verified.releases().filter(|release| release.channel == channel).last()
+}
+
+/// Number and version of a channel's releases only go up.
+fn check_newer(verified: &Verified, release: &Release) -> Result<(), WriteError> {
+    let Some(newest) = newest(verified, &release.channel) else { return Ok(()) };
+    let channel = release.channel.clone();
+    if release.seq <= newest.seq {
+        return Err(WriteError::SeqNotNewer { channel, newest: newest.seq, offered: release.seq });
+    }
+    if !version::is_newer(&release.version, &newest.version) {
+        let (newest, offered) = (newest.version.clone(), release.version.clone());
+        return Err(WriteError::VersionNotNewer { channel, newest, offered });
+    }
+    Ok(())
 }
 
 fn join(

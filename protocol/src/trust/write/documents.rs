@@ -1,22 +1,25 @@
 //! The JSON of each signed document. Canonical JSON is what is signed and what is served: one spelling, no other.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use serde_json::{Map, Value, json};
-use sigstore_tuf::{Metadata, Root, Snapshot, Targets, Timestamp, canonical_json};
+use sigstore_tuf::{Metadata, Snapshot, Targets, Timestamp, canonical_json};
 
 use super::{
     super::{
         document::{self, hex, sha256},
         releases, wall,
     },
-    KEPT_RELEASES, Keys, TrustError, WriteError, channel_key,
+    KEPT_RELEASES, Keys, Missing, Role, Signers, TrustError, When, WriteError, channel_key,
 };
 use crate::{Wall, release::Release};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const ROOT_LIFE: Duration = DAY.saturating_mul(3 * 365);
+pub(super) const ROOT_LIFE: Duration = DAY.saturating_mul(3 * 365);
 pub(super) const TARGETS_LIFE: Duration = DAY.saturating_mul(365);
 pub(super) const CHANNEL_LIFE: Duration = DAY.saturating_mul(180);
 const ONLINE_LIFE: Duration = DAY.saturating_mul(30);
@@ -37,7 +40,7 @@ pub fn sign(signed: &Value, keys: &[&SigningKey]) -> Vec<u8> {
 /// A key's id in TUF metadata: the SHA-256 of its canonical JSON, in hex.
 #[must_use]
 pub fn key_id(key: &VerifyingKey) -> String {
-    sha256(&canonical(&key_value(key)))
+    sha256(&canonical(&key_value(&hex(key.as_bytes()))))
 }
 
 pub(super) fn root(keys: &Keys, now: Wall) -> Result<Vec<u8>, WriteError> {
@@ -45,7 +48,7 @@ pub(super) fn root(keys: &Keys, now: Wall) -> Result<Vec<u8>, WriteError> {
     let root = keys.root.as_ref().ok_or_else(|| missing("root"))?;
     let targets = keys.targets.as_ref().ok_or_else(|| missing("targets"))?;
     let roles = [("root", root), ("targets", targets), ("snapshot", &keys.snapshot), ("timestamp", &keys.timestamp)];
-    let key = |(_, key): &(&str, &SigningKey)| (key_id(&key.verifying_key()), key_value(&key.verifying_key()));
+    let key = |(_, key): &(&str, &SigningKey)| (key_id(&key.verifying_key()), key_value(&hex(key.verifying_key().as_bytes())));
     let role = |(role, key): &(&str, &SigningKey)| {
         ((*role).to_owned(), json!({ "keyids": [key_id(&key.verifying_key())], "threshold": 1 }))
     };
@@ -62,7 +65,7 @@ pub(super) fn targets(app: &str, channels: &[&str], keys: &Keys, now: Wall) -> R
     let mut roles = Vec::new();
     for channel in channels {
         let public = channel_key(keys, channel)?.verifying_key();
-        named.insert(key_id(&public), key_value(&public));
+        named.insert(key_id(&public), key_value(&hex(public.as_bytes())));
         roles.push(json!({
             "name": releases::role_name(app, channel),
             "keyids": [key_id(&public)],
@@ -78,10 +81,10 @@ pub(super) fn targets(app: &str, channels: &[&str], keys: &Keys, now: Wall) -> R
 }
 
 /// A channel's document without releases.
-pub(super) fn channel(key: &SigningKey, now: Wall) -> Result<Vec<u8>, WriteError> {
+pub(super) fn channel(now: Wall) -> Result<Map<String, Value>, WriteError> {
     let mut signed = head("targets", 1, CHANNEL_LIFE, now)?;
     signed.insert("targets".to_owned(), json!({}));
-    Ok(sign(&signed.into(), &[key]))
+    Ok(signed)
 }
 
 /// A channel's document with one release more, in its next version.
@@ -89,9 +92,8 @@ pub(super) fn with_release(
     document: &[u8],
     release: &Release,
     payload_sha256: [u8; 32],
-    key: &SigningKey,
     now: Wall,
-) -> Result<Vec<u8>, WriteError> {
+) -> Result<Map<String, Value>, WriteError> {
     let mut signed = next(document, CHANNEL_LIFE, now)?;
     let targets = signed.get_mut("targets").and_then(Value::as_object_mut);
     let targets = targets.expect("a verified document of a channel has targets");
@@ -108,33 +110,48 @@ pub(super) fn with_release(
         let oldest = targets.iter().min_by_key(|(_, target)| seq(target)).map(|(path, _)| path.clone());
         targets.remove(&oldest.expect("there are more than KEPT_RELEASES"));
     }
-    Ok(sign(&signed.into(), &[key]))
+    Ok(signed)
 }
 
 /// The same document in its next version, with a new life.
-pub(super) fn again(document: &[u8], life: Duration, key: &SigningKey, now: Wall) -> Result<Vec<u8>, WriteError> {
-    Ok(sign(&next(document, life, now)?.into(), &[key]))
+pub(super) fn again(document: &[u8], life: Duration, now: Wall) -> Result<Map<String, Value>, WriteError> {
+    next(document, life, now)
+}
+
+/// Signs with those of the keys that the role names, to its threshold.
+pub(super) fn signed_by(
+    signed: &Map<String, Value>,
+    role: &Role,
+    signers: &Signers,
+    keys: &[&SigningKey],
+) -> Result<Vec<u8>, WriteError> {
+    let named = |key: &&&SigningKey| signers.keys.contains_key(&key_id(&key.verifying_key()));
+    let keys: Vec<&SigningKey> = keys.iter().filter(named).copied().collect();
+    let have: BTreeSet<String> = keys.iter().map(|key| key_id(&key.verifying_key())).collect();
+    match Missing::of(role, When::Now, signers, &have) {
+        None => Ok(sign(&Value::Object(signed.clone()), &keys)),
+        Some(missing) => Err(WriteError::Unsigned(vec![missing])),
+    }
 }
 
 pub(super) fn snapshot(
     version: u64,
     targets: &[u8],
     delegated: &BTreeMap<String, Vec<u8>>,
-    key: &SigningKey,
     now: Wall,
-) -> Result<Vec<u8>, WriteError> {
+) -> Result<Map<String, Value>, WriteError> {
     let mut meta = Map::new();
     meta.insert("targets.json".to_owned(), pin(targets));
     meta.extend(delegated.iter().map(|(role, document)| (format!("{role}.json"), pin(document))));
     let mut signed = head("snapshot", version, ONLINE_LIFE, now)?;
     signed.insert("meta".to_owned(), meta.into());
-    Ok(sign(&signed.into(), &[key]))
+    Ok(signed)
 }
 
-pub(super) fn timestamp(version: u64, snapshot: &[u8], key: &SigningKey, now: Wall) -> Result<Vec<u8>, WriteError> {
+pub(super) fn timestamp(version: u64, snapshot: &[u8], now: Wall) -> Result<Map<String, Value>, WriteError> {
     let mut signed = head("timestamp", version, ONLINE_LIFE, now)?;
     signed.insert("meta".to_owned(), json!({ "snapshot.json": pin(snapshot) }));
-    Ok(sign(&signed.into(), &[key]))
+    Ok(signed)
 }
 
 /// The versions that an unverified timestamp or snapshot names, by file name.
@@ -157,26 +174,33 @@ pub(super) fn channels(targets: &[u8]) -> Result<BTreeMap<String, (String, Strin
     roles.map(channel).collect()
 }
 
-/// Whether the root or the targets name this key for a role.
-pub(super) fn names_key(root: &[u8], targets: &[u8], role: &str, keyid: &str) -> Result<bool, TrustError> {
-    let root: Metadata<Root> = document::read("the root", root)?;
-    let targets: Metadata<Targets> = document::read("the targets", targets)?;
-    let delegated = targets.signed().delegations.iter().flat_map(|delegations| &delegations.roles);
-    let delegated = delegated.filter(|delegated| delegated.name == role).map(|delegated| &delegated.keyids);
-    let top = root.signed().role(role).map(|role| &role.keyids);
-    Ok(top.into_iter().chain(delegated).any(|keyids| keyids.iter().any(|id| id == keyid)))
-}
-
 /// Whether a targets document is past half of the time from its signing to its expiry.
 pub(super) fn is_past_half(document: &[u8], now: Wall) -> Result<bool, TrustError> {
     let targets: Metadata<Targets> = document::read("the targets", document)?;
-    let issued = document::issued("the targets", &targets.signed().extra)?;
-    let expires = wall(targets.signed().expires);
-    Ok(now.0.saturating_sub(issued.0) > expires.0.saturating_sub(now.0))
+    past_half("the targets", &targets.signed().extra, targets.signed().expires, now)
+}
+
+/// As [`is_past_half`], for either of snapshot and timestamp.
+pub(super) fn is_online_past_half(snapshot: &[u8], timestamp: &[u8], now: Wall) -> Result<bool, TrustError> {
+    let snapshot: Metadata<Snapshot> = document::read("the snapshot", snapshot)?;
+    let timestamp: Metadata<Timestamp> = document::read("the timestamp", timestamp)?;
+    let (snapshot, timestamp) = (snapshot.signed(), timestamp.signed());
+    Ok(past_half("the snapshot", &snapshot.extra, snapshot.expires, now)?
+        || past_half("the timestamp", &timestamp.extra, timestamp.expires, now)?)
+}
+
+fn past_half(
+    name: &str,
+    fields: &BTreeMap<String, Value>,
+    expires: jiff::Timestamp,
+    now: Wall,
+) -> Result<bool, TrustError> {
+    let issued = document::issued(name, fields)?;
+    Ok(now.0.saturating_sub(issued.0) > wall(expires).0.saturating_sub(now.0))
 }
 
 /// The `signed` part of a verified document, in its next version and with a new life.
-fn next(document: &[u8], life: Duration, now: Wall) -> Result<Map<String, Value>, WriteError> {
+pub(super) fn next(document: &[u8], life: Duration, now: Wall) -> Result<Map<String, Value>, WriteError> {
     let document: Value = serde_json::from_slice(document).expect("a verified document is JSON");
     let mut signed = document["signed"].as_object().expect("a verified document has a signed part").clone();
     let version = signed["version"].as_u64().expect("a verified document has a version");
@@ -207,10 +231,11 @@ fn pin(document: &[u8]) -> Value {
     })
 }
 
-fn key_value(key: &VerifyingKey) -> Value {
-    json!({ "keytype": "ed25519", "keyval": { "public": hex(key.as_bytes()) }, "scheme": "ed25519" })
+/// A public key, given in hex, as metadata writes it.
+pub(super) fn key_value(public: &str) -> Value {
+    json!({ "keytype": "ed25519", "keyval": { "public": public }, "scheme": "ed25519" })
 }
 
-fn canonical(value: &Value) -> Vec<u8> {
+pub(super) fn canonical(value: &Value) -> Vec<u8> {
     canonical_json::to_canonical_bytes(value).expect("metadata holds whole numbers alone")
 }

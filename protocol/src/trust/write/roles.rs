@@ -1,0 +1,178 @@
+//! Who may sign what: a repository's roles, their keys and thresholds, as its root and targets say.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use ed25519_dalek::VerifyingKey;
+use serde_json::{Map, Value, json};
+use sigstore_tuf::{Key, Metadata, RoleKeys, Root, Targets};
+
+use super::{
+    super::{
+        document::{self, hex, unhex},
+        releases,
+    },
+    TrustError, WriteError,
+    documents::{key_id, key_value},
+};
+use crate::label;
+
+/// Keys that one role names at most: as many people as one ceremony can gather.
+pub const MAX_KEYS: usize = 32;
+
+/// Who signs a kind of document. As text: `root`, `targets`, `snapshot`, `timestamp`, `channel.<name>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Signs who may sign what else.
+    Root,
+    /// Signs which channels there are, and their keys.
+    Targets,
+    /// Signs which documents belong together.
+    Snapshot,
+    /// Signs what is newest.
+    Timestamp,
+    /// Signs the releases of a channel.
+    Channel(String),
+}
+
+impl Role {
+    /// The role that signs this role's keys: the targets those of a channel, the root all others.
+    #[must_use]
+    pub fn keeper(&self) -> Role {
+        if let Self::Channel(_) = self { Self::Targets } else { Self::Root }
+    }
+
+    /// Its name in TUF metadata.
+    pub(super) fn document(&self, app: &str) -> String {
+        match self {
+            Self::Channel(channel) => releases::role_name(app, channel),
+            fixed => fixed.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => f.write_str("root"),
+            Self::Targets => f.write_str("targets"),
+            Self::Snapshot => f.write_str("snapshot"),
+            Self::Timestamp => f.write_str("timestamp"),
+            Self::Channel(channel) => write!(f, "channel.{channel}"),
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = WriteError;
+
+    fn from_str(text: &str) -> Result<Self, WriteError> {
+        Ok(match text {
+            "root" => Self::Root,
+            "targets" => Self::Targets,
+            "snapshot" => Self::Snapshot,
+            "timestamp" => Self::Timestamp,
+            other => match other.strip_prefix("channel.") {
+                Some(channel) => {
+                    label::check_name("channel", channel)?;
+                    Self::Channel(channel.to_owned())
+                }
+                None => return Err(WriteError::NoRole(other.chars().take(80).collect())),
+            },
+        })
+    }
+}
+
+/// The keys of a role, and how many of them must sign.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Signers {
+    /// Public keys (32 bytes in hex) by key id.
+    pub keys: BTreeMap<String, String>,
+    /// Distinct keys that must sign, from 1 to their number.
+    pub threshold: usize,
+}
+
+impl Signers {
+    /// These keys, of which so many must sign.
+    ///
+    /// # Errors
+    /// [`WriteError::Threshold`] if that can't be met or is zero, [`WriteError::TooManyKeys`].
+    pub fn new(role: &Role, keys: &[VerifyingKey], threshold: usize) -> Result<Self, WriteError> {
+        let keys = keys.iter().map(|key| (key_id(key), hex(key.as_bytes()))).collect();
+        Self { keys, threshold }.checked(role)
+    }
+
+    pub(super) fn checked(self, role: &Role) -> Result<Self, WriteError> {
+        if self.keys.len() > MAX_KEYS {
+            return Err(WriteError::TooManyKeys { role: role.clone(), keys: self.keys.len() });
+        }
+        if self.threshold == 0 || self.threshold > self.keys.len() {
+            return Err(WriteError::Threshold {
+                role: role.clone(),
+                threshold: self.threshold,
+                keys: self.keys.len(),
+            });
+        }
+        Ok(self)
+    }
+
+    /// The public key's bytes, if the role names it.
+    pub(super) fn public(&self, key_id: &str) -> Option<Vec<u8>> {
+        unhex(self.keys.get(key_id)?)
+    }
+
+    fn of(role: &RoleKeys, keys: &BTreeMap<String, Key>) -> Self {
+        let key = |id: &String| Some((id.clone(), keys.get(id)?.keyval.public.clone()));
+        Self { keys: role.keyids.iter().filter_map(key).collect(), threshold: role.threshold }
+    }
+
+    pub(super) fn value(&self) -> Value {
+        json!({ "keyids": self.keys.keys().collect::<Vec<_>>(), "threshold": self.threshold })
+    }
+}
+
+/// The signers of every role by the root and the targets.
+pub(super) fn all(root: &Root, targets: &Targets) -> Result<BTreeMap<Role, Signers>, TrustError> {
+    let mut signers = of_root(root);
+    signers.extend(of_targets(targets)?);
+    Ok(signers)
+}
+
+pub(super) fn of_root(root: &Root) -> BTreeMap<Role, Signers> {
+    let fixed = [Role::Root, Role::Targets, Role::Snapshot, Role::Timestamp];
+    let named = fixed.into_iter().filter_map(|role| Some((root.role(&role.to_string())?, role)));
+    named.map(|(keys, role)| (role, Signers::of(keys, &root.keys))).collect()
+}
+
+pub(super) fn of_targets(targets: &Targets) -> Result<BTreeMap<Role, Signers>, TrustError> {
+    let mut signers = BTreeMap::new();
+    for delegations in &targets.delegations {
+        for role in &delegations.roles {
+            let (_, channel) = releases::channel(role)?;
+            signers.insert(Role::Channel(channel.to_owned()), Signers::of(&role.role_keys(), &delegations.keys));
+        }
+    }
+    Ok(signers)
+}
+
+/// The signers of every role by the bytes of verified documents.
+pub(super) fn of_documents(root: &[u8], targets: &[u8]) -> Result<BTreeMap<Role, Signers>, TrustError> {
+    let root: Metadata<Root> = document::read("the root", root)?;
+    let targets: Metadata<Targets> = document::read("the targets", targets)?;
+    all(root.signed(), targets.signed())
+}
+
+/// The `keys` field of a document that names these signers.
+pub(super) fn keys_value<'a>(signers: impl Iterator<Item = &'a Signers>) -> Value {
+    let keys = signers.flat_map(|signers| &signers.keys);
+    keys.map(|(id, public)| (id.clone(), key_value(public))).collect::<Map<_, _>>().into()
+}
+
+/// Reads a public key: 64 hex digits.
+///
+/// # Errors
+/// [`WriteError::NoKey`] if it is none, or one that anybody could sign for.
+pub fn parse_key(text: &str) -> Result<VerifyingKey, WriteError> {
+    let bytes = unhex(text.trim()).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    let key = bytes.and_then(|bytes| VerifyingKey::from_bytes(&bytes).ok()).filter(|key| !key.is_weak());
+    key.ok_or_else(|| WriteError::NoKey(text.trim().chars().take(80).collect()))
+}
