@@ -16,6 +16,7 @@ use super::{TrustError, Verified, pack::Pack, releases, verify, version};
 use crate::{Hash, RepositoryId, Wall, label, release::Release};
 pub use change::Change;
 pub use documents::{key_id, sign};
+use draft::Signed;
 pub use draft::{Draft, MAX_DRAFT, Missing, When};
 pub use error::WriteError;
 pub use roles::{MAX_KEYS, Role, Signers, parse_key};
@@ -147,12 +148,7 @@ impl Repository {
     ///
     /// # Errors
     /// As [`Repository::release`], except for keys.
-    pub fn propose_release(
-        &self,
-        release: &Release,
-        payload_sha256: [u8; 32],
-        now: Wall,
-    ) -> Result<Draft, WriteError> {
+    pub fn propose_release(&self, release: &Release, payload_sha256: [u8; 32], now: Wall) -> Result<Draft, WriteError> {
         release.check()?;
         let role = self.role(&release.app, &release.channel)?;
         check_newer(&self.verified, release)?;
@@ -192,8 +188,16 @@ impl Repository {
         if !missing.is_empty() {
             return Err(WriteError::Unsigned(missing));
         }
-        let (root, targets, delegated) = draft.into_documents();
-        self.update(root, targets, delegated, online, self.not_before_issued(now))
+        self.update(draft.into_documents(), online, self.not_before_issued(now))
+    }
+
+    /// Takes in newer metadata of this repository, which was written elsewhere.
+    ///
+    /// # Errors
+    /// [`WriteError::Trust`] if it does not verify or is not newer; then nothing is changed.
+    pub fn adopt(&mut self, pack: &[u8]) -> Result<(), WriteError> {
+        *self = Self::from_verified(verify(self.id(), Some(&self.verified), pack)?)?;
+        Ok(())
     }
 
     /// Signs anew what would expire: the timestamp and snapshot each time, and of the targets and channels those that
@@ -215,7 +219,7 @@ impl Repository {
     pub fn renew(&mut self, keys: &[&SigningKey], now: Wall) -> Result<(), WriteError> {
         let now = self.not_before_issued(now);
         let held = self.documents();
-        let (mut targets, mut delegated) = (None, BTreeMap::new());
+        let mut renewed = Signed::default();
         for (role, signers) in self.signers() {
             let (document, life) = match &role {
                 Role::Targets => (held.targets, documents::TARGETS_LIFE),
@@ -233,13 +237,11 @@ impl Repository {
                 continue;
             };
             match role {
-                Role::Targets => targets = Some(document),
-                role => {
-                    delegated.insert(role.document(self.app()), document);
-                }
+                Role::Targets => renewed.targets = Some(document),
+                role => drop(renewed.delegated.insert(role.document(self.app()), document)),
             }
         }
-        self.update(None, targets, delegated, keys, now)
+        self.update(renewed, keys, now)
     }
 
     /// Whether snapshot or timestamp are past half of the time from their signing to their expiry.
@@ -367,21 +369,14 @@ impl Repository {
     }
 
     /// Puts new documents in the place of old ones and signs snapshot and timestamp over all of them.
-    fn update(
-        &mut self,
-        root: Option<Vec<u8>>,
-        targets: Option<Vec<u8>>,
-        delegated: BTreeMap<String, Vec<u8>>,
-        keys: &[&SigningKey],
-        now: Wall,
-    ) -> Result<(), WriteError> {
+    fn update(&mut self, new: Signed, keys: &[&SigningKey], now: Wall) -> Result<(), WriteError> {
         let held = self.documents();
         let mut roots = held.roots.clone();
-        roots.extend(root.as_deref());
-        let targets = targets.unwrap_or_else(|| held.targets.to_vec());
+        roots.extend(new.root.as_deref());
+        let targets = new.targets.unwrap_or_else(|| held.targets.to_vec());
         let mut all: BTreeMap<String, Vec<u8>> =
             held.delegated.iter().map(|(role, document)| ((*role).to_owned(), document.to_vec())).collect();
-        all.extend(delegated);
+        all.extend(new.delegated);
         let newest = roots.last().expect("a pack has at least one root");
         let mut signers = roles::of_documents(newest, &targets)?;
         let mut sign = |signed, role: Role| {

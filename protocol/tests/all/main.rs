@@ -1,5 +1,6 @@
 //! The protocol's stories, one module a topic.
 
+mod ceremony;
 mod fetch;
 mod limits;
 mod manifest;

@@ -48,7 +48,9 @@ pub(super) fn root(keys: &Keys, now: Wall) -> Result<Vec<u8>, WriteError> {
     let root = keys.root.as_ref().ok_or_else(|| missing("root"))?;
     let targets = keys.targets.as_ref().ok_or_else(|| missing("targets"))?;
     let roles = [("root", root), ("targets", targets), ("snapshot", &keys.snapshot), ("timestamp", &keys.timestamp)];
-    let key = |(_, key): &(&str, &SigningKey)| (key_id(&key.verifying_key()), key_value(&hex(key.verifying_key().as_bytes())));
+    let key = |(_, key): &(&str, &SigningKey)| {
+        (key_id(&key.verifying_key()), key_value(&hex(key.verifying_key().as_bytes())))
+    };
     let role = |(role, key): &(&str, &SigningKey)| {
         ((*role).to_owned(), json!({ "keyids": [key_id(&key.verifying_key())], "threshold": 1 }))
     };
@@ -204,7 +206,8 @@ pub(super) fn next(document: &[u8], life: Duration, now: Wall) -> Result<Map<Str
     let document: Value = serde_json::from_slice(document).expect("a verified document is JSON");
     let mut signed = document["signed"].as_object().expect("a verified document has a signed part").clone();
     let version = signed["version"].as_u64().expect("a verified document has a version");
-    signed.extend(head("targets", version + 1, life, now)?);
+    let kind = signed["_type"].as_str().expect("a verified document has a type").to_owned();
+    signed.extend(head(&kind, version + 1, life, now)?);
     Ok(signed)
 }
 

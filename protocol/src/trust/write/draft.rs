@@ -174,9 +174,7 @@ impl Draft {
 
     /// The key ids that signed so far, by role.
     pub fn signed_by(&self) -> impl Iterator<Item = (&Role, &str)> {
-        self.documents
-            .iter()
-            .flat_map(|document| document.signatures.keys().map(|id| (&document.role, id.as_str())))
+        self.documents.iter().flat_map(|document| document.signatures.keys().map(|id| (&document.role, id.as_str())))
     }
 
     /// Signs every document that names this key, and says of which roles they are.
@@ -295,8 +293,8 @@ impl Draft {
             }
         }
         let documents = self.documents.iter().map(|document| (document.role.clone(), document.signed.clone()));
-        let mut draft = Self::new(held.clone(), documents.collect())
-            .map_err(|error| WriteError::MovedOn(error.to_string()))?;
+        let mut draft =
+            Self::new(held.clone(), documents.collect()).map_err(|error| WriteError::MovedOn(error.to_string()))?;
         for (document, old) in draft.documents.iter_mut().zip(&self.documents) {
             for (id, signature) in &old.signatures {
                 document.add(id, signature).map_err(|_| {
@@ -307,18 +305,27 @@ impl Draft {
         Ok(draft)
     }
 
-    /// The root, the targets and the channels that are in it, by their names in metadata, signed.
-    pub(super) fn into_documents(self) -> (Option<Vec<u8>>, Option<Vec<u8>>, BTreeMap<String, Vec<u8>>) {
+    /// Its documents, signed.
+    pub(super) fn into_documents(self) -> Signed {
         let app = summary::app(&self.base);
-        let (mut root, mut targets, mut delegated) = (None, None, BTreeMap::new());
+        let mut signed = Signed::default();
         for document in &self.documents {
             let bytes = canonical(&document.envelope());
             match &document.role {
-                Role::Root => root = Some(bytes),
-                Role::Targets => targets = Some(bytes),
-                role => drop(delegated.insert(role.document(&app), bytes)),
+                Role::Root => signed.root = Some(bytes),
+                Role::Targets => signed.targets = Some(bytes),
+                role => drop(signed.delegated.insert(role.document(&app), bytes)),
             }
         }
-        (root, targets, delegated)
+        signed
     }
+}
+
+/// Documents that take the places of those before; the root follows on its own.
+#[derive(Debug, Default)]
+pub(super) struct Signed {
+    pub root: Option<Vec<u8>>,
+    pub targets: Option<Vec<u8>>,
+    /// By their names in metadata.
+    pub delegated: BTreeMap<String, Vec<u8>>,
 }

@@ -106,11 +106,7 @@ impl Signers {
             return Err(WriteError::TooManyKeys { role: role.clone(), keys: self.keys.len() });
         }
         if self.threshold == 0 || self.threshold > self.keys.len() {
-            return Err(WriteError::Threshold {
-                role: role.clone(),
-                threshold: self.threshold,
-                keys: self.keys.len(),
-            });
+            return Err(WriteError::Threshold { role: role.clone(), threshold: self.threshold, keys: self.keys.len() });
         }
         Ok(self)
     }
@@ -118,6 +114,11 @@ impl Signers {
     /// The public key's bytes, if the role names it.
     pub(super) fn public(&self, key_id: &str) -> Option<Vec<u8>> {
         unhex(self.keys.get(key_id)?)
+    }
+
+    /// Those of a role of the root; none if it lacks it.
+    pub(in crate::trust) fn of_role(root: &Root, role: &Role) -> Self {
+        of_root(root).remove(role).unwrap_or_default()
     }
 
     fn of(role: &RoleKeys, keys: &BTreeMap<String, Key>) -> Self {
@@ -145,7 +146,7 @@ pub(super) fn of_root(root: &Root) -> BTreeMap<Role, Signers> {
 
 pub(super) fn of_targets(targets: &Targets) -> Result<BTreeMap<Role, Signers>, TrustError> {
     let mut signers = BTreeMap::new();
-    for delegations in &targets.delegations {
+    if let Some(delegations) = &targets.delegations {
         for role in &delegations.roles {
             let (_, channel) = releases::channel(role)?;
             signers.insert(Role::Channel(channel.to_owned()), Signers::of(&role.role_keys(), &delegations.keys));

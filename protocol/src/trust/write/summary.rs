@@ -25,6 +25,8 @@ pub enum Difference {
     Release {
         /// What is released.
         release: Box<Release>,
+        /// The SHA-256 of its payload.
+        sha256: Hash,
         /// The version before it on its channel.
         after: Option<String>,
     },
@@ -49,7 +51,7 @@ pub enum Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Release { release, after } => {
+            Self::Release { release, after, .. } => {
                 let Release { app, channel, seq, version, bundle, payload, files, unpacked } = &**release;
                 let after = after.as_ref().map_or_else(|| "the first".to_owned(), |after| format!("after {after}"));
                 write!(f, "release {app} {version} on {channel}, number {seq} ({after}): bundle {bundle}, ")?;
@@ -127,7 +129,11 @@ pub(super) fn review(base: &Verified, proposed: &[(Role, Map<String, Value>)]) -
                         check_newer(base, &release)?;
                         let before = super::newest(base, channel).map(|release| release.version.clone());
                         let expected = documents::with_release(document, &release, sha256, issued)?;
-                        differences.push(Difference::Release { release: Box::new(release), after: before });
+                        differences.push(Difference::Release {
+                            release: Box::new(release),
+                            sha256: Hash(sha256),
+                            after: before,
+                        });
                         expected
                     }
                 },
@@ -139,8 +145,10 @@ pub(super) fn review(base: &Verified, proposed: &[(Role, Map<String, Value>)]) -
         }
         let says_nothing_else = matches!(role, Role::Targets | Role::Channel(_))
             && before.contains_key(role)
-            && !differences.iter().any(|difference| matches!(difference, Difference::Release { release, .. }
-                if Role::Channel(release.channel.clone()) == *role));
+            && !differences.iter().any(|difference| {
+                matches!(difference, Difference::Release { release, .. }
+                if Role::Channel(release.channel.clone()) == *role)
+            });
         let changes_channels = *role == Role::Targets
             && before.iter().chain(&after).any(|(role, signers)| {
                 role.keeper() == Role::Targets && (before.get(role), after.get(role)) != (Some(signers), Some(signers))
