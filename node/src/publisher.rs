@@ -4,15 +4,22 @@
 //! <data>/publish/<app>/keys/...                                      private, see `publisher/keys.rs`
 //!                     /repository/metadata/...                       TUF metadata with consistent snapshots
 //!                                /targets/app/<app>/<channel>/<sha256>.<seq>.burr
+//!                     /audit.log                                     every act, see `burr_protocol::trust::audit`
+//!                     /drafts/...                                    payloads of releases that are proposed
 //!                     /lock                                          held while somebody publishes
 //! ```
 //!
-//! `repository/` is a static TUF repository: any web server can serve it, any TUF client can check it. What is in it
-//! becomes valid by the last step of a publish, the atomic replacement of `timestamp.json`; until then it is wholly
-//! what it was, and what a crash left behind is removed by the next publish.
+//! `repository/` is a static TUF repository: any web server can serve it, any TUF client can check it. A publish counts
+//! from one moment on, an atomic renaming; until then the repository is wholly what it was, and what a crash left behind
+//! is removed by the next publish (`publisher/repository.rs`).
+//!
+//! Here is the one-step way of who holds all keys; `publisher/ceremony.rs` has that of several people.
 
+mod ceremony;
 mod keys;
 mod repository;
+
+pub use keys::{create_key_file, read_key_file};
 
 use std::{
     fs::{self, File, TryLockError},
@@ -25,13 +32,14 @@ use burr_protocol::{
     RepositoryId, Wall, label,
     release::{Payload, Release},
     trust::{
+        audit::{self, Act},
         version,
-        write::{self, WriteError},
+        write::{self, Role, WriteError},
     },
 };
 
 use crate::{
-    bundle::{self, Progress, sync_dir},
+    bundle::{self, Packed, Progress, sync_dir},
     error::{Error, Kind},
 };
 use keys::KeyRing;
@@ -39,7 +47,6 @@ use repository::Files;
 
 const PUBLISH: &str = "publish";
 const KEYS: &str = "keys";
-const REPOSITORY: &str = "repository";
 const LOCK: &str = "lock";
 /// Names of what is not finished start like this; no app's name does.
 const UNFINISHED: &str = ".unfinished-";
@@ -89,7 +96,14 @@ impl Publisher {
         let repository = write::Repository::create(app, channels, &keys, now()).map_err(refused)?;
         fs::create_dir(home).map_err(|error| Error::file("create", home, error))?;
         KeyRing::create(&home.join(KEYS), &keys, passphrase)?;
-        Files::at(&home.join(REPOSITORY)).commit(&repository, None)?;
+        let signers = repository.signers();
+        let act = Act {
+            kind: "init",
+            what: channels.iter().map(|channel| format!("{app} with channel {channel}")).collect(),
+            by: signers.get(&Role::Root).into_iter().flat_map(|root| root.keys.keys().cloned()).collect(),
+        };
+        let entry = audit::next(&repository, None, act, &keys.all(), now()).map_err(refused)?;
+        Files::at(home).commit(&repository, None, Some(entry))?;
         sync_dir(home).map_err(|error| Error::file("write", home, error))?;
         Ok(repository.id())
     }
@@ -106,7 +120,7 @@ impl Publisher {
             let hint = format!("set it up first: burr init --app {app}");
             return Err(Error::new(Kind::BadInput, words).with_hint(hint));
         }
-        let repository = Files::at(&home.join(REPOSITORY)).open()?;
+        let repository = Files::at(&home).open()?;
         Ok(Self { app: app.to_owned(), home, repository })
     }
 
@@ -140,25 +154,19 @@ impl Publisher {
         let mut repository = files.open()?;
         // What can be refused is refused before the long work.
         self.check_version(&repository, channel, version)?;
-        let keys = KeyRing::open(&self.home.join(KEYS), passphrase)?.for_channel(channel)?;
+        let keys = self.ring(passphrase)?.all()?;
+        for role in [Role::Channel(channel.to_owned()), Role::Snapshot, Role::Timestamp] {
+            self.need(&repository, &role, &keys)?;
+        }
         files.remove_leftovers(&repository)?;
         self.remove_unfinished()?;
 
         let packing = self.home.join(format!("{UNFINISHED}{}", process::id()));
         let packed = bundle::pack(source, &packing, progress)?;
-        let release = Release {
-            app: self.app.clone(),
-            channel: channel.to_owned(),
-            seq: repository.next_seq(channel),
-            version: version.to_owned(),
-            bundle: packed.bundle,
-            payload: Payload { blob: packed.blob, size: packed.size },
-            files: packed.manifest.files(),
-            unpacked: packed.manifest.bytes(),
-        };
-        let committed = repository.release(&release, packed.sha256, &keys, now()).map_err(refused).and_then(|()| {
+        let release = self.release_of(&repository, channel, version, &packed);
+        let committed = repository.propose_release(&release, packed.sha256, now()).map_err(refused).and_then(|draft| {
             let payload = repository::NewPayload { at: packing.clone(), release: &release, sha256: packed.sha256 };
-            files.commit(&repository, Some(&payload))
+            self.commit(&mut repository, draft, Some(&payload), &keys)
         });
         if committed.is_err() {
             // Gone if it was moved already; what can't be removed now is removed by the next publish.
@@ -175,14 +183,8 @@ impl Publisher {
     /// As [`Publisher::publish`]; then nothing was changed.
     pub fn refresh(&mut self, passphrase: Option<&str>) -> Result<(), Error> {
         let _lock = lock(&self.home)?;
-        let files = self.files();
-        let mut repository = files.open()?;
-        let keys = KeyRing::open(&self.home.join(KEYS), passphrase)?.at_hand(repository.channels())?;
-        files.remove_leftovers(&repository)?;
-        repository.refresh(&keys, now()).map_err(refused)?;
-        files.commit(&repository, None)?;
-        self.repository = repository;
-        Ok(())
+        let keys = self.ring(passphrase)?.all()?;
+        self.renew_with(&keys, now())
     }
 
     /// The app.
@@ -214,8 +216,22 @@ impl Publisher {
         self.files().payload_path(release)
     }
 
+    /// The release that a packed bundle would be.
+    fn release_of(&self, repository: &write::Repository, channel: &str, version: &str, packed: &Packed) -> Release {
+        Release {
+            app: self.app.clone(),
+            channel: channel.to_owned(),
+            seq: repository.next_seq(channel),
+            version: version.to_owned(),
+            bundle: packed.bundle,
+            payload: Payload { blob: packed.blob, size: packed.size },
+            files: packed.manifest.files(),
+            unpacked: packed.manifest.bytes(),
+        }
+    }
+
     fn files(&self) -> Files {
-        Files::at(&self.home.join(REPOSITORY))
+        Files::at(&self.home)
     }
 
     fn check_version(&self, repository: &write::Repository, channel: &str, version: &str) -> Result<(), Error> {
@@ -268,10 +284,16 @@ fn now() -> Wall {
 
 fn refused(error: WriteError) -> Error {
     let kind = match error {
-        WriteError::MissingKey { .. } | WriteError::WrongKey { .. } | WriteError::SharedKey { .. } => Kind::Key,
+        WriteError::MissingKey { .. }
+        | WriteError::WrongKey { .. }
+        | WriteError::SharedKey { .. }
+        | WriteError::Unsigned(_)
+        | WriteError::NotASigner { .. } => Kind::Key,
         WriteError::MissingFile(_) | WriteError::Trust(_) => Kind::Storage,
         _ => Kind::BadInput,
     };
-    let what = if kind == Kind::Storage { "the repository can't be extended" } else { "refused" };
-    Error::new(kind, what).with_source(error)
+    if kind == Kind::Storage {
+        return Error::new(kind, "the repository can't be extended").with_source(error);
+    }
+    Error::new(kind, "refused").with_source(error)
 }

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! keys/root.key  targets.key  snapshot.key  timestamp.key  channel.<channel>.key    64 hex digits, mode 0600
+//!     /<role>.<key id>.key                                  a role's later keys, by the first digits of their ids
 //! keys/passphrase.age      with a passphrase: an age identity sealed by it
 //!     /<role>.key.age      and every key sealed to that identity
 //! ```
 //!
-//! One identity in between means one costly opening and one place where a passphrase is wrong. The files are plain age
+//! The names are for people: what a key may sign is what the repository says. One identity in between means one costly opening and one place where a passphrase is wrong. The files are plain age
 //! files: any age program opens them.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -23,8 +23,11 @@ use age::{
     secrecy::{ExposeSecret, SecretString},
     x25519,
 };
-use burr_protocol::{Hash, trust::write::Keys};
-use ed25519_dalek::SigningKey;
+use burr_protocol::{
+    Hash,
+    trust::write::{Keys, key_id},
+};
+use ed25519_dalek::{SigningKey, VerifyingKey};
 
 use crate::{
     bundle::sync_dir,
@@ -109,50 +112,72 @@ impl KeyRing {
         Ok(ring)
     }
 
-    /// The keys that a release on a channel takes, and no others.
-    pub(super) fn for_channel(&self, channel: &str) -> Result<Keys, Error> {
-        let role = channel_role(channel);
-        Ok(Keys {
-            root: None,
-            targets: None,
-            snapshot: self.need("snapshot")?,
-            timestamp: self.need("timestamp")?,
-            channels: BTreeMap::from([(channel.to_owned(), self.need(&role)?)]),
-        })
+    /// Every key that is there, whatever it is for: the repository says which of them counts.
+    pub(super) fn all(&self) -> Result<Vec<SigningKey>, Error> {
+        self.those(|_| true)
     }
 
-    /// The keys that are there; `channels` are pairs of app and channel.
-    pub(super) fn at_hand<'a>(&self, channels: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Keys, Error> {
-        let mut found = BTreeMap::new();
-        for (_, channel) in channels {
-            if let Some(key) = self.get(&channel_role(channel))? {
-                found.insert(channel.to_owned(), key);
+    /// The keys of snapshot and timestamp, and no others.
+    pub(super) fn online(&self) -> Result<Vec<SigningKey>, Error> {
+        self.those(is_online)
+    }
+
+    fn those(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<SigningKey>, Error> {
+        let names = self.names()?.into_iter().filter(|name| wanted(name));
+        names.filter_map(|name| self.get(&name).transpose()).collect()
+    }
+
+    /// The names of the keys that are there, in order.
+    pub(super) fn names(&self) -> Result<Vec<String>, Error> {
+        let entries = match fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::file("read", &self.directory, error)),
+        };
+        let end = if self.identity.is_some() { ".key.age" } else { ".key" };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter_map(|name| Some(name.strip_suffix(end)?.to_owned())).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Makes one more key for a role, in a file named after both.
+    pub(super) fn add(&self, role: &str) -> Result<VerifyingKey, Error> {
+        let key = new_key()?;
+        let id = key_id(&key.verifying_key());
+        self.put(&format!("{role}.{}", &id[..8]), &key)?;
+        sync_dir(&self.directory).map_err(|error| Error::file("write", &self.directory, error))?;
+        Ok(key.verifying_key())
+    }
+
+    /// Copies the keys of snapshot and timestamp to a new directory, not sealed: a machine that is always on has nobody
+    /// to ask for a passphrase.
+    pub(super) fn export_online(&self, to: &Path) -> Result<(), Error> {
+        fs::DirBuilder::new().mode(0o700).create(to).map_err(|error| Error::file("create", to, error))?;
+        let ring = Self { directory: to.to_owned(), identity: None };
+        for name in self.names()?.into_iter().filter(|name| is_online(name)) {
+            if let Some(key) = self.get(&name)? {
+                ring.put(&name, &key)?;
             }
         }
-        Ok(Keys {
-            root: self.get("root")?,
-            targets: self.get("targets")?,
-            snapshot: self.need("snapshot")?,
-            timestamp: self.need("timestamp")?,
-            channels: found,
-        })
+        sync_dir(to).map_err(|error| Error::file("write", to, error))
+    }
+
+    /// Removes the keys of snapshot and timestamp.
+    pub(super) fn remove_online(&self) -> Result<(), Error> {
+        for name in self.names()?.into_iter().filter(|name| is_online(name)) {
+            let at = self.directory.join(self.file_name(&name));
+            fs::remove_file(&at).map_err(|error| Error::file("remove", &at, error))?;
+        }
+        sync_dir(&self.directory).map_err(|error| Error::file("write", &self.directory, error))
     }
 
     fn put(&self, role: &str, key: &SigningKey) -> Result<(), Error> {
-        // Hex of 32 bytes, as any other name of 32 bytes is written.
-        let text = format!("{}\n", Hash(key.to_bytes()));
+        let text = text_of(key);
         match &self.identity {
             None => self.write(&format!("{role}.key"), text.as_bytes()),
             Some(identity) => self.write(&format!("{role}.key.age"), &seal(&identity.to_public(), text.as_bytes())?),
         }
-    }
-
-    fn need(&self, role: &str) -> Result<SigningKey, Error> {
-        self.get(role)?.ok_or_else(|| {
-            let at = self.directory.join(self.file_name(role));
-            Error::new(Kind::Key, format!("the private key {} is missing", at.display()))
-                .with_hint("put the file that `burr init` made back in its place")
-        })
     }
 
     fn get(&self, role: &str) -> Result<Option<SigningKey>, Error> {
@@ -162,9 +187,7 @@ impl KeyRing {
             None => bytes,
             Some(identity) => age::decrypt(identity, &bytes).map_err(|error| self.damaged(&name).with_source(error))?,
         };
-        let key = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim_end().parse::<Hash>().ok());
-        let key = key.ok_or_else(|| self.damaged(&name))?;
-        Ok(Some(SigningKey::from_bytes(&key.0)))
+        parse(&bytes).map(Some).ok_or_else(|| self.damaged(&name))
     }
 
     fn file_name(&self, role: &str) -> String {
@@ -187,13 +210,77 @@ impl KeyRing {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        let at = self.directory.join(name);
-        let written = File::options().write(true).create_new(true).mode(0o600).open(&at).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        });
-        written.map_err(|error| Error::file("write", &at, error))
+        write_private(&self.directory.join(name), bytes)
     }
+}
+
+/// Makes a key in a file of its own, sealed by a passphrase if one is given: for a machine that holds nothing else.
+///
+/// # Errors
+/// [`Kind::BadInput`] if the file is there already, or for an empty passphrase; [`Kind::Storage`] for the disk.
+pub fn create_key_file(at: &Path, passphrase: Option<&str>) -> Result<VerifyingKey, Error> {
+    if at.exists() {
+        let words = format!("{} is there already", at.display());
+        return Err(Error::new(Kind::BadInput, words).with_hint("give another name; no key is ever overwritten"));
+    }
+    let key = new_key()?;
+    let text = text_of(&key);
+    match passphrase {
+        None => write_private(at, text.as_bytes())?,
+        Some("") => return Err(Error::new(Kind::BadInput, "the passphrase is empty").with_hint("give one, or leave it out")),
+        Some(passphrase) => {
+            let recipient = scrypt::Recipient::new(SecretString::from(passphrase.to_owned()));
+            write_private(at, &seal(&recipient, text.as_bytes())?)?;
+        }
+    }
+    Ok(key.verifying_key())
+}
+
+/// Reads a key from a file of its own, as [`create_key_file`] makes it.
+///
+/// # Errors
+/// [`Kind::Key`] if it can't be read, is no key, or the passphrase does not open it.
+pub fn read_key_file(at: &Path, passphrase: Option<&str>) -> Result<SigningKey, Error> {
+    let mut bytes = Vec::new();
+    let read = File::open(at).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes));
+    read.map_err(|error| Error::new(Kind::Key, format!("cannot read the key {}", at.display())).with_source(error))?;
+    if bytes.starts_with(b"age-encryption.org/") {
+        let Some(passphrase) = passphrase else {
+            let words = format!("the key {} is sealed by a passphrase", at.display());
+            return Err(Error::new(Kind::Key, words).with_hint("give the passphrase that it was made with"));
+        };
+        bytes = age::decrypt(&scrypt::Identity::new(SecretString::from(passphrase.to_owned())), &bytes).map_err(|_| {
+            Error::new(Kind::Key, format!("the passphrase does not open the key {}", at.display()))
+                .with_hint("give the passphrase that it was made with")
+        })?;
+    }
+    parse(&bytes).ok_or_else(|| {
+        Error::new(Kind::Key, format!("{} is no private key", at.display()))
+            .with_hint("give the file that `burr key new` made, not its .pub")
+    })
+}
+
+fn write_private(at: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let written = File::options().write(true).create_new(true).mode(0o600).open(at).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|error| Error::file("write", at, error))
+}
+
+/// Hex of 32 bytes, as any other name of 32 bytes is written.
+fn text_of(key: &SigningKey) -> String {
+    format!("{}\n", Hash(key.to_bytes()))
+}
+
+fn parse(bytes: &[u8]) -> Option<SigningKey> {
+    let secret: Hash = std::str::from_utf8(bytes).ok()?.trim_end().parse().ok()?;
+    Some(SigningKey::from_bytes(&secret.0))
+}
+
+fn is_online(name: &str) -> bool {
+    let role = name.split('.').next().unwrap_or_default();
+    role == "snapshot" || role == "timestamp"
 }
 
 fn channel_role(channel: &str) -> String {

@@ -1,4 +1,15 @@
-//! The repository's files, and the one order in which they may change: payload, versioned metadata, `timestamp.json`.
+//! The repository's files, and the one order in which they change.
+//!
+//! ```text
+//! <home>/repository/metadata, targets     what counts, as static files
+//!       /audit.log                        the log of acts
+//!       /next                             a new state that counts already and is being put in its place
+//! ```
+//!
+//! New files are written to `next.part`; its renaming to `next` is the moment from which all of them count. Then they
+//! are put in their places, roots first and `timestamp.json` last, so that a reader of the static files never finds one
+//! that names what is not there. A crash before the moment leaves the old state, and a crash after it the new one, which
+//! whoever comes next goes on with.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +21,10 @@ use std::{
 use burr_protocol::{
     Hash,
     release::Release,
-    trust::{pack::MAX_PACK, write::Repository},
+    trust::{
+        pack::MAX_PACK,
+        write::{Repository, WriteError},
+    },
 };
 
 use crate::{
@@ -18,16 +32,19 @@ use crate::{
     error::{Error, Kind},
 };
 
-const METADATA: &str = "metadata";
-const TARGETS: &str = "targets";
 const TIMESTAMP: &str = "timestamp.json";
-/// Ends the names of files that are being written.
-const PART: &str = ".part";
+/// The new entry of the log among the files of a new state.
+const ENTRY: &str = "audit.entry";
+/// Bytes of the log at most: tens of thousands of acts.
+const MAX_LOG: u64 = 64 << 20;
 
 /// A repository as files.
 pub(super) struct Files {
     metadata: PathBuf,
     targets: PathBuf,
+    log: PathBuf,
+    next: PathBuf,
+    part: PathBuf,
 }
 
 /// The payload of a new release, finished and synced.
@@ -40,26 +57,32 @@ pub(super) struct NewPayload<'a> {
     pub sha256: [u8; 32],
 }
 
-/// One step of a commit. After each of them but the last the repository is what it was before the first.
+/// One step of a commit. Up to `Commit` the repository is what it was; from then on it is the new one.
 enum Step<'a> {
     Payload(&'a NewPayload<'a>),
-    Metadata(String, Vec<u8>),
+    Write(String, Vec<u8>),
+    Commit,
+    Place(String),
+    Finish,
 }
 
 impl Files {
-    pub(super) fn at(directory: &Path) -> Self {
-        Self { metadata: directory.join(METADATA), targets: directory.join(TARGETS) }
+    /// Those of a publisher's home.
+    pub(super) fn at(home: &Path) -> Self {
+        let repository = home.join("repository");
+        Self {
+            metadata: repository.join("metadata"),
+            targets: repository.join("targets"),
+            log: home.join("audit.log"),
+            next: home.join("next"),
+            part: home.join("next.part"),
+        }
     }
 
     /// Reads and verifies the repository.
     pub(super) fn open(&self) -> Result<Repository, Error> {
-        // A root after the newest one is a leftover that must not count, but roots are only ever written by `init`.
-        let opened = Repository::open(|name| {
-            let mut bytes = Vec::new();
-            let file = File::open(self.metadata.join(name)).ok()?;
-            file.take(MAX_PACK as u64 + 1).read_to_end(&mut bytes).ok()?;
-            Some(bytes)
-        });
+        // Without a lock: a commit of another process in between can mix two states, a second look is at one.
+        let opened = self.read_all().or_else(|_| self.read_all());
         opened.map_err(|error| {
             Error::new(Kind::Storage, format!("the repository in {} is damaged", self.metadata.display()))
                 .with_hint("put its files back from a copy; devices keep what they have")
@@ -67,25 +90,104 @@ impl Files {
         })
     }
 
-    /// Makes a repository's new state the one on disk: wholly, or, on an error, not at all.
-    pub(super) fn commit(&self, repository: &Repository, payload: Option<&NewPayload<'_>>) -> Result<(), Error> {
+    fn read_all(&self) -> Result<Repository, WriteError> {
+        Repository::open(|name| {
+            // What counts already and is not in its place yet comes first.
+            [&self.next, &self.metadata].into_iter().find_map(|directory| {
+                let mut bytes = Vec::new();
+                let file = File::open(directory.join(name)).ok()?;
+                file.take(MAX_PACK as u64 + 1).read_to_end(&mut bytes).ok()?;
+                Some(bytes)
+            })
+        })
+    }
+
+    /// The lines of the log of acts.
+    pub(super) fn log(&self) -> Result<Vec<String>, Error> {
+        let mut text = String::new();
+        let read = File::open(&self.log).and_then(|file| file.take(MAX_LOG).read_to_string(&mut text));
+        match read {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::file("read", &self.log, error));
+            }
+            _ => {}
+        }
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        if !text.is_empty() && !text.ends_with('\n') {
+            // A crash cut the last line short; the whole of it is still among the files of the new state.
+            lines.pop();
+        }
+        if let Ok(entry) = fs::read_to_string(self.next.join(ENTRY))
+            && lines.last() != Some(&entry)
+        {
+            lines.push(entry);
+        }
+        Ok(lines)
+    }
+
+    /// Takes the log away.
+    pub(super) fn remove_log(&self) -> Result<(), Error> {
+        fs::remove_file(&self.log).map_err(|error| Error::file("remove", &self.log, error))
+    }
+
+    /// Makes a repository's new state the one on disk, with what the log says of it: wholly, or, on an error before it
+    /// counts, not at all. The home is locked.
+    pub(super) fn commit(
+        &self,
+        repository: &Repository,
+        payload: Option<&NewPayload<'_>>,
+        entry: Option<String>,
+    ) -> Result<(), Error> {
+        self.recover()?;
         let mut made = Vec::new();
-        let done = self.steps(repository, payload).into_iter().try_for_each(|step| self.take(step, &mut made));
-        if done.is_err() {
+        let mut steps = self.steps(repository, payload, entry).into_iter();
+        let done = steps.by_ref().take_while(|step| !matches!(step, Step::Commit)).try_for_each(|step| {
+            self.take(step, &mut made)
+        });
+        if let Err(error) = done.and_then(|()| self.take(Step::Commit, &mut made)) {
             for at in made {
                 // What can't be removed now is removed by the next publish.
                 let _ = fs::remove_file(at);
             }
+            let _ = fs::remove_dir_all(&self.part);
+            return Err(error);
         }
-        done
+        steps.try_for_each(|step| self.take(step, &mut Vec::new()))
     }
 
-    fn steps<'a>(&self, repository: &Repository, payload: Option<&'a NewPayload<'a>>) -> Vec<Step<'a>> {
-        let mut files = repository.files();
-        let timestamp = files.remove_entry(TIMESTAMP).expect("a repository has a timestamp");
-        let new = files.into_iter().filter(|(name, _)| !self.metadata.join(name).exists());
-        let metadata = new.chain([timestamp]).map(|(name, bytes)| Step::Metadata(name, bytes));
-        payload.map(Step::Payload).into_iter().chain(metadata).collect()
+    /// Goes on with a commit that a crash cut short, or takes back one that does not count yet. The home is locked.
+    fn recover(&self) -> Result<(), Error> {
+        if self.part.exists() {
+            fs::remove_dir_all(&self.part).map_err(|error| Error::file("remove", &self.part, error))?;
+        }
+        if self.next.exists() {
+            let names = fs::read_dir(&self.next).map_err(|error| Error::file("read", &self.next, error))?;
+            let names = names.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+            in_order(names).into_iter().try_for_each(|name| self.take(Step::Place(name), &mut Vec::new()))?;
+            self.take(Step::Finish, &mut Vec::new())?;
+        }
+        Ok(())
+    }
+
+    fn steps<'a>(
+        &self,
+        repository: &Repository,
+        payload: Option<&'a NewPayload<'a>>,
+        entry: Option<String>,
+    ) -> Vec<Step<'a>> {
+        let files = repository.files();
+        let new = files.into_iter().filter(|(name, _)| name == TIMESTAMP || !self.metadata.join(name).exists());
+        let new: Vec<(String, Vec<u8>)> =
+            new.chain(entry.map(|entry| (ENTRY.to_owned(), entry.into_bytes()))).collect();
+        let names = in_order(new.iter().map(|(name, _)| name.clone()).collect());
+        payload
+            .map(Step::Payload)
+            .into_iter()
+            .chain(new.into_iter().map(|(name, bytes)| Step::Write(name, bytes)))
+            .chain([Step::Commit])
+            .chain(names.into_iter().map(Step::Place))
+            .chain([Step::Finish])
+            .collect()
     }
 
     /// Carries a step out, durably, and notes what to remove if a later one fails.
@@ -100,23 +202,34 @@ impl Files {
                     .and_then(|()| sync_dir(&directory));
                 moved.map_err(|error| Error::file("write", &at, error))
             }
-            Step::Metadata(name, bytes) => {
+            Step::Write(name, bytes) => {
+                let at = self.part.join(name);
+                let written = make_directories(&self.part).and_then(|()| write_synced(&at, &bytes));
+                written.map_err(|error| Error::file("write", &at, error))
+            }
+            Step::Commit => {
+                let home = self.next.parent().expect("it is in a home");
+                let moved = sync_dir(&self.part)
+                    .and_then(|()| make_directories(&self.metadata))
+                    .and_then(|()| fs::rename(&self.part, &self.next))
+                    .and_then(|()| sync_dir(home));
+                moved.map_err(|error| Error::file("write", &self.next, error))
+            }
+            Step::Place(name) if name == ENTRY => {
+                let text = self.log()?.join("\n") + "\n";
+                let part = self.log.with_extension("part");
+                let written = write_synced(&part, text.as_bytes()).and_then(|()| fs::rename(&part, &self.log));
+                written.map_err(|error| Error::file("write", &self.log, error))
+            }
+            Step::Place(name) => {
                 let at = self.metadata.join(&name);
-                let part = self.metadata.join(format!("{name}{PART}"));
-                made.push(part.clone());
-                if name != TIMESTAMP {
-                    made.push(at.clone());
-                }
-                let written = make_directories(&self.metadata)
-                    .and_then(|()| write_synced(&part, &bytes))
-                    .and_then(|()| fs::rename(&part, &at));
-                written.map_err(|error| Error::file("write", &at, error))?;
-                let synced = sync_dir(&self.metadata).map_err(|error| Error::file("write", &self.metadata, error));
-                if name == TIMESTAMP {
-                    // It counts from the rename on: nothing may be taken back any more.
-                    made.clear();
-                }
-                synced
+                let moved = fs::rename(self.next.join(&name), &at).and_then(|()| sync_dir(&self.metadata));
+                moved.map_err(|error| Error::file("write", &at, error))
+            }
+            Step::Finish => {
+                let home = self.next.parent().expect("it is in a home");
+                let removed = fs::remove_dir_all(&self.next).and_then(|()| sync_dir(home));
+                removed.map_err(|error| Error::file("remove", &self.next, error))
             }
         }
     }
@@ -124,6 +237,7 @@ impl Files {
     /// Removes what the repository does not name: leftovers of a crash and what is superseded since the last publish.
     /// The last state's documents stay until then for clients that are just reading them.
     pub(super) fn remove_leftovers(&self, repository: &Repository) -> Result<(), Error> {
+        self.recover()?;
         let named = repository.files();
         remove_all_but(&self.metadata, |name| named.contains_key(name))?;
         for (app, channel) in repository.channels() {
@@ -150,6 +264,17 @@ impl Files {
     fn channel(&self, release: &Release) -> PathBuf {
         self.targets.join("app").join(&release.app).join(&release.channel)
     }
+}
+
+/// The order in which new files take their places: the log, roots, what the timestamp names, the timestamp.
+fn in_order(mut names: Vec<String>) -> Vec<String> {
+    names.sort_by_key(|name| match name.as_str() {
+        ENTRY => 0,
+        TIMESTAMP => 3,
+        name if name.ends_with(".root.json") => 1,
+        _ => 2,
+    });
+    names
 }
 
 /// The release number in the name of a payload file: `<sha256>.<seq>.burr`.
@@ -190,7 +315,12 @@ fn make_directories(directory: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use burr_protocol::{Wall, release::Payload};
+    use burr_protocol::{
+        Wall,
+        release::Payload,
+        trust::write::{Change, Role, key_id},
+    };
+    use ed25519_dalek::SigningKey;
 
     use super::*;
     use crate::publisher::keys;
@@ -216,7 +346,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let files = Files::at(dir.path());
             let old = Repository::create("shop", &["stable", "beta"], &keys, Wall(1_000_000)).unwrap();
-            files.commit(&old, None).unwrap();
+            files.commit(&old, None, Some("0".to_owned())).unwrap();
 
             let publish = |new: &mut Repository, sha256: u8, steps: usize| -> usize {
                 let at = dir.path().join("packed");
@@ -224,7 +354,7 @@ mod tests {
                 let release = release(new.next_seq("stable"));
                 new.release(&release, [sha256; 32], &keys, Wall(2_000_000)).unwrap();
                 let payload = NewPayload { at, release: &release, sha256: [sha256; 32] };
-                let all = files.steps(new, Some(&payload));
+                let all = files.steps(new, Some(&payload), Some(sha256.to_string()));
                 let count = all.len();
                 let mut made = Vec::new();
                 all.into_iter().take(steps).for_each(|step| files.take(step, &mut made).unwrap());
@@ -233,26 +363,64 @@ mod tests {
             let mut new = old.clone();
             let steps = publish(&mut new, 1, crash_after);
             let found = files.open().unwrap();
-            let finished = crash_after == steps;
-            assert_eq!(found, if finished { new } else { old }, "after {crash_after} of {steps} steps");
+            let counts = files.next.exists() || crash_after == steps;
+            assert_eq!(found, if counts { new } else { old }, "after {crash_after} of {steps} steps");
+            assert_eq!(files.log().unwrap(), if counts { vec!["0", "1"] } else { vec!["0"] });
 
-            // Half a file under the name of what comes next, as a crash within a step leaves it.
-            fs::write(files.metadata.join("timestamp.json.part"), b"{").unwrap();
+            // Half a file, as a crash within a step leaves it.
+            fs::create_dir_all(&files.part).unwrap();
+            fs::write(files.part.join("timestamp.json"), b"{").unwrap();
             files.remove_leftovers(&found).unwrap();
+            assert_eq!(files.open().unwrap(), found);
             let mut next = found;
             publish(&mut next, 2, steps);
             assert_eq!(files.open().unwrap(), next);
             for release in next.verified().releases() {
-                let sha256 = if finished && release.seq == 1 { 1 } else { 2 };
+                let sha256 = if counts && release.seq == 1 { 1 } else { 2 };
                 let path = files.payload_path(release).unwrap();
                 assert!(path.ends_with(format!("{}.{}.burr", Hash([sha256; 32]), release.seq)));
             }
-            assert!(!files.metadata.join("timestamp.json.part").exists());
-            if finished {
-                assert!(steps >= 4, "payload, channel, snapshot and timestamp");
+            assert!(!files.part.exists() && !files.next.exists());
+            assert_eq!(files.log().unwrap().last().unwrap(), "2");
+            if crash_after == steps {
+                assert!(steps >= 8, "payload, writes of channel, snapshot and timestamp, commit, and their places");
                 break;
             }
             crash_after += 1;
+        }
+    }
+
+    #[test]
+    fn a_crash_while_all_keys_change_leaves_the_old_or_the_new_root_and_a_repository_that_verifies() {
+        let keys = keys::generate(&["stable"]).unwrap();
+        let new_timestamp = SigningKey::from_bytes(&[9; 32]);
+        for crash_after in 0.. {
+            let dir = tempfile::tempdir().unwrap();
+            let files = Files::at(dir.path());
+            let old = Repository::create("shop", &["stable"], &keys, Wall(1_000_000)).unwrap();
+            files.commit(&old, None, None).unwrap();
+            let mut new = old.clone();
+            let change = Change::RotateKey {
+                role: Role::Timestamp,
+                key_id: key_id(&keys.timestamp.verifying_key()),
+                key: new_timestamp.verifying_key(),
+            };
+            let draft = new.propose(&change, Wall(2_000_000)).unwrap();
+            let mut all = keys.all();
+            all.push(&new_timestamp);
+            new.sign_and_submit(draft, &all, Wall(2_000_000)).unwrap();
+            let steps = files.steps(&new, None, None);
+            let count = steps.len();
+            steps.into_iter().take(crash_after).for_each(|step| files.take(step, &mut Vec::new()).unwrap());
+            let counts = files.next.exists() || crash_after == count;
+            let expected = if counts { &new } else { &old };
+            assert_eq!(&files.open().unwrap(), expected, "after {crash_after} of {count} steps");
+            files.remove_leftovers(expected).unwrap();
+            assert_eq!(&files.open().unwrap(), expected);
+            assert!(!files.part.exists() && !files.next.exists());
+            if crash_after == count {
+                break;
+            }
         }
     }
 }
