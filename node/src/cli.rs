@@ -1,12 +1,18 @@
 //! The command line: one subcommand a file, and one place where an error becomes words, a hint and an exit code.
 
+mod audit;
+mod channel;
 mod config;
 mod confirm;
 mod demo;
+mod draft;
 mod init;
+mod key;
 mod passphrase;
 mod publish;
 mod receipts;
+mod release;
+mod root;
 mod run;
 mod status;
 mod verify;
@@ -49,6 +55,15 @@ pub(crate) struct Arguments {
 enum Command {
     Init(init::Arguments),
     Publish(publish::Arguments),
+    #[command(subcommand)]
+    Release(release::Arguments),
+    #[command(subcommand)]
+    Channel(channel::Arguments),
+    #[command(subcommand)]
+    Key(key::Arguments),
+    #[command(subcommand)]
+    Root(root::Arguments),
+    Audit(audit::Arguments),
     Run(run::Arguments),
     Status(status::Arguments),
     Verify(verify::Arguments),
@@ -105,6 +120,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     match arguments.command {
         Command::Init(arguments) => init::run(&context, arguments),
         Command::Publish(arguments) => publish::run(&context, arguments),
+        Command::Release(arguments) => release::run(&context, &arguments),
+        Command::Channel(arguments) => channel::run(&context, arguments),
+        Command::Key(arguments) => key::run(&context, arguments),
+        Command::Root(arguments) => root::run(&context, &arguments),
+        Command::Audit(arguments) => audit::run(&context, arguments),
         Command::Run(arguments) => run::run(&context, arguments),
         Command::Status(arguments) => status::run(&context, &arguments),
         Command::Verify(arguments) => verify::run(&context, &arguments),

@@ -2,10 +2,7 @@
 
 use std::{fmt, process::ExitCode};
 
-use burr_node::{
-    error::{Error, Kind},
-    publisher::Publisher,
-};
+use burr_node::{error::Error, publisher::Publisher};
 use burr_protocol::RepositoryId;
 use serde::Serialize;
 
@@ -45,6 +42,11 @@ impl fmt::Display for Made {
         if !self.sealed {
             writeln!(f, "its keys are not sealed; `burr init --passphrase` seals them")?;
         }
+        writeln!(
+            f,
+            "root is 1 of 1: who loses its key can never change keys again; a second one, on paper in a safe:"
+        )?;
+        writeln!(f, "  burr key new paper.key && burr key add root --app {} --key paper.key.pub", self.app)?;
         writeln!(f, "publish with:  burr publish DIR --app {} --channel CHANNEL --version 1.0.0", self.app)?;
         write!(f, "devices follow it with:")?;
         self.links.iter().try_for_each(|link| write!(f, "\n  burr run --install {link}"))
@@ -53,16 +55,8 @@ impl fmt::Display for Made {
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, Error> {
     burr_node::store::home::check_format(&context.data)?;
-    let mut passphrase = arguments.source.given()?;
-    if arguments.passphrase && passphrase.is_none() {
-        let wanted = "give the passphrase with --passphrase-file or BURR_PASSPHRASE";
-        let absent = || Error::new(Kind::BadInput, "there is no terminal to ask for a passphrase").with_hint(wanted);
-        let first = passphrase::ask("New passphrase: ")?.ok_or_else(absent)?;
-        if passphrase::ask("Again: ")?.as_ref() != Some(&first) {
-            return Err(Error::new(Kind::BadInput, "the passphrases differ; nothing was made"));
-        }
-        passphrase = Some(first);
-    }
+    let passphrase =
+        if arguments.passphrase { Some(passphrase::new(&arguments.source)?) } else { arguments.source.given()? };
     let channels: Vec<&str> = arguments.channels.iter().map(String::as_str).collect();
     let repository = Publisher::init(&context.data, &arguments.app, &channels, passphrase.as_deref())?;
     let link = |channel: &&str| format!("{}/{channel}@{repository}", arguments.app);

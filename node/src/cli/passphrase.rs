@@ -42,3 +42,33 @@ pub(super) fn ask(question: &str) -> Result<Option<String>, Error> {
     let asked = rpassword::prompt_password(question);
     asked.map(Some).map_err(|error| Error::new(Kind::BadInput, "can't ask for the passphrase").with_source(error))
 }
+
+/// Does what needs keys with the passphrase that was given; if it takes one and none was, asks for it and tries again.
+pub(super) fn retry<T>(source: &Source, mut act: impl FnMut(Option<&str>) -> Result<T, Error>) -> Result<T, Error> {
+    let given = source.given()?;
+    match act(given.as_deref()) {
+        Err(error) if error.kind() == Kind::Key && given.is_none() && error.to_string().contains("passphrase") => {
+            match ask("Passphrase: ")? {
+                Some(asked) => act(Some(&asked)),
+                None => Err(error),
+            }
+        }
+        done => done,
+    }
+}
+
+/// A new passphrase: given, or asked for twice.
+pub(super) fn new(source: &Source) -> Result<String, Error> {
+    if let Some(given) = source.given()? {
+        return Ok(given);
+    }
+    let absent = || {
+        Error::new(Kind::BadInput, "there is no terminal to ask for a passphrase")
+            .with_hint("give the passphrase with --passphrase-file or BURR_PASSPHRASE")
+    };
+    let first = ask("New passphrase: ")?.ok_or_else(absent)?;
+    if ask("Again: ")?.as_ref() != Some(&first) {
+        return Err(Error::new(Kind::BadInput, "the passphrases differ; nothing was made"));
+    }
+    Ok(first)
+}

@@ -2,8 +2,11 @@
 
 use std::{
     collections::BTreeMap,
+    env,
     io::{self, Write as _},
+    path::{Path, PathBuf},
     process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use burr_node::{
@@ -11,12 +14,15 @@ use burr_node::{
     error::{Error, Kind},
     settings::{Resolved, Settings, Source, follow::Link},
 };
-use burr_protocol::{Hash, fact::Fact};
+use burr_protocol::{Hash, Wall, fact::Fact};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::sync::broadcast::error::RecvError;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use super::{Context, print};
+
+/// How often it is looked whether snapshot and timestamp are to be signed anew; they live for weeks.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// Run a node until it is stopped: device, cache, kiosk, gateway, courier or publisher, by its settings.
 ///
@@ -149,6 +155,7 @@ async fn serve(
     for app in published {
         control::offer(&node, &context.data, app).await?;
     }
+    let renewal = tokio::spawn(renew(node.clone(), context.data.clone(), published.to_vec()));
     let stopped = tokio::select! {
         ended = running => Some(ended),
         signal = stop_signal() => {
@@ -162,11 +169,43 @@ async fn serve(
         },
     };
     shown.abort();
+    renewal.abort();
     match stopped {
         None | Some(Ok(Ok(()))) => Ok(ExitCode::SUCCESS),
         Some(Ok(Err(error))) => Err(error),
         Some(Err(error)) => Err(Error::new(Kind::Ended, "the node stopped unexpectedly").with_source(error)),
     }
+}
+
+/// Signs snapshot and timestamp of the apps whose keys for that are here anew, before they expire. What fails is told and
+/// tried again: a node goes on without it.
+async fn renew(node: Node, data: PathBuf, published: Vec<String>) {
+    loop {
+        for app in &published {
+            let (data_of, name) = (data.clone(), app.clone());
+            let renewed = tokio::task::spawn_blocking(move || renew_one(&data_of, &name)).await;
+            let offered = match renewed {
+                Ok(Ok(true)) => control::offer(&node, &data, app).await,
+                Ok(Ok(false)) | Err(_) => continue,
+                Ok(Err(error)) => Err(error),
+            };
+            match offered {
+                Ok(()) => tracing::info!(target: "burr", "{app}: snapshot and timestamp are signed anew"),
+                Err(error) => tracing::warn!(target: "burr", "{app}: can't sign snapshot and timestamp anew: {error}"),
+            }
+        }
+        tokio::time::sleep(RENEWAL_INTERVAL).await;
+    }
+}
+
+fn renew_one(data: &Path, app: &str) -> Result<bool, Error> {
+    let mut publisher = Publisher::open(data, app)?;
+    if !publisher.has_online_keys()? {
+        return Ok(false);
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let passphrase = env::var("BURR_PASSPHRASE").ok();
+    publisher.renew_online(Wall(i64::try_from(now.as_secs()).unwrap_or(i64::MAX)), passphrase.as_deref())
 }
 
 async fn stop_signal() -> Result<(), Error> {

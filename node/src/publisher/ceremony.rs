@@ -20,27 +20,13 @@ use burr_protocol::{
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    KEYS, Publisher, UNFINISHED,
-    keys::KeyRing,
-    lock, now, refused,
-    repository::NewPayload,
-};
+use super::{KEYS, Publisher, UNFINISHED, keys::KeyRing, lock, now, refused, repository::NewPayload};
 use crate::{
     bundle::{self, Progress, sync_dir},
     error::{Error, Kind},
 };
 
 const DRAFTS: &str = "drafts";
-
-/// What came of a change.
-#[derive(Debug)]
-pub enum Changed {
-    /// It holds.
-    Done,
-    /// Others must sign too; what can be signed here is.
-    Pending(Draft),
-}
 
 impl Publisher {
     /// Packs a bundle and drafts its release, signed by nobody yet. Its payload stays here until it is submitted.
@@ -76,23 +62,24 @@ impl Publisher {
         drafted
     }
 
-    /// Makes a change of channels or keys, as far as the keys at hand go.
+    /// Makes a change of channels or keys, if the keys at hand are enough; the answer is its draft with all signatures
+    /// that can be made here, and whether it holds already.
     ///
     /// # Errors
     /// [`Kind::BadInput`] if the change is not possible, otherwise as [`Publisher::publish`].
-    pub fn change(&mut self, change: &Change, passphrase: Option<&str>) -> Result<Changed, Error> {
+    pub fn change(&mut self, change: &Change, passphrase: Option<&str>) -> Result<(Draft, bool), Error> {
         let _lock = lock(&self.home)?;
         let mut repository = self.newest()?;
         let mut draft = repository.propose(change, now()).map_err(refused)?;
         let keys = self.ring(passphrase)?.all()?;
         draft.sign_where_named(&refs(&keys));
         if !draft.missing().is_empty() || !has_online(&repository, &draft, &keys) {
-            return Ok(Changed::Pending(draft));
+            return Ok((draft, false));
         }
         self.files().remove_leftovers(&repository)?;
-        self.commit(&mut repository, draft, None, &keys)?;
+        self.commit(&mut repository, draft.clone(), None, &keys)?;
         self.repository = repository;
-        Ok(Changed::Done)
+        Ok((draft, true))
     }
 
     /// Signs a draft with the keys that are here.
@@ -111,7 +98,9 @@ impl Publisher {
         match (roles.is_empty(), refusal) {
             (false, _) => Ok(roles),
             (true, Some(error)) => Err(refused(error).with_hint("give the key file with --key")),
-            (true, None) => Err(Error::new(Kind::Key, "there is no key here").with_hint("give the key file with --key")),
+            (true, None) => {
+                Err(Error::new(Kind::Key, "there is no key here").with_hint("give the key file with --key"))
+            }
         }
     }
 
@@ -291,7 +280,8 @@ impl Publisher {
             return Err(Error::new(Kind::Key, words).with_hint(hint));
         }
         let at = self.home.join(KEYS).join(format!("{role}.key"));
-        let words = format!("the private key {} is missing, or is not the one that {app} names for {role}", at.display());
+        let words =
+            format!("the private key {} is missing, or is not the one that {app} names for {role}", at.display());
         let hint = match role {
             Role::Snapshot | Role::Timestamp => {
                 "put it back, or submit on the machine that these keys were handed over to"

@@ -227,7 +227,9 @@ pub fn create_key_file(at: &Path, passphrase: Option<&str>) -> Result<VerifyingK
     let text = text_of(&key);
     match passphrase {
         None => write_private(at, text.as_bytes())?,
-        Some("") => return Err(Error::new(Kind::BadInput, "the passphrase is empty").with_hint("give one, or leave it out")),
+        Some("") => {
+            return Err(Error::new(Kind::BadInput, "the passphrase is empty").with_hint("give one, or leave it out"));
+        }
         Some(passphrase) => {
             let recipient = scrypt::Recipient::new(SecretString::from(passphrase.to_owned()));
             write_private(at, &seal(&recipient, text.as_bytes())?)?;
@@ -249,10 +251,11 @@ pub fn read_key_file(at: &Path, passphrase: Option<&str>) -> Result<SigningKey, 
             let words = format!("the key {} is sealed by a passphrase", at.display());
             return Err(Error::new(Kind::Key, words).with_hint("give the passphrase that it was made with"));
         };
-        bytes = age::decrypt(&scrypt::Identity::new(SecretString::from(passphrase.to_owned())), &bytes).map_err(|_| {
-            Error::new(Kind::Key, format!("the passphrase does not open the key {}", at.display()))
-                .with_hint("give the passphrase that it was made with")
-        })?;
+        bytes =
+            age::decrypt(&scrypt::Identity::new(SecretString::from(passphrase.to_owned())), &bytes).map_err(|_| {
+                Error::new(Kind::Key, format!("the passphrase does not open the key {}", at.display()))
+                    .with_hint("give the passphrase that it was made with")
+            })?;
     }
     parse(&bytes).ok_or_else(|| {
         Error::new(Kind::Key, format!("{} is no private key", at.display()))

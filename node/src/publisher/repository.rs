@@ -141,9 +141,10 @@ impl Files {
         self.recover()?;
         let mut made = Vec::new();
         let mut steps = self.steps(repository, payload, entry).into_iter();
-        let done = steps.by_ref().take_while(|step| !matches!(step, Step::Commit)).try_for_each(|step| {
-            self.take(step, &mut made)
-        });
+        let done = steps
+            .by_ref()
+            .take_while(|step| !matches!(step, Step::Commit))
+            .try_for_each(|step| self.take(step, &mut made));
         if let Err(error) = done.and_then(|()| self.take(Step::Commit, &mut made)) {
             for at in made {
                 // What can't be removed now is removed by the next publish.

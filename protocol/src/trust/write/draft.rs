@@ -154,6 +154,18 @@ impl Draft {
         self.base.repository()
     }
 
+    /// The app of that repository.
+    #[must_use]
+    pub fn app(&self) -> String {
+        summary::app(&self.base)
+    }
+
+    /// Whether it releases something.
+    #[must_use]
+    pub fn is_release(&self) -> bool {
+        self.differences.iter().any(|difference| matches!(difference, Difference::Release { .. }))
+    }
+
     /// The metadata that it starts from.
     #[must_use]
     pub fn base(&self) -> &Verified {
