@@ -2,8 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    env,
-    io::{self, Write as _},
+    env, io,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, SystemTime, UNIX_EPOCH},

@@ -198,6 +198,7 @@ impl Publisher {
             self.need(&repository, &role, &keys)?;
         }
         files.remove_leftovers(&repository)?;
+        self.check_log(&repository)?;
         let act = Act {
             kind: "export",
             what: vec!["the keys of snapshot and timestamp went to another machine".to_owned()],

@@ -2,6 +2,7 @@
 
 mod blobs;
 mod bundle;
+mod ceremony;
 mod health;
 mod hostile;
 mod net;

@@ -1,6 +1,6 @@
 //! A publisher's log of acts: JSON lines, each of which names the one before by its BLAKE3 and is signed by the key of
 //! the timestamp role, which every act needs. An entry also names the state that it led to, and the repository itself is
-//! the last state; so a line that is changed, moved or missing shows, be it the last one (`protocol/README.md` §4.10).
+//! the last state; so a line that is changed, moved or missing shows, be it the last one (`protocol/README.md` section 4).
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde::{Deserialize, Serialize};
@@ -87,7 +87,8 @@ pub fn next(
         prev: last.map_or(first(repository.id()), |line| Hash::of(line.as_bytes())),
         time: before.map_or(now.0, |before| before.time.max(now.0)),
         act: act.kind.to_owned(),
-        what: act.what,
+        // An entry is one line, and canonical JSON escapes no line feed.
+        what: act.what.iter().flat_map(|what| what.lines()).map(|line| line.replace(char::is_control, " ")).collect(),
         by: act.by,
         root: repository.verified().root_version(),
         state: repository.offline_state(),

@@ -13,7 +13,7 @@ use super::{change, id};
 use crate::trust::repository::{NOW, key, keys, publish, shop};
 
 fn act(kind: &'static str) -> Act {
-    Act { kind, what: vec![format!("{kind} happened")], by: vec![id(&key(6))] }
+    Act { kind, what: vec![format!("{kind} happened\n  on two\tlines")], by: vec![id(&key(6))] }
 }
 
 fn note(log: &mut Vec<String>, shop: &Repository, kind: &'static str, key: &SigningKey) {
@@ -47,6 +47,7 @@ fn check(shop: &Repository, log: &[String]) -> Result<usize, audit::AuditError> 
 fn an_entry_that_is_edited_deleted_moved_or_added_shows() {
     let (shop, log) = history();
     assert_eq!(check(&shop, &log), Ok(4));
+    assert!(log.iter().all(|line| !line.contains(char::is_control)));
     for at in 0..log.len() {
         let mut edited = log.clone();
         edited[at] = edited[at].replace("happened", "did not happen");
