@@ -21,7 +21,7 @@ use burr_protocol::{
     fact::Fact,
     fetch::PieceMap,
     peers::Address,
-    receipt::Receipt,
+    receipt::{Receipt, SignedReceipt},
     record::Record,
     release::Payload,
     status::Status,
@@ -190,7 +190,7 @@ impl Driver {
                 let _ = done.send(self.agent.status());
             }
             Ask::Receipts(done) => {
-                let receipts = self.agent.receipts().iter().filter_map(|signed| signed.peek()).collect();
+                let receipts = self.agent.receipts().iter().filter_map(SignedReceipt::peek).collect();
                 let _ = done.send(receipts);
             }
             Ask::Confirm { app, done } => {

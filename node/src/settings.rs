@@ -330,10 +330,9 @@ impl Reader<'_> {
         let has_command = !self.text("health")?.is_empty();
         let limit = self.duration("confirm_timeout")?;
         let confirm = match self.text("confirm")? {
-            "auto" if has_command => Confirm::Command(limit),
+            "auto" | "command" if has_command => Confirm::Command(limit),
             "auto" | "none" => Confirm::Immediately,
             "call" => Confirm::Call(limit),
-            "command" if has_command => Confirm::Command(limit),
             "command" => return Err(self.bad("confirm", "another while `health` names no command")),
             _ => return Err(self.bad("confirm", "auto, none, command or call")),
         };

@@ -27,7 +27,7 @@ use self::{
     table::Table,
     watch::{Watch, in_a_word},
 };
-use super::Context;
+use super::{Context, print_json};
 
 const PUBLISHER: &str = "publisher";
 const KIOSK: &str = "kiosk";
@@ -236,13 +236,14 @@ fn report(context: &Context, watch: &Watch, home: Home) -> Result<ExitCode, Erro
     let seconds = watch.elapsed().as_secs_f64();
     if context.json {
         let value = json!({ "held": held, "claims": watch.claims, "updates": table, "seconds": seconds, "kept": kept });
-        context.print_json(&value)?;
+        print_json(&value)?;
     } else {
         watch.say(&format!("\n{table}\n"));
         let (all, bad) = (watch.claims.len(), watch.claims.iter().filter(|claim| !claim.held).count());
-        watch.say(&match held {
-            true => format!("all {all} claims held, in {seconds:.1} s"),
-            false => format!("{bad} of {all} claims did NOT hold"),
+        watch.say(&if held {
+            format!("all {all} claims held, in {seconds:.1} s")
+        } else {
+            format!("{bad} of {all} claims did NOT hold")
         });
         if let Some(kept) = kept {
             watch.say(&format!("the nodes' data and logs are in {}", kept.display()));

@@ -51,7 +51,7 @@ impl fmt::Display for Made {
     }
 }
 
-pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, Error> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, Error> {
     burr_node::store::home::check_format(&context.data)?;
     let mut passphrase = arguments.source.given()?;
     if arguments.passphrase && passphrase.is_none() {

@@ -52,10 +52,11 @@ impl fmt::Display for Published {
             "{app} {version} is on {channel}: {files} files, {unpacked}, packed {packed}, in {} ms",
             self.took_ms
         )?;
-        match self.announced {
-            true => write!(f, "the running node announced it"),
-            false => write!(f, "no node runs on this data directory: `burr run` serves it"),
-        }
+        f.write_str(if self.announced {
+            "the running node announced it"
+        } else {
+            "no node runs on this data directory: `burr run` serves it"
+        })
     }
 }
 

@@ -1,10 +1,6 @@
 //! `burr run`: a node, in whatever role its settings give it.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    process::ExitCode,
-};
+use std::{collections::BTreeMap, io, process::ExitCode};
 
 use burr_node::{
     Node, Publisher, control,
@@ -53,9 +49,9 @@ pub(super) struct Arguments {
     set: Vec<String>,
 }
 
-pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, Error> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, Error> {
     let mut resolved = context.resolved()?;
-    take_flags(&mut resolved, &arguments)?;
+    take_flags(&mut resolved, arguments)?;
     let published = Publisher::apps(&context.data);
     follow_published(&mut resolved, context, &published)?;
     let settings = resolved.settings()?;

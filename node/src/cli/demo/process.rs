@@ -76,9 +76,8 @@ impl Process {
         let mut child = command.spawn().map_err(failed)?;
         let stdout = child.stdout.take().expect("it is piped");
         let mut lines = BufReader::new(stdout).lines();
-        let first = match timeout(START_PATIENCE, lines.next_line()).await {
-            Ok(Ok(Some(first))) => first,
-            _ => return Err(Error::new(Kind::Ended, format!("{role} did not start"))),
+        let Ok(Ok(Some(first))) = timeout(START_PATIENCE, lines.next_line()).await else {
+            return Err(Error::new(Kind::Ended, format!("{role} did not start")));
         };
         let Started { node, listeners } = serde_json::from_str(&first).map_err(|error| failed(error.into()))?;
         let process = child.id();

@@ -30,7 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Something that the demo says is so, and whether it was.
 #[derive(Debug, Serialize)]
 pub(super) struct Claim {
-    claim: String,
+    #[serde(rename = "claim")]
+    words: String,
     pub(super) held: bool,
     seen: String,
 }
@@ -120,7 +121,9 @@ impl Watch {
         let peers: Vec<String> = peers.iter().map(|peer| self.running(peer).address()).collect();
         let mut all = vec!["run", "--listen", "127.0.0.1", "--port", "0", "--no-mdns"];
         all.extend(arguments);
-        peers.iter().for_each(|peer| all.extend(["--peer", peer]));
+        for peer in &peers {
+            all.extend(["--peer", peer]);
+        }
         self.start(role, &all).await
     }
 
@@ -192,8 +195,8 @@ impl Watch {
 
     /// Notes whether something was as it should be.
     pub(super) fn claim(&mut self, claim: impl Into<String>, held: bool, seen: impl Into<String>) {
-        let claim = Claim { claim: claim.into(), held, seen: seen.into() };
-        self.say(&format!("  {} {}\n      {}", if claim.held { "✓" } else { "✗" }, claim.claim, claim.seen));
+        let claim = Claim { words: claim.into(), held, seen: seen.into() };
+        self.say(&format!("  {} {}\n      {}", if claim.held { "✓" } else { "✗" }, claim.words, claim.seen));
         self.claims.push(claim);
     }
 
