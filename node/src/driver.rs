@@ -109,7 +109,8 @@ impl Driver {
             }
         }
         let (agent, mut first) = Agent::new(key, settings.agent, found.records, store, now(started));
-        first.extend(found.warnings.into_iter().map(|why| Fact::RecordDropped { why }));
+        first.extend(found.rebuilt.map(|why| Fact::StoreRebuilt { why }));
+        first.extend(found.dropped.into_iter().map(|why| Fact::RecordDropped { why }));
         let (jobs, from_jobs) = mpsc::unbounded_channel();
         let writes = start_writer(records, jobs.clone())?;
         let health = settings.health;
@@ -319,6 +320,7 @@ impl Driver {
         match &fact {
             Fact::PeerRefused { .. }
             | Fact::StorageFailed { .. }
+            | Fact::StoreRebuilt { .. }
             | Fact::RecordDropped { .. }
             | Fact::NoRoom { .. } => {
                 tracing::warn!(target: "burr", "{fact}");

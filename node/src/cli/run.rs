@@ -13,7 +13,10 @@ use burr_node::{
 };
 use burr_protocol::{Hash, fact::Fact};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::broadcast::error::RecvError,
+};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use super::{Context, print};
@@ -134,6 +137,8 @@ async fn serve(
     published: &[String],
     bars: MultiProgress,
 ) -> Result<ExitCode, Error> {
+    // Before anybody can know that the node runs.
+    let mut stop = StopSignal::new()?;
     let (node, running) = Node::start(settings).await?;
     let facts = node.facts();
     let shown = tokio::spawn(show(facts, context.json, context.is_watched().then_some(bars)));
@@ -151,8 +156,7 @@ async fn serve(
     }
     let stopped = tokio::select! {
         ended = running => Some(ended),
-        signal = stop_signal() => {
-            signal?;
+        () = stop.received() => {
             node.shutdown().await;
             None
         }
@@ -169,13 +173,23 @@ async fn serve(
     }
 }
 
-async fn stop_signal() -> Result<(), Error> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let failed = |error: io::Error| Error::new(Kind::Storage, "can't listen for signals").with_source(error);
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () }
-    Ok(())
+/// SIGTERM or SIGINT.
+struct StopSignal {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignal {
+    fn new() -> Result<Self, Error> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Error::new(Kind::Storage, "can't listen for signals").with_source(error))
+        };
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => (), _ = self.interrupt.recv() => () }
+    }
 }
 
 /// Facts as JSON lines for a program, or as bars for a person; the log tells the rest.

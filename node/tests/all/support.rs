@@ -11,12 +11,12 @@ use burr_node::bundle::{self, Packed};
 use tempfile::TempDir;
 
 /// An empty directory that goes with its value.
-pub fn scratch() -> TempDir {
+pub(crate) fn scratch() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
 /// Writes files below a directory and returns it.
-pub fn tree(at: &Path, files: &[(&str, &[u8])]) -> PathBuf {
+pub(crate) fn tree(at: &Path, files: &[(&str, &[u8])]) -> PathBuf {
     for (path, bytes) in files {
         let file = at.join(path);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -26,7 +26,7 @@ pub fn tree(at: &Path, files: &[(&str, &[u8])]) -> PathBuf {
 }
 
 /// Bytes that do not compress, the same for the same seed.
-pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut next = || {
         state ^= state << 13;
@@ -38,7 +38,7 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
 }
 
 /// A small app: nested files, an executable, an empty file and a link.
-pub fn small_app(at: &Path, version: &str) -> PathBuf {
+pub(crate) fn small_app(at: &Path, version: &str) -> PathBuf {
     let source = tree(
         at,
         &[
@@ -54,18 +54,22 @@ pub fn small_app(at: &Path, version: &str) -> PathBuf {
     source
 }
 
-pub fn pack(source: &Path, out: &Path) -> Packed {
+pub(crate) fn pack(source: &Path, out: &Path) -> Packed {
     bundle::pack(source, out, &|_, _| ()).unwrap()
 }
 
-/// A file system of one MiB, for as long as the value lives; `None` without the right to mount one.
-pub struct SmallDisk(TempDir);
+/// A file system of one MiB or another size, for as long as the value lives; `None` without the right to mount one.
+pub(crate) struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    pub fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
+        Self::of_mib(1)
+    }
+
+    pub(crate) fn of_mib(size: u64) -> Option<Self> {
         let at = scratch();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m", "burr-test"]).arg(at.path());
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}m"), "burr-test"]).arg(at.path());
         let mounted = mount.output().is_ok_and(|output| output.status.success());
         if !mounted {
             eprintln!("skipped: a full disk needs the right to mount a small one");
@@ -73,7 +77,7 @@ impl SmallDisk {
         mounted.then_some(Self(at))
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }
@@ -85,7 +89,7 @@ impl Drop for SmallDisk {
 }
 
 /// All that is below a directory, for comparisons.
-pub fn listing(at: &Path) -> Vec<PathBuf> {
+pub(crate) fn listing(at: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![at.to_owned()];
     while let Some(directory) = open.pop() {
