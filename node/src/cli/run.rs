@@ -142,6 +142,8 @@ async fn serve(
     let (node, running) = Node::start(settings).await?;
     let facts = node.facts();
     let shown = tokio::spawn(show(facts, context.json, context.is_watched().then_some(bars)));
+    // Before the repositories are read: whatever is published from now on, this node is told of.
+    let listener = control::listen(&context.data)?;
     if context.json {
         let started = serde_json::json!({ "fact": "started", "node": node.id(), "listeners": node.listeners() });
         print(&started.to_string())?;
@@ -150,7 +152,7 @@ async fn serve(
             tracing::info!(target: "burr", "node {} listens on {listener}", node.id());
         }
     }
-    let control = tokio::spawn(control::serve(node.clone(), context.data.clone()));
+    let control = tokio::spawn(control::serve(listener, node.clone(), context.data.clone()));
     for app in published {
         control::offer(&node, &context.data, app).await?;
     }
@@ -160,10 +162,7 @@ async fn serve(
             node.shutdown().await;
             None
         }
-        failed = control => match failed {
-            Ok(Err(error)) => return Err(error),
-            Ok(Ok(())) | Err(_) => return Err(Error::new(Kind::Ended, "the control socket stopped")),
-        },
+        _ = control => return Err(Error::new(Kind::Ended, "the control socket stopped")),
     };
     shown.abort();
     match stopped {

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::Write as _,
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -88,4 +89,17 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path)?;
     File::open(directory)?.sync_all()
+}
+
+/// Moves what is damaged out of the way, under a name that says so, which is returned.
+pub(super) fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    let mut aside = path.with_extension(format!("damaged-{seconds}"));
+    let mut count = 1;
+    while aside.exists() {
+        aside = path.with_extension(format!("damaged-{seconds}-{count}"));
+        count += 1;
+    }
+    fs::rename(path, &aside)?;
+    Ok(aside)
 }

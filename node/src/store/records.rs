@@ -3,15 +3,12 @@
 //! A write is in the journal, then in the database, then flushed, and only then reported. A database that can't be
 //! opened or read is set aside under a name that says so, and made anew from the journal: nothing is lost.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{io, path::Path};
 
 use burr_protocol::record::Record;
 
 use super::{
+    home::set_aside,
     journal::{Entries, Journal},
     metadata::Metadata,
 };
@@ -129,16 +126,4 @@ fn open_database(path: &Path, journalled: &Entries) -> Result<sled::Db, String> 
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("its pages can't be read".to_owned()),
     }
-}
-
-fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
-    let mut aside = path.with_extension(format!("damaged-{seconds}"));
-    let mut count = 1;
-    while aside.exists() {
-        aside = path.with_extension(format!("damaged-{seconds}-{count}"));
-        count += 1;
-    }
-    fs::rename(path, &aside)?;
-    Ok(aside)
 }

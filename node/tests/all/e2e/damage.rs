@@ -45,7 +45,9 @@ fn active(status: &Value) -> &Value {
 fn receipts(node: &Node) -> Vec<(u64, String)> {
     let receipts = node.ask("receipts");
     let receipts = receipts.as_array().expect("a list").iter();
-    receipts.map(|receipt| (receipt["counter"].as_u64().unwrap(), receipt["version"].as_str().unwrap().into())).collect()
+    receipts
+        .map(|receipt| (receipt["counter"].as_u64().unwrap(), receipt["version"].as_str().unwrap().into()))
+        .collect()
 }
 
 fn files_below(at: &Path) -> Vec<PathBuf> {
@@ -55,7 +57,8 @@ fn files_below(at: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_data_directory_that_another_process_uses() {
     let shop = Shop::open(page);
-    let node = Node::start(&shop.publisher, &[]);
+    let mut node = Node::start(&shop.publisher, &[]);
+    node.hear_fact("metadata_verified");
     let said = say(&shop.publisher, &["run", "--listen", "127.0.0.1", "--no-mdns"]);
     assert_eq!(said.code, Some(BUSY), "{said:?}");
     assert!(said.err.contains("in use by another process") && said.err.contains("hint: stop that"), "{said:?}");
@@ -184,6 +187,8 @@ fn metadata_and_blobs_that_are_lost_or_damaged_come_again() {
         fs::write(path, noise(9, 50_000)).unwrap();
     }
     let mut third = device(&shop, &data, &publisher);
+    let why = third.hear_fact("store_rebuilt")["why"].as_str().unwrap().to_owned();
+    assert!(why.contains("blob store") && why.contains("set aside as"), "{why}");
     assert_eq!(active(&third.ask("status")), "1.0.0");
     publish(&shop.publisher, &shop.source(), "2.0.0");
     third.hear_step("2.0.0", "active");

@@ -32,7 +32,7 @@ const MAX_TRIAL_KILLS: usize = 2;
 /// Bytes of a version that do not compress.
 const SIZE: usize = 12 << 20;
 /// Bytes a second that the link brings.
-const RATE: u64 = 60 << 20;
+const RATE: u64 = 16 << 20;
 /// Bytes fetched twice, of all that had to be fetched, in per cent.
 const MAX_TWICE: u64 = 5;
 
@@ -143,7 +143,8 @@ fn build(at: &Path, number: u64) {
 
 /// How far an update was when its device died.
 fn struck(heard: &[Value], story: &Story, version: &Version, target: Option<&Path>) -> Phase {
-    let step = |step: &str| heard.iter().any(|fact| fact["version"] == *version.version && fact["step"]["step"] == step);
+    let step =
+        |step: &str| heard.iter().any(|fact| fact["version"] == *version.version && fact["step"]["step"] == step);
     if step("active") {
         Phase::After
     } else if step("on_trial") {
@@ -171,7 +172,7 @@ fn a_device_that_is_killed_anywhere_goes_on_and_loses_nothing() {
     let mut hits: BTreeMap<Phase, usize> = BTreeMap::new();
     let (mut kills, mut versions, mut wanted, mut twice) = (0, 0_u64, 0, 0);
     // How long each lasts, about.
-    let durations = [200, 60, 3, 6, 100].map(Duration::from_millis);
+    let durations = [700, 60, 3, 6, 100].map(Duration::from_millis);
     let mut durations: BTreeMap<Phase, Duration> = PHASES.into_iter().zip(durations).collect();
 
     while kills < KILLS {
