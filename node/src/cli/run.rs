@@ -141,7 +141,6 @@ async fn serve(
     let mut stop = StopSignal::new()?;
     let (node, running) = Node::start(settings).await?;
     let facts = node.facts();
-    let shown = tokio::spawn(show(facts, context.json, context.is_watched().then_some(bars)));
     // Before the repositories are read: whatever is published from now on, this node is told of.
     let listener = control::listen(&context.data)?;
     if context.json {
@@ -152,6 +151,7 @@ async fn serve(
             tracing::info!(target: "burr", "node {} listens on {listener}", node.id());
         }
     }
+    let shown = tokio::spawn(show(facts, context.json, context.is_watched().then_some(bars)));
     let control = tokio::spawn(control::serve(listener, node.clone(), context.data.clone()));
     for app in published {
         control::offer(&node, &context.data, app).await?;

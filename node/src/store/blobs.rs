@@ -364,7 +364,7 @@ pub(crate) fn chunks(start: u64, end: u64) -> ChunkRanges {
 
 /// Whether the disk lets this process read and write in a store: then a database that does not open is damaged.
 fn disk_works(dir: &Path) -> bool {
-    let write = || tempfile::NamedTempFile::new_in(dir)?.write_all(&[0; 64 << 10]);
+    let write = || tempfile::NamedTempFile::new_in(dir)?.write_all(&vec![0; 64 << 10]);
     write().is_ok() && File::options().read(true).write(true).open(dir.join("blobs.db")).is_ok()
 }
 

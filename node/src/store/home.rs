@@ -18,7 +18,14 @@ const FORMAT: u32 = 1;
 #[derive(Debug)]
 pub struct Home {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // Said aloud: a child process that is just being started holds a copy of the file for a moment.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
+    }
 }
 
 impl Home {
@@ -41,7 +48,7 @@ impl Home {
         if !format.exists() {
             write_atomically(&format, format!("{FORMAT}\n").as_bytes()).map_err(storage)?;
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
     }
 
     /// Where it is.

@@ -128,7 +128,7 @@ fn a_file_that_can_not_be_read() {
     symlink("itself", desk.at("itself")).unwrap();
     desk.refused(&desk.at("itself"), "2.0.0", BAD, &["cannot read", "itself"]);
     let locked = tree(&desk.at("locked"), &[("index.html", b"a"), ("secret", b"b")]);
-    fs::set_permissions(locked.join("secret"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(locked.join("secret"), fs::Permissions::from_mode(0o000)).unwrap();
     if geteuid().is_root() {
         eprintln!("skipped: root can read a file of mode 000");
     } else {
@@ -220,8 +220,7 @@ fn a_wrong_passphrase() {
 #[test]
 fn a_full_disk_at_the_publisher() {
     let Some(disk) = SmallDisk::new() else { return };
-    let dir = scratch();
-    let desk = Desk { data: disk.path().join("data"), dir };
+    let desk = Desk { dir: scratch(), data: disk.path().join("data") };
     set_up(&desk.data);
     publish(&desk.data, &desk.build(), "1.0.0");
     let large = tree(&desk.at("large"), &[("data", &noise(1, 2 << 20))]);

@@ -139,8 +139,9 @@ fn a_damaged_database_is_set_aside_and_rebuilt_and_nothing_is_lost() {
         // An empty database is not damaged, only behind its journal.
         if damage != "empty" {
             let why = device.hear_fact("store_rebuilt")["why"].as_str().unwrap().to_owned();
-            assert!(why.contains("is damaged") && why.contains("set aside as"), "{damage}: {why}");
-            assert!(device.log().contains("nothing is lost"), "{damage}: {}", device.log());
+            for words in ["is damaged", "set aside as", "nothing is lost"] {
+                assert!(why.contains(words), "{damage}: {why}");
+            }
             assert!(crate::support::listing(&data).iter().any(|path| path.display().to_string().contains("damaged-")));
         }
         assert_eq!(receipts(&device), versions, "{damage}");

@@ -220,13 +220,8 @@ impl Node {
         say(&self.data, &[what, "--json"]).json()
     }
 
-    /// What it wrote on standard error so far.
-    pub(super) fn log(&self) -> String {
-        self.log.lock().expect("no thread panics with it").clone()
-    }
-
     fn story(&self) -> String {
-        let mut story = self.log();
+        let mut story = self.log.lock().expect("no thread panics with it").clone();
         for fact in self.heard.iter().rev().take(20).rev() {
             let _ = writeln!(story, "{fact}");
         }

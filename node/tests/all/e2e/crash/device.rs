@@ -62,7 +62,7 @@ impl fmt::Display for Phase {
 
 /// A version: the release's names and size.
 struct Version {
-    version: String,
+    name: String,
     bundle: String,
     size: u64,
 }
@@ -98,7 +98,7 @@ impl Story {
         let version = format!("2.0.{}", self.number);
         let release = publish(&self.shop.publisher, &self.shop.source(), &version);
         Version {
-            version,
+            name: version,
             bundle: release["bundle"].as_str().unwrap().to_owned(),
             size: release["payload"]["size"].as_u64().unwrap(),
         }
@@ -143,8 +143,7 @@ fn build(at: &Path, number: u64) {
 
 /// How far an update was when its device died.
 fn struck(heard: &[Value], story: &Story, version: &Version, target: Option<&Path>) -> Phase {
-    let step =
-        |step: &str| heard.iter().any(|fact| fact["version"] == *version.version && fact["step"]["step"] == step);
+    let step = |step: &str| heard.iter().any(|fact| fact["version"] == *version.name && fact["step"]["step"] == step);
     if step("active") {
         Phase::After
     } else if step("on_trial") {
@@ -206,9 +205,9 @@ fn a_device_that_is_killed_anywhere_goes_on_and_loses_nothing() {
             device = story.start();
         }
         // It gets there all the same, and the receipt arrives.
-        let active = |fact: &Value| fact["version"] == *version.version && fact["step"]["step"] == "active";
+        let active = |fact: &Value| fact["version"] == *version.name && fact["step"]["step"] == "active";
         if !is_active(&device, &version) && !device.heard.iter().any(active) {
-            device.hear_step(&version.version, "active");
+            device.hear_step(&version.name, "active");
         }
         assert_eq!(current(&story.data).as_deref(), Some(&version.bundle[..]), "it converges");
         old.clone_from(&version.bundle);
@@ -217,7 +216,7 @@ fn a_device_that_is_killed_anywhere_goes_on_and_loses_nothing() {
             acknowledged.extend(story.receipts());
             story.kill_collector();
         }
-        acknowledged = await_receipts(&story, &acknowledged, &version.version);
+        acknowledged = await_receipts(&story, &acknowledged, &version.name);
     }
     device.stop();
     let numbers: Vec<u64> = acknowledged.keys().copied().collect();
@@ -226,7 +225,7 @@ fn a_device_that_is_killed_anywhere_goes_on_and_loses_nothing() {
     for phase in PHASES {
         eprintln!("  {phase:<8} {:>3}", hits.get(&phase).copied().unwrap_or_default());
     }
-    eprintln!("  {} of {wanted} bytes crossed the link more than once, headers and handshakes included", twice);
+    eprintln!("  {twice} of {wanted} bytes crossed the link more than once, headers and handshakes included");
     for phase in PHASES {
         let hit = hits.get(&phase).copied().unwrap_or_default();
         assert!(hit >= LEAST, "{phase} was struck {hit} times only: {hits:?}");
@@ -237,7 +236,7 @@ fn a_device_that_is_killed_anywhere_goes_on_and_loses_nothing() {
 /// Waits until an update is in a phase, or beyond it.
 fn wait_for(device: &mut Node, story: &Story, version: &Version, aim: Phase) {
     let step = |fact: &Value, steps: &[&str]| {
-        fact["version"] == *version.version && steps.iter().any(|step| fact["step"]["step"] == *step)
+        fact["version"] == *version.name && steps.iter().any(|step| fact["step"]["step"] == *step)
     };
     let heard_already = device.heard.iter().any(|fact| step(fact, &["on_trial", "active"]));
     match aim {
@@ -248,7 +247,7 @@ fn wait_for(device: &mut Node, story: &Story, version: &Version, aim: Phase) {
                 thread::sleep(Duration::from_micros(200));
             }
         }
-        _ => device.hear(&format!("{aim} of {}", version.version), |fact| {
+        _ => device.hear(&format!("{aim} of {}", version.name), |fact| {
             let further = match aim {
                 Phase::Fetch => fact["fact"] == "fetch_started",
                 Phase::Verify => fact["fact"] == "fetch_completed" || step(fact, &["staged"]),
@@ -261,7 +260,7 @@ fn wait_for(device: &mut Node, story: &Story, version: &Version, aim: Phase) {
 }
 
 fn is_active(device: &Node, version: &Version) -> bool {
-    device.ask("status")["apps"][0]["active"]["version"] == *version.version
+    device.ask("status")["apps"][0]["active"]["version"] == *version.name
 }
 
 /// Waits until the collector has the receipt of a version; those that it had before must still be there.
