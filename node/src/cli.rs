@@ -56,6 +56,8 @@ enum Command {
     Confirm(confirm::Arguments),
     Config(config::Arguments),
     Demo(demo::Arguments),
+    #[command(hide = true)]
+    DemoLiar(demo::liar::Arguments),
 }
 
 /// What every command knows.
@@ -111,7 +113,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Receipts(arguments) => receipts::run(&context, &arguments),
         Command::Confirm(arguments) => confirm::run(&context, arguments),
         Command::Config(arguments) => config::run(&context, &arguments),
-        Command::Demo(arguments) => demo::run(&context, arguments),
+        Command::Demo(arguments) => demo::run(&context, &arguments),
+        Command::DemoLiar(arguments) => demo::liar::run(&context, arguments),
     }
 }
 

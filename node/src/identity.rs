@@ -15,7 +15,7 @@ use crate::error::{Error, Kind};
 ///
 /// # Errors
 /// [`Kind::Key`] if the file is no key, [`Kind::Storage`] if it can't be read or written.
-pub fn load_or_make(data: &Path) -> Result<SigningKey, Error> {
+pub(crate) fn load_or_make(data: &Path) -> Result<SigningKey, Error> {
     let path = data.join("identity.key");
     match fs::read_to_string(&path) {
         Ok(text) => parse(text.trim()).ok_or_else(|| {

@@ -285,5 +285,6 @@ fn refused(error: WriteError) -> Error {
         WriteError::MissingFile(_) | WriteError::Trust(_) => Kind::Storage,
         _ => Kind::BadInput,
     };
-    Error::new(kind, error.to_string())
+    let what = if kind == Kind::Storage { "the repository can't be extended" } else { "refused" };
+    Error::new(kind, what).with_source(error)
 }

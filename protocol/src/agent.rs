@@ -45,8 +45,9 @@ enum After {
     Nothing,
 }
 
-/// Persists under way at most; above it, what only carries for others waits.
-const MAX_PENDING: usize = 1024;
+/// Persists under way; above it, receipts of others are not taken, and come again with a later sync. A message of
+/// receipts is at most 256 KiB, so what strangers send holds at most 16 MiB while the disk is behind.
+const MAX_PENDING: usize = 64;
 
 /// The whole of a node's decisions.
 #[derive(Debug)]
@@ -99,7 +100,6 @@ impl Agent {
         assert_eq!(config.check(), Ok(()), "the driver checks its configuration first");
         let mut agent = Self {
             me: NodeId(key.verifying_key().to_bytes()),
-            key,
             now,
             floor: Wall::default(),
             catalog: Catalog::default(),
@@ -109,7 +109,7 @@ impl Agent {
             store,
             looking: BTreeSet::new(),
             no_room: BTreeSet::new(),
-            receipts: Receipts::default(),
+            receipts: Receipts::new(NodeId(key.verifying_key().to_bytes())),
             sent: BTreeMap::new(),
             apps: BTreeMap::new(),
             skips: BTreeMap::new(),
@@ -119,6 +119,7 @@ impl Agent {
             next_sync: now.time + config.sync_interval,
             next_map: None,
             started: false,
+            key,
             config,
         };
         let facts = agent.restore(records);
@@ -143,7 +144,6 @@ impl Agent {
                     }
                     Err(why) => facts.push(Fact::RecordDropped { why: format!("a kept receipt is {why}") }),
                 },
-                Record::Receipt { receipt: None, .. } => {}
                 Record::Metadata { repository, pack } if self.catalog.follows(repository) => {
                     match trust::verify(repository, None, &pack) {
                         Ok(verified) => {
@@ -156,7 +156,8 @@ impl Agent {
                         }
                     }
                 }
-                Record::Metadata { .. } => {}
+                // Nothing to keep, or no longer followed.
+                Record::Receipt { receipt: None, .. } | Record::Metadata { .. } => {}
             }
         }
         for follow in &self.config.follows {
@@ -182,18 +183,17 @@ impl Agent {
             self.start(actions);
         }
         match input {
-            Input::Wake => {}
             Input::Found { address, node, fixed } if node != Some(self.me) => {
                 self.peers.found(address, node, fixed, now.time);
             }
-            Input::Found { .. } => {}
+            Input::Wake | Input::Found { .. } => {}
             Input::Connected { node, address } => {
                 if let Some(address) = address {
                     self.peers.reached(&address, node);
                 }
                 if self.peers.connected(node) {
                     actions.push(Action::Tell(Fact::PeerConnected { node }));
-                    self.send(node, &Message::Digest(self.digest()), actions);
+                    Self::send(node, &Message::Digest(self.digest()), actions);
                 } else {
                     actions.push(Action::Refuse(node));
                 }
@@ -240,7 +240,7 @@ impl Agent {
         if !self.started {
             return Some(self.now.time);
         }
-        let jobs = self.jobs.values().filter_map(|job| job.wake_at(&self.config));
+        let jobs = self.asking().filter_map(|job| job.wake_at(&self.config));
         let apps = self.apps.values().filter_map(Update::wake_at);
         let parts = [self.peers.wake_at(), self.catalog.wake_at(), self.next_map, Some(self.next_sync)];
         parts.into_iter().flatten().chain(jobs).chain(apps).min()
@@ -312,8 +312,10 @@ impl Agent {
         for repository in self.catalog.lost(node) {
             self.ask_around(repository, actions);
         }
-        for job in self.jobs.values_mut() {
-            job.without(node);
+        let cut = |job: &mut Job| job.without(node).then(|| (job.blob(), job.size()));
+        let cut: Vec<_> = self.jobs.values_mut().filter_map(cut).collect();
+        for (blob, size) in cut {
+            self.look(blob, size, actions);
         }
         self.step_jobs(actions);
     }
@@ -341,14 +343,7 @@ impl Agent {
     fn told(&mut self, node: NodeId, message: Message, actions: &mut Vec<Action>) {
         match message {
             Message::Digest(digest) => self.digested(node, &digest, actions),
-            Message::AskPack { repository, .. } => {
-                if self.config.serve
-                    && let Some(verified) = self.catalog.verified(repository)
-                {
-                    let pack = Message::Pack { repository, bytes: verified.pack().to_vec() };
-                    self.send(node, &pack, actions);
-                }
-            }
+            Message::AskPack { repository, .. } => self.give(node, repository, actions),
             Message::Pack { repository, bytes } => {
                 if self.catalog.asked(node, repository) {
                     self.catalog.answered(node, repository);
@@ -358,16 +353,18 @@ impl Agent {
             Message::Want(blobs) => self.wanted(node, &blobs, actions),
             Message::Unwant(blobs) => {
                 if let Some(peer) = self.peers.get_mut(node) {
-                    blobs.iter().for_each(|blob| {
+                    for blob in &blobs {
                         peer.interests.remove(blob);
-                    });
+                    }
                 }
             }
             Message::Holds { blob, size, pieces } => self.provided(node, blob, size, &pieces, actions),
             Message::Receipts(receipts) => self.receive(node, receipts, actions),
             Message::Stored(marks) => {
                 if let Some(peer) = self.peers.get_mut(node) {
-                    marks.iter().for_each(|mark| peer.mark(mark));
+                    for mark in &marks {
+                        peer.mark(mark);
+                    }
                 }
                 self.pass_receipts(node, actions);
             }
@@ -378,7 +375,8 @@ impl Agent {
         Digest {
             collects: self.config.collect,
             follows: self.catalog.repositories().collect(),
-            holdings: self.catalog.holdings(),
+            // What is not given is not claimed.
+            holdings: if self.config.serve { self.catalog.holdings() } else { Vec::new() },
             marks: self.receipts.marks(),
         }
     }
@@ -403,6 +401,7 @@ impl Agent {
             After::App { app, own } => {
                 if let Some((receipt, signed)) = own {
                     self.keep_receipt(&receipt, signed, actions);
+                    self.pass_on(actions);
                 }
                 self.update(&app, actions, Update::stored);
             }
@@ -413,7 +412,9 @@ impl Agent {
         match after {
             // The next sync brings it again.
             After::Metadata { verified, .. } => {
-                self.arriving.remove(&verified.repository());
+                if self.arriving.get(&verified.repository()) == Some(&verified) {
+                    self.arriving.remove(&verified.repository());
+                }
             }
             // Not acknowledged: whoever sent them has them still.
             After::Receipts { .. } | After::Nothing => {}
@@ -432,7 +433,7 @@ impl Agent {
         actions.push(Action::Persist { token, records });
     }
 
-    fn send(&self, node: NodeId, message: &Message, actions: &mut Vec<Action>) {
+    fn send(node: NodeId, message: &Message, actions: &mut Vec<Action>) {
         actions.push(Action::Send { node, bytes: message.encode() });
     }
 
@@ -440,7 +441,8 @@ impl Agent {
     fn due(&mut self, actions: &mut Vec<Action>) {
         let now = self.now.time;
         actions.extend(self.peers.due(now).into_iter().map(Action::Dial));
-        for (_, repository) in self.catalog.overdue(now) {
+        for (node, repository) in self.catalog.overdue(now) {
+            self.doubt(node, repository);
             self.ask_around(repository, actions);
         }
         let due = |update: &Update| update.wake_at().is_some_and(|at| at <= now);
@@ -449,7 +451,7 @@ impl Agent {
         for app in apps {
             self.update(&app, actions, |update| update.wake(now));
         }
-        if self.jobs.values().any(|job| job.wake_at(&self.config).is_some_and(|at| at <= now)) {
+        if self.asking().any(|job| job.wake_at(&self.config).is_some_and(|at| at <= now)) {
             self.step_jobs(actions);
         }
         if self.next_map.is_some_and(|at| at <= now) {
@@ -460,10 +462,17 @@ impl Agent {
             self.next_sync = now + self.config.sync_interval;
             let digest = Message::Digest(self.digest());
             let peers: Vec<NodeId> = self.peers.iter().map(|(node, _)| node).collect();
-            peers.into_iter().for_each(|node| self.send(node, &digest, actions));
+            for node in peers {
+                Self::send(node, &digest, actions);
+            }
             // Freshness passes with time alone.
             self.decide_all(actions);
         }
+    }
+
+    /// The jobs that may ask: those that wait for the store have nothing to do until it answers.
+    fn asking(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.iter().filter(|(blob, _)| !self.looking.contains(blob)).map(|(_, job)| job)
     }
 
     /// Now, as far as it can be trusted: a clock that was set back is not believed.

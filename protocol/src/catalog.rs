@@ -45,6 +45,11 @@ impl Newest {
         self.0.get(&repository).map(|(version, pack)| Holding { repository, version: *version, pack: *pack })
     }
 
+    /// Forgets one repository.
+    pub fn forget(&mut self, repository: RepositoryId) {
+        self.0.remove(&repository);
+    }
+
     /// Forgets all repositories but these.
     pub fn retain(&mut self, repositories: &BTreeSet<RepositoryId>) {
         self.0.retain(|repository, _| repositories.contains(repository));
@@ -66,6 +71,8 @@ struct Asked {
     node: NodeId,
     holding: Holding,
     until: Time,
+    /// Whether the peer failed to bring what it claimed before.
+    doubted: bool,
 }
 
 /// Verified metadata of the repositories that this node follows.
@@ -133,15 +140,17 @@ impl Catalog {
     }
 
     /// Notes that a peer claims a holding; returns whether to ask that peer for it now. One question is under way for
-    /// a repository at a time, unless the claim is newer than what was asked for.
-    pub fn should_ask(&mut self, node: NodeId, claimed: Holding, until: Time) -> bool {
-        if !self.is_newer(claimed) {
+    /// a repository at a time, unless the claim is newer than what was asked for. A doubted peer is asked when nobody
+    /// else is, and gives way to any other: who claims much and brings nothing can't hide what others hold.
+    pub fn should_ask(&mut self, node: NodeId, claimed: Holding, until: Time, doubted: bool) -> bool {
+        let turn = match self.asked.get(&claimed.repository) {
+            None => true,
+            Some(asked) => !doubted && (asked.doubted || claimed.version > asked.holding.version),
+        };
+        if !turn || !self.is_newer(claimed) {
             return false;
         }
-        if self.asked.get(&claimed.repository).is_some_and(|asked| asked.holding.version >= claimed.version) {
-            return false;
-        }
-        self.asked.insert(claimed.repository, Asked { node, holding: claimed, until });
+        self.asked.insert(claimed.repository, Asked { node, holding: claimed, until, doubted });
         true
     }
 

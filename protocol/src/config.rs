@@ -16,12 +16,15 @@ pub const MAX_FOLLOWS: usize = 256;
 pub const MAX_PEERS: usize = 256;
 /// Addresses remembered for dialling.
 pub const MAX_ADDRESSES: usize = 256;
-/// Blobs that are kept account of; the store of a node with more is pruned to what its follows need.
-pub const MAX_BLOBS: usize = 65_536;
 /// Blobs being fetched at once; more offers wait.
 pub const MAX_JOBS: usize = 64;
 /// Releases of one app that failed here and are not tried again; the oldest is forgotten first.
 pub const MAX_BAD: usize = 32;
+
+/// The shortest wait that may be configured: a wait of nothing would be a loop.
+const SHORTEST: Duration = Duration::from_millis(10);
+/// The longest wait that may be configured.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What this node does and within which bounds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,12 +115,28 @@ impl Config {
                 bound("attempts", u64::from(install.attempts), 1, 100)?;
             }
         }
+        span("patience", self.patience, SHORTEST)?;
+        span("metadata_patience", self.metadata_patience, SHORTEST)?;
+        span("search_interval", self.search_interval, SHORTEST)?;
+        span("map_interval", self.map_interval, SHORTEST)?;
+        span("sync_interval", self.sync_interval, SHORTEST)?;
+        for (name, (shortest, longest)) in [("dial_backoff", self.dial_backoff), ("retry_backoff", self.retry_backoff)]
+        {
+            span(name, shortest, SHORTEST)?;
+            span(name, longest, shortest)?;
+        }
         bound("max_receipts", self.max_receipts as u64, 1, 1 << 20)?;
         bound("requests_per_provider", self.requests_per_provider as u64, 1, 64)?;
         bound("requests_per_job", self.requests_per_job as u64, 1, 256)?;
         bound("request_bytes", self.request_bytes, MIN_PIECE, 1 << 30)?;
         bound("max_trial_starts", u64::from(self.max_trial_starts), 1, 100)
     }
+}
+
+/// A wait, in milliseconds in the message.
+fn span(name: &'static str, value: Duration, least: Duration) -> Result<(), ConfigError> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    bound(name, millis(value), millis(least), millis(LONGEST))
 }
 
 fn bound(name: &'static str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {

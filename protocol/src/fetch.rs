@@ -123,6 +123,12 @@ impl Pieces {
         self.set
     }
 
+    /// Whether a piece is in the set that another set of the same blob lacks.
+    #[must_use]
+    pub fn adds_to(&self, other: &Self) -> bool {
+        self.bits.iter().zip(&other.bits).any(|(here, there)| here & !there != 0)
+    }
+
     /// Whether no piece is in the set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -173,6 +179,8 @@ pub struct Job {
     providers: BTreeMap<NodeId, Pieces>,
     /// Providers that failed lately rest until then.
     resting: BTreeMap<NodeId, Time>,
+    /// Providers that failed, or were slow, since they last answered in full: nobody else's request is ended for them.
+    unreliable: BTreeSet<NodeId>,
     under: BTreeMap<RequestId, Under>,
     /// Where this node starts in the blob: nodes that start together ask for different pieces.
     offset: usize,
@@ -205,6 +213,7 @@ impl Job {
             have,
             providers: BTreeMap::new(),
             resting: BTreeMap::new(),
+            unreliable: BTreeSet::new(),
             under: BTreeMap::new(),
             offset,
             started: now,
@@ -268,9 +277,7 @@ impl Job {
     /// Whether anyone is known to have what is missing.
     #[must_use]
     pub fn has_provider(&self) -> bool {
-        self.providers
-            .values()
-            .any(|held| (0..held.count()).any(|piece| held.contains(piece) && !self.have.contains(piece)))
+        self.providers.values().any(|held| held.adds_to(&self.have))
     }
 
     /// The whole blob, once every piece is here.
@@ -286,11 +293,20 @@ impl Job {
         }
     }
 
-    /// A provider is gone, or is not to be asked again. Its requests come back.
-    pub fn without(&mut self, node: NodeId) {
+    /// A provider is gone, or is not to be asked again. Its requests come back; returns whether there were any, for
+    /// what they brought is in the store.
+    pub fn without(&mut self, node: NodeId) -> bool {
         self.providers.remove(&node);
         self.resting.remove(&node);
+        self.unreliable.remove(&node);
+        let before = self.under.len();
         self.under.retain(|_, under| under.request.node != node);
+        self.under.len() < before
+    }
+
+    /// A provider does not have what it said. What it says next is believed once it has rested.
+    pub fn lacks(&mut self, node: NodeId) {
+        self.providers.remove(&node);
     }
 
     /// The store holds these pieces now.
@@ -311,6 +327,7 @@ impl Job {
     pub fn fetched(&mut self, id: RequestId) {
         if let Some(under) = self.under.remove(&id) {
             (under.first..under.first + under.count).for_each(|piece| self.have.insert(piece));
+            self.unreliable.remove(&under.request.node);
         }
     }
 
@@ -318,6 +335,7 @@ impl Job {
     pub fn failed(&mut self, id: RequestId, now: Time, config: &Config) -> Option<NodeId> {
         let under = self.under.remove(&id)?;
         self.resting.insert(under.request.node, now + config.dial_backoff.0);
+        self.unreliable.insert(under.request.node);
         Some(under.request.node)
     }
 
@@ -335,9 +353,9 @@ impl Job {
 
     /// What to do now.
     pub fn steps(&mut self, now: Time, next_id: &mut u64, config: &Config) -> Vec<Step> {
+        self.resting.retain(|_, until| *until > now);
         let mut steps = self.cancel_slow(now, config);
         self.checked = now;
-        self.resting.retain(|_, until| *until > now);
         while self.under.len() < config.requests_per_job {
             let Some((node, first, count)) = self.choose(config) else { break };
             let piece = piece_size(self.size);
@@ -390,9 +408,14 @@ impl Job {
         None
     }
 
-    /// Ends requests that are slow while another provider is idle and has their pieces.
+    /// Ends requests that are slow while another provider is idle and has their pieces. Not for one that is no better:
+    /// two slow providers would take a piece from each other for ever.
     fn cancel_slow(&mut self, now: Time, config: &Config) -> Vec<Step> {
         let busy: BTreeSet<NodeId> = self.under.values().map(|under| under.request.node).collect();
+        let useless =
+            |node: &NodeId| busy.contains(node) || self.resting.contains_key(node) || self.unreliable.contains(node);
+        let idle: Vec<&Pieces> =
+            self.providers.iter().filter(|(node, _)| !useless(node)).map(|(_, held)| held).collect();
         let slow: Vec<RequestId> = self
             .under
             .iter()
@@ -401,7 +424,7 @@ impl Job {
                 let expected = u128::from(config.min_rate) * waited.as_millis() / 1000;
                 waited >= config.patience
                     && u128::from(under.bytes) < expected
-                    && self.providers.iter().any(|(node, held)| !busy.contains(node) && held.contains(under.first))
+                    && idle.iter().any(|held| held.contains(under.first))
             })
             .map(|(id, _)| *id)
             .collect();
@@ -409,6 +432,7 @@ impl Job {
             if let Some(under) = self.under.remove(id) {
                 // A slow one rests long: it comes back if there is nobody else.
                 self.resting.insert(under.request.node, now + config.patience);
+                self.unreliable.insert(under.request.node);
             }
         }
         slow.into_iter().map(Step::Cancel).collect()

@@ -48,6 +48,10 @@ pub struct Peer {
     pub repositories: BTreeSet<RepositoryId>,
     /// Blobs that it looks for.
     pub interests: BTreeSet<Hash>,
+    /// Repositories of which it did not bring what it claimed to hold: others are asked before it.
+    pub doubted: BTreeSet<RepositoryId>,
+    /// When it was last given each repository's pack, and which.
+    pub given: BTreeMap<RepositoryId, (Hash, Time)>,
 }
 
 #[derive(Debug)]
@@ -72,7 +76,8 @@ pub struct Peers {
 impl Peers {
     /// A node connected; returns false if it is not wanted (it lied, or the table is full).
     pub fn connected(&mut self, node: NodeId) -> bool {
-        if self.refused.contains_key(&node) || self.connected.len() >= MAX_PEERS {
+        let full = self.connected.len() >= MAX_PEERS && !self.connected.contains_key(&node);
+        if full || self.refused.contains_key(&node) {
             return false;
         }
         for address in self.addresses.values_mut().filter(|address| address.node == Some(node)) {
@@ -151,6 +156,12 @@ impl Peers {
     /// A connected peer.
     pub fn get_mut(&mut self, node: NodeId) -> Option<&mut Peer> {
         self.connected.get_mut(&node)
+    }
+
+    /// A connected peer.
+    #[must_use]
+    pub fn get(&self, node: NodeId) -> Option<&Peer> {
+        self.connected.get(&node)
     }
 
     /// All connected peers.

@@ -156,13 +156,20 @@ pub fn last_words(words: &str) -> String {
 }
 
 /// The receipts that a node keeps: its own and those it carries or collects.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Receipts {
+    own: NodeId,
     kept: BTreeMap<(RepositoryId, NodeId), BTreeMap<u64, SignedReceipt>>,
     count: usize,
 }
 
 impl Receipts {
+    /// No receipts yet, on the device `own`.
+    #[must_use]
+    pub fn new(own: NodeId) -> Self {
+        Self { own, kept: BTreeMap::new(), count: 0 }
+    }
+
     /// Whether a receipt of this number is here already, or newer ones pushed it out.
     #[must_use]
     pub fn knows(&self, repository: RepositoryId, device: NodeId, counter: u64) -> bool {
@@ -172,7 +179,8 @@ impl Receipts {
         })
     }
 
-    /// Keeps a verified receipt and returns those that had to go for it (at most two).
+    /// Keeps a verified receipt and returns those that had to go for it (at most two). It may be itself that goes: when
+    /// there is no room and no device has more, whoever sent it has to keep it.
     pub fn insert(&mut self, receipt: &Receipt, signed: SignedReceipt, bound: usize) -> Vec<Mark> {
         let key = (receipt.repository, receipt.device);
         let kept = self.kept.entry(key).or_default();
@@ -187,8 +195,12 @@ impl Receipts {
             gone.push(Mark { repository: key.0, device: key.1, counter });
         }
         if self.count > bound {
-            // The device with most receipts gives one up: a chatty device can't push the others' out.
-            let most = self.kept.iter().max_by_key(|(_, kept)| kept.len()).map(|(key, _)| *key);
+            // The device with most receipts gives one up: a chatty device can't push the others' out, nor can many
+            // invented ones, and what this device has to report goes last.
+            let weight = |(device, kept): &(&(RepositoryId, NodeId), &BTreeMap<u64, SignedReceipt>)| {
+                (device.1 != self.own, kept.len(), **device == key)
+            };
+            let most = self.kept.iter().max_by_key(weight).map(|(key, _)| *key);
             if let Some(key) = most
                 && let Some(kept) = self.kept.get_mut(&key)
                 && let Some((counter, _)) = kept.pop_first()

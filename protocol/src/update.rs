@@ -232,9 +232,9 @@ impl Update {
         let (why, final_failure) = match result {
             Ok(()) => return self.start_trial(),
             Err(StageFailure::Bad(why)) => (why, true),
-            Err(StageFailure::NoSpace(why) | StageFailure::Other(why)) => {
-                (why, failures.saturating_add(1) >= self.install.attempts)
-            }
+            // Space comes back: the release is not to blame, however long that takes.
+            Err(StageFailure::NoSpace(why)) => (why, false),
+            Err(StageFailure::Other(why)) => (why, failures.saturating_add(1) >= self.install.attempts),
         };
         let failures = failures.saturating_add(1);
         let offer = staged.offer.clone();
@@ -297,6 +297,11 @@ impl Update {
         if let Phase::Saving { again, .. } = &mut self.phase {
             *again = Some(now + config.retry_backoff.0);
         }
+    }
+
+    /// A receipt of this device came back from others: its numbers go on from there, whatever the record lost.
+    pub fn counted(&mut self, counter: u64) {
+        self.record.counter = self.record.counter.max(counter);
     }
 
     /// A switch ended.

@@ -5,7 +5,12 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Hash, NodeId, RepositoryId, config::MAX_FOLLOWS, fetch::PieceMap, receipt::SignedReceipt};
+use crate::{
+    Hash, NodeId, RepositoryId,
+    config::MAX_FOLLOWS,
+    fetch::{MAX_PIECES, PieceMap},
+    receipt::SignedReceipt,
+};
 
 /// Bytes of one encoded [`Message`]: a trust pack of 4 MiB and its envelope.
 pub const MAX_MESSAGE: usize = (4 << 20) + 1024;
@@ -15,6 +20,8 @@ pub const MAX_ANNOUNCEMENT: usize = 4096;
 pub const MAX_RECEIPTS: usize = 64;
 /// Receipt marks in one digest.
 pub const MAX_MARKS: usize = 1024;
+/// Bytes of a piece map: a bit a piece.
+pub const MAX_MAP: usize = (MAX_PIECES / 8) as usize;
 /// Blobs asked for in one message.
 pub const MAX_WANTS: usize = 64;
 
@@ -30,6 +37,9 @@ pub enum WireError {
     /// A list longer than its bound.
     #[error("a list of {0} is over its bound of {1}")]
     TooMany(usize, usize),
+    /// A number in more bytes than it needs, or bytes after the end.
+    #[error("not in its shortest form, or with bytes after its end")]
+    NotShortest,
 }
 
 /// One message on the sync stream.
@@ -150,7 +160,8 @@ impl Message {
             Self::Want(blobs) | Self::Unwant(blobs) => within(blobs.len(), MAX_WANTS)?,
             Self::Receipts(receipts) => within(receipts.len(), MAX_RECEIPTS)?,
             Self::Stored(marks) => within(marks.len(), MAX_RECEIPTS)?,
-            Self::Holds { .. } | Self::AskPack { .. } | Self::Pack { .. } => {}
+            Self::Holds { pieces: PieceMap::Some(bits), .. } => within(bits.len(), MAX_MAP)?,
+            Self::Holds { pieces: PieceMap::All, .. } | Self::AskPack { .. } | Self::Pack { .. } => {}
         }
         Ok(message)
     }
@@ -177,15 +188,14 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_stdvec(value).expect("our own types have no map, no float and no unsized sequence")
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, WireError> {
+/// Reads a value that has exactly one encoding: the longer forms of numbers that postcard would read are refused.
+fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, WireError> {
     if bytes.len() > limit {
         return Err(WireError::TooLong(bytes.len(), limit));
     }
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        Ok(_) => Err(WireError::Malformed(postcard::Error::DeserializeBadEncoding)),
-        Err(error) => Err(WireError::Malformed(error)),
-    }
+    let (value, rest) = postcard::take_from_bytes(bytes).map_err(WireError::Malformed)?;
+    // No form is as short as the shortest and yet another.
+    if rest.is_empty() && encode(&value).len() == bytes.len() { Ok(value) } else { Err(WireError::NotShortest) }
 }
 
 fn within(length: usize, bound: usize) -> Result<(), WireError> {

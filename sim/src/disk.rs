@@ -60,6 +60,11 @@ impl Disk {
         metadata.chain(self.records.iter().map(read)).collect()
     }
 
+    /// Loses all records but the metadata, which are files of their own: a database that was damaged and set aside.
+    pub(crate) fn lose_records(&mut self) {
+        self.records.clear();
+    }
+
     /// What the blob store holds.
     #[must_use]
     pub fn store(&self) -> BTreeMap<Hash, Stored> {

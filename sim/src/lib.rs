@@ -10,4 +10,4 @@ pub mod story;
 pub mod world;
 
 pub use publisher::Publisher;
-pub use world::{Lies, NodeIndex, World};
+pub use world::{Clock, Lies, NodeIndex, World, Write};

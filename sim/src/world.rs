@@ -10,7 +10,7 @@ use std::{
 
 use burr_protocol::{
     Agent, Hash, NodeId, Now, RepositoryId, Time, Wall,
-    action::{Action, FetchFailure, GossipId, Input, StageFailure, Verdict},
+    action::{Action, FetchFailure, GossipId, Input, StageFailure, Token, Verdict},
     config::Config,
     fact::Fact,
     fetch::{PieceMap, Request, RequestId},
@@ -28,10 +28,36 @@ pub type NodeIndex = usize;
 const WRITE: Duration = Duration::from_millis(5);
 /// How long it then takes to say so.
 const REPORT: Duration = Duration::from_millis(1);
+/// How long it takes to look into the store.
+const LOOK: Duration = Duration::from_millis(2);
 /// How long staging and switching take.
 const INSTALL: Duration = Duration::from_millis(20);
 /// What is in flight of a fetch is reported this often.
 const PROGRESS: Duration = Duration::from_millis(100);
+
+/// More events than this of one moment, and the world stands still: an agent wakes in a loop.
+const MAX_EVENTS_OF_A_MOMENT: u64 = 10_000;
+
+/// What a node's wall clock shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// The right time.
+    #[default]
+    Right,
+    /// Nothing: it was never set.
+    Unset,
+    /// The same time always.
+    Stopped(Wall),
+}
+
+/// How far a write is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    /// Asked for, and not durable yet: a crash loses it.
+    Asked,
+    /// Durable, but the agent has not heard of it.
+    Durable,
+}
 
 /// In which ways a node lies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,6 +90,9 @@ struct Machine {
     /// Counts starts: what was caused before a crash does not reach the agent after it.
     life: u64,
     disk: Disk,
+    clock: Clock,
+    /// Bytes that fetches brought, whether they were here already or not.
+    received: u64,
     lies: Lies,
     connected: BTreeSet<NodeIndex>,
     transfers: BTreeMap<RequestId, Transfer>,
@@ -81,7 +110,8 @@ struct Machine {
 enum Event {
     Wake,
     Give(Input),
-    Durable { records: Vec<Record>, then: Input },
+    Durable { records: Vec<Record>, token: Token },
+    Reported { records: Vec<Record>, token: Token },
     Connect(NodeIndex),
     Gossip { from: NodeIndex, repository: RepositoryId, bytes: Vec<u8> },
     Progress(RequestId),
@@ -130,6 +160,8 @@ impl World {
             agent: None,
             life: 0,
             disk: Disk::default(),
+            clock: Clock::default(),
+            received: 0,
             lies: Lies::default(),
             connected: BTreeSet::new(),
             transfers: BTreeMap::new(),
@@ -172,7 +204,9 @@ impl World {
     /// Switches a node off, as a power cut does: what is not durable is gone.
     pub fn crash(&mut self, node: NodeIndex) {
         let peers: Vec<_> = self.machines[node].connected.iter().copied().collect();
-        peers.into_iter().for_each(|peer| self.disconnect(node, peer));
+        for peer in peers {
+            self.disconnect(node, peer);
+        }
         let machine = &mut self.machines[node];
         machine.agent = None;
         machine.life += 1;
@@ -185,7 +219,7 @@ impl World {
 
     /// Switches a node on; it goes on from its disk.
     pub fn start(&mut self, node: NodeIndex) {
-        let now = self.now();
+        let now = self.shown(node);
         let machine = &mut self.machines[node];
         assert!(machine.agent.is_none(), "node {node} is on");
         let (agent, facts) =
@@ -224,9 +258,20 @@ impl World {
         self.machines[node].lies = lies;
     }
 
+    /// From now on a node's wall clock shows this.
+    pub fn set_clock(&mut self, node: NodeIndex, clock: Clock) {
+        self.machines[node].clock = clock;
+    }
+
+    /// Damages the database of a node that is off: its records are gone, its metadata files and blobs are not.
+    pub fn lose_records(&mut self, node: NodeIndex) {
+        assert!(self.machines[node].agent.is_none(), "node {node} is on");
+        self.machines[node].disk.lose_records();
+    }
+
     /// Hands an input to a node from outside the world: what a forger or an app would say.
     pub fn give(&mut self, node: NodeIndex, input: Input) {
-        let now = self.now();
+        let now = self.shown(node);
         let Some(agent) = &mut self.machines[node].agent else { return };
         let mut actions = Vec::new();
         agent.handle(now, input, &mut actions);
@@ -256,6 +301,7 @@ impl World {
     }
 
     fn run_until(&mut self, end: Time, mut until: impl FnMut(&Self) -> bool) -> bool {
+        let mut events = 0;
         loop {
             if until(self) {
                 return true;
@@ -266,6 +312,8 @@ impl World {
                 return until(self);
             };
             let ((time, _), (node, life, event)) = event.remove_entry();
+            events = if time == self.time { events + 1 } else { 0 };
+            assert!(events < MAX_EVENTS_OF_A_MOMENT, "time stands still at {time:?} for node {node}");
             self.time = time;
             if life == self.machines[node].life {
                 self.happen(node, event);
@@ -290,6 +338,34 @@ impl World {
     pub fn now(&self) -> Now {
         let seconds = i64::try_from(self.time.0 / 1000).unwrap_or(i64::MAX);
         Now { time: self.time, wall: Some(Wall(self.epoch.0.saturating_add(seconds))) }
+    }
+
+    /// What a node's clocks show.
+    fn shown(&self, node: NodeIndex) -> Now {
+        let now = self.now();
+        match self.machines[node].clock {
+            Clock::Right => now,
+            Clock::Unset => Now { wall: None, ..now },
+            Clock::Stopped(wall) => Now { wall: Some(wall), ..now },
+        }
+    }
+
+    /// The writes of a node that it does not know to be durable, first asked first.
+    pub fn writes(&self, node: NodeIndex) -> impl Iterator<Item = (Write, &[Record])> {
+        let life = self.machines[node].life;
+        self.queue.values().filter(move |(of, in_life, _)| (*of, *in_life) == (node, life)).filter_map(
+            |(_, _, event)| match event {
+                Event::Durable { records, .. } => Some((Write::Asked, records.as_slice())),
+                Event::Reported { records, .. } => Some((Write::Durable, records.as_slice())),
+                _ => None,
+            },
+        )
+    }
+
+    /// Bytes that fetches brought to a node, over all its lives.
+    #[must_use]
+    pub fn received(&self, node: NodeIndex) -> u64 {
+        self.machines[node].received
     }
 
     /// A node's name.
@@ -372,11 +448,12 @@ impl World {
                 }
             }
             Event::Give(input) => self.give(node, input),
-            Event::Durable { records, then } => {
+            Event::Durable { records, token } => {
                 self.machines[node].disk.write(&records);
                 // The news of it comes a moment later: a crash fits in between.
-                self.later(REPORT, node, Event::Give(then));
+                self.later(REPORT, node, Event::Reported { records, token });
             }
+            Event::Reported { token, .. } => self.give(node, Input::Stored(token)),
             Event::Connect(other) => self.connect(node, other),
             Event::Gossip { from, repository, bytes } => self.gossip(node, from, repository, bytes),
             Event::Progress(id) => self.progress(node, id),
@@ -462,6 +539,7 @@ impl World {
         transfer.reported += bytes;
         let whole = transfer.reported == length;
         let (start, end) = (request.start, request.start + transfer.reported);
+        self.machines[node].received += bytes;
         if whole {
             self.machines[node].transfers.remove(&id);
         }
@@ -480,7 +558,7 @@ impl World {
     fn carry_out(&mut self, node: NodeIndex, action: Action) {
         match action {
             Action::Persist { token, records } => {
-                self.later(WRITE, node, Event::Durable { records, then: Input::Stored(token) });
+                self.later(WRITE, node, Event::Durable { records, token });
             }
             Action::Dial(address) => {
                 let other = address.0.strip_prefix("node ").and_then(|index| index.parse().ok());
@@ -524,7 +602,7 @@ impl World {
             }
             Action::Look { blob, size } => {
                 let pieces = self.machines[node].disk.pieces(blob, size);
-                self.later(Duration::ZERO, node, Event::Give(Input::Held { blob, size, pieces }));
+                self.later(LOOK, node, Event::Give(Input::Held { blob, size, pieces }));
             }
             Action::Fetch(request) => {
                 let transfer = Transfer { request, reported: 0, started: self.time };

@@ -127,15 +127,15 @@ impl<'a, R: Read> Unpacker<'a, R> {
             make_parents(tree, &entry.path, directories)?;
             let at = tree.join(&entry.path);
             let mode = if executable { 0o755 } else { 0o644 };
-            let mut copied = Ok((0, hash));
+            let mut outcome = Ok((0, hash));
             let (frame, buffer) = (&mut self.frame, &mut self.buffer);
-            let written = write_new(&at, mode, |file| {
+            let opened = write_new(&at, mode, |file| {
                 // `copy` reads one byte past a limit, which belongs to the next file here.
-                copied = hash::copy(&mut frame.take(size), file, size, buffer);
+                outcome = hash::copy(&mut frame.take(size), file, size, buffer);
                 Ok(())
             });
-            written.map_err(|error| disk("create", &at, &error))?;
-            let (copied, found) = copied.map_err(|error| match error {
+            opened.map_err(|error| disk("create", &at, &error))?;
+            let (copied, found) = outcome.map_err(|error| match error {
                 CopyError::Read(error) => self.unreadable(&error),
                 CopyError::Write(error) => disk("write", &at, &error),
             })?;
@@ -181,8 +181,8 @@ fn make_directory(at: &Path) -> Result<(), StageFailure> {
 /// this one is there already.
 fn make_parents(tree: &Path, path: &str, directories: &mut Vec<PathBuf>) -> Result<(), StageFailure> {
     let Some((parents, _)) = path.rsplit_once('/') else { return Ok(()) };
-    let whole = tree.join(parents);
-    if directories.last() == Some(&whole) || whole.is_dir() {
+    let above = tree.join(parents);
+    if directories.last() == Some(&above) || above.is_dir() {
         return Ok(());
     }
     let mut at = tree.to_owned();
@@ -196,20 +196,22 @@ fn make_parents(tree: &Path, path: &str, directories: &mut Vec<PathBuf>) -> Resu
     Ok(())
 }
 
-fn write_new(at: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+fn write_new(at: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(at)?;
-    fill(&mut file)?;
+    write(&mut file)?;
     file.set_permissions(Permissions::from_mode(mode))
 }
 
-/// One sync of the whole file system costs far less than one of each of thousands of files.
+/// Files that are synced one by one. One sync of the whole file system costs less than thousands of them, but it also
+/// waits for all that others write there.
 #[cfg(target_os = "linux")]
-fn sync(into: &Path, _: &Manifest, _: &[PathBuf]) -> io::Result<()> {
-    Ok(rustix::fs::syncfs(File::open(into)?)?)
-}
+const FEW: u64 = 64;
 
-#[cfg(not(target_os = "linux"))]
 fn sync(into: &Path, manifest: &Manifest, directories: &[PathBuf]) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if manifest.files() > FEW {
+        return Ok(rustix::fs::syncfs(File::open(into)?)?);
+    }
     let files = manifest.entries().iter().filter(|entry| matches!(entry.content, Content::File { .. }));
     for at in files.map(|entry| into.join(TREE).join(&entry.path)).chain([into.join(MANIFEST)]) {
         File::open(at)?.sync_all()?;

@@ -14,12 +14,12 @@ use serde::Serialize;
 
 use super::{Context, passphrase};
 
-/// Pack, sign and publish a directory or a zip archive as the newest version of a channel.
+/// Pack, sign and publish a directory, a zip archive or a single file as the newest version of a channel.
 ///
 /// A node that runs on the same data directory announces it at once; otherwise the next `burr run` does.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The finished build: a directory or a .zip file.
+    /// The finished build: a directory, a .zip archive, or any single file such as a firmware image.
     source: PathBuf,
     /// The app, as in `burr init`.
     #[arg(long)]

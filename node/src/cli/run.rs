@@ -1,10 +1,6 @@
 //! `burr run`: a node, in whatever role its settings give it.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::{collections::BTreeMap, io, process::ExitCode};
 
 use burr_node::{
     Node, Publisher, control,

@@ -61,9 +61,9 @@ pub(crate) fn socket_of(place: &Multiaddr) -> Option<SocketAddr> {
         Protocol::Ip6(ip) => ip.into(),
         _ => return None,
     };
-    let port = match (parts.next()?, parts.next()) {
-        (Protocol::Tcp(port), None) | (Protocol::Udp(port), Some(Protocol::QuicV1)) => port,
-        _ => return None,
+    let ((Protocol::Tcp(port), None) | (Protocol::Udp(port), Some(Protocol::QuicV1))) = (parts.next()?, parts.next())
+    else {
+        return None;
     };
     parts.next().is_none().then_some(SocketAddr::new(ip, port))
 }

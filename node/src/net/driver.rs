@@ -109,7 +109,7 @@ enum Report {
 }
 
 impl Driver {
-    pub fn new(
+    pub(super) fn new(
         swarm: Swarm<Behaviour>,
         blobs: Blobs,
         actions: mpsc::Receiver<Command>,
@@ -139,7 +139,7 @@ impl Driver {
     }
 
     /// Runs until it is told to end, or nobody listens any more.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let inputs = self.inputs.clone();
         let ended: Option<oneshot::Sender<()>> = loop {
             // Actions are always taken, so that the agent never waits for a network that waits for the agent.
@@ -310,11 +310,11 @@ impl Driver {
                 message,
             })) => self.on_gossip(propagation_source, message_id, message.data),
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => self.on_discovered(&found),
-            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { connection, result: Err(error), .. })) => {
-                if !matches!(error, ping::Failure::Unsupported) {
-                    tracing::debug!("no answer to a ping: {error}");
-                    self.swarm.close_connection(connection);
-                }
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { connection, result: Err(error), .. }))
+                if !matches!(error, ping::Failure::Unsupported) =>
+            {
+                tracing::debug!("no answer to a ping: {error}");
+                self.swarm.close_connection(connection);
             }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
                 self.on_connected(peer_id, connection_id);

@@ -39,9 +39,9 @@ use crate::store::blobs::{Blobs, chunks};
 /// What a provider says first.
 pub(crate) mod status {
     /// The answer follows.
-    pub const FOUND: u8 = 1;
+    pub(crate) const FOUND: u8 = 1;
     /// The provider does not hold all of what was asked.
-    pub const NOT_FOUND: u8 = 2;
+    pub(crate) const NOT_FOUND: u8 = 2;
 }
 
 /// How long a provider may be silent.
@@ -73,12 +73,15 @@ pub(crate) async fn fetch<P: Future<Output = ()> + Send>(
     let new = blobs.ranges(request.blob).await.map_err(store)?.0 == 0;
     blobs.keep(request.blob).await.map_err(store)?;
     let mut source = ask(&request, opening).await?;
-    match source.read_exact::<1>().await.map_err(lost)? {
-        [status::FOUND] => {}
-        [status::NOT_FOUND] => return Err(FetchFailure::NotFound),
-        _ => return Err(FetchFailure::Corrupt),
+    match source.read_exact::<1>().await {
+        Ok([status::FOUND]) => {}
+        Ok([status::NOT_FOUND]) => return Err(FetchFailure::NotFound),
+        Ok(_) => return Err(FetchFailure::Corrupt),
+        // Closed without a word: the provider is busy.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(FetchFailure::Refused),
+        Err(error) => return Err(lost(&error)),
     }
-    if u64::from_le_bytes(source.read_exact().await.map_err(lost)?) != size.get() {
+    if u64::from_le_bytes(source.read_exact().await.map_err(|error| lost(&error))?) != size.get() {
         return Err(FetchFailure::Corrupt);
     }
     let import = blobs.store().import_bao(request.blob.0, size, WAITING).await.map_err(store)?;
@@ -96,7 +99,7 @@ pub(crate) async fn fetch<P: Future<Output = ()> + Send>(
                 decoder = next;
                 item.map_err(|error| match error {
                     DecodeError::ParentHashMismatch(_) | DecodeError::LeafHashMismatch(_) => FetchFailure::Corrupt,
-                    DecodeError::Io(error) => lost(error),
+                    DecodeError::Io(error) => lost(&error),
                     DecodeError::ParentNotFound(_) | DecodeError::LeafNotFound(_) => FetchFailure::Lost,
                 })?
             }
@@ -143,7 +146,7 @@ async fn ask(request: &Request, opening: Opening) -> Result<Source, FetchFailure
     };
     match timeout(PATIENCE, sent).await {
         Ok(Ok(())) => Ok(Source { stream, part: vec![0; BUFFER].into(), buffer: BytesMut::new() }),
-        Ok(Err(error)) => Err(lost(error)),
+        Ok(Err(error)) => Err(lost(&error)),
         Err(_) => Err(FetchFailure::TimedOut),
     }
 }
@@ -155,7 +158,7 @@ fn encode(get: &GetRequest) -> Vec<u8> {
     bytes
 }
 
-fn lost(error: io::Error) -> FetchFailure {
+fn lost(error: &io::Error) -> FetchFailure {
     if error.kind() == io::ErrorKind::TimedOut { FetchFailure::TimedOut } else { FetchFailure::Lost }
 }
 

@@ -82,7 +82,7 @@ struct Message {
 
 impl Waiting {
     /// Notes a message, and drops those that waited too long.
-    pub fn add(&mut self, gossip: &mut Behaviour, id: MessageId, from: PeerId) -> GossipId {
+    pub(super) fn add(&mut self, gossip: &mut Behaviour, id: MessageId, from: PeerId) -> GossipId {
         while let Some(oldest) = self.messages.first_entry()
             && (oldest.get().since.elapsed() > PATIENCE || self.messages.len() >= MAX_WAITING)
         {
@@ -96,7 +96,7 @@ impl Waiting {
     }
 
     /// Passes a message on, or drops it. Too late is no error: the message is gone then.
-    pub fn judge(&mut self, gossip: &mut Behaviour, name: GossipId, verdict: Verdict) {
+    pub(super) fn judge(&mut self, gossip: &mut Behaviour, name: GossipId, verdict: Verdict) {
         let Some(message) = self.messages.remove(&name) else { return };
         let acceptance = match verdict {
             Verdict::Accept => MessageAcceptance::Accept,

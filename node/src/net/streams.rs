@@ -83,7 +83,7 @@ struct Connection {
 
 impl Behaviour {
     /// Opens a stream to a connected peer; `None` if it is not connected.
-    pub fn open(&mut self, peer: PeerId, protocol: Protocol) -> Option<(ConnectionId, Opening)> {
+    pub(super) fn open(&mut self, peer: PeerId, protocol: Protocol) -> Option<(ConnectionId, Opening)> {
         let best = self.connections.get(&peer)?.iter().max_by_key(|connection| connection.quic)?.id;
         let (reply, opening) = oneshot::channel();
         let event = Open { protocol, reply };

@@ -52,14 +52,14 @@ pub(crate) struct Outgoing {
 
 impl Outbox {
     /// An empty queue.
-    pub fn new(connection: ConnectionId) -> (Self, Outgoing) {
+    pub(super) fn new(connection: ConnectionId) -> (Self, Outgoing) {
         let (sender, frames) = mpsc::channel(MAX_QUEUED);
         let bytes = Arc::default();
         (Self { connection, frames: sender, bytes: Arc::clone(&bytes) }, Outgoing { frames, bytes })
     }
 
     /// Queues a frame; returns false if the node can't keep up, or the stream broke.
-    pub fn send(&self, frame: Vec<u8>) -> bool {
+    pub(super) fn send(&self, frame: Vec<u8>) -> bool {
         let waiting = self.bytes.fetch_add(frame.len(), Ordering::Relaxed);
         waiting <= MAX_QUEUED_BYTES && self.frames.try_send(frame).is_ok()
     }
@@ -93,7 +93,7 @@ pub(crate) struct Incoming<S>(BufReader<S>);
 
 impl Incoming<Stream> {
     /// Reads from a stream.
-    pub fn new(stream: Stream) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         Self(BufReader::with_capacity(BUFFER, stream))
     }
 }
@@ -103,7 +103,7 @@ impl<S: AsyncRead + Unpin> Incoming<S> {
     ///
     /// # Errors
     /// The stream's own; [`io::ErrorKind::InvalidData`] for a frame over the limit, of which nothing is read.
-    pub async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+    pub(super) async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut length = [0; 4];
         let first = self.0.read(&mut length).await?;
         if first == 0 {

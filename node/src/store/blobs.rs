@@ -104,9 +104,13 @@ impl Blobs {
             }),
         });
         let store = FsStore::load_with_opts(dir.join("blobs.db"), options).await.map_err(|error| {
-            failed("can't open the blob store")
-                .with_source(error.to_string())
-                .with_hint("is another burr running with this data directory?")
+            let error = error.to_string();
+            let hint = if error.contains("already open") {
+                "another burr runs with this data directory: stop it, or choose another directory"
+            } else {
+                "if it is damaged, move it away: what it held is fetched again"
+            };
+            failed("can't open the blob store").with_source(error).with_hint(hint)
         })?;
         let blobs = Self { store, dir, tagged: Arc::default(), collector };
         blobs.load_tags().await?;

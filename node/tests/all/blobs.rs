@@ -90,8 +90,17 @@ async fn a_store_in_use_is_said_to_be() {
     let blobs = Blobs::open(dir.path()).await.unwrap();
     let error = Blobs::open(dir.path()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Storage);
-    assert!(error.hint().is_some(), "{error}");
+    assert!(error.hint().unwrap().contains("another burr"), "{error}");
     blobs.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_store_is_said_to_be() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("blobs.db"), noise(100_000)).unwrap();
+    let error = Blobs::open(dir.path()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Storage);
+    assert!(error.hint().unwrap().contains("move it away"), "{error}");
 }
 
 /// Names the directory and the provider to the process that is to be killed.

@@ -60,6 +60,8 @@ fn what_can_not_be_published_changes_nothing() {
     Publisher::init(dir.path(), "shop", &["stable"], None).unwrap();
     let mut publisher = Publisher::open(dir.path(), "shop").unwrap();
     publish(&mut publisher, &source, "stable", "1.2.0").unwrap();
+    // Any attempt tidies up what the last release superseded.
+    publish(&mut publisher, &dir.path().join("nowhere"), "stable", "2.0.0").unwrap_err();
     let before = listing(dir.path());
     for (channel, version) in [
         ("stable", "1.2.0"),
@@ -178,6 +180,8 @@ fn a_full_disk_publishes_nothing() {
     let mut publisher = Publisher::open(disk.path(), "shop").unwrap();
     let small = tree(&dir.path().join("small"), &[("index.html", b"1")]);
     publish(&mut publisher, &small, "stable", "1").unwrap();
+    // Any attempt tidies up what the last release superseded.
+    publish(&mut publisher, &dir.path().join("nowhere"), "stable", "2").unwrap_err();
     let before = listing(disk.path());
     let large = tree(&dir.path().join("large"), &[("a", &noise(1, 2 << 20))]);
     let error = publish(&mut publisher, &large, "stable", "2").unwrap_err();

@@ -91,7 +91,9 @@ impl Agent {
     /// Decides for every app what to take now.
     pub(super) fn decide_all(&mut self, actions: &mut Vec<Action>) {
         let apps: Vec<String> = self.apps.keys().cloned().collect();
-        apps.iter().for_each(|app| self.decide(app, actions));
+        for app in &apps {
+            self.decide(app, actions);
+        }
     }
 
     fn decide(&mut self, app: &str, actions: &mut Vec<Action>) {

@@ -1,15 +1,17 @@
 //! Metadata on its way: heard of, asked for, verified, written down, believed, and only then told.
 
-use super::{After, Agent, MAX_PENDING};
+use std::cmp::Reverse;
+
+use super::{After, Agent};
 use crate::{
-    NodeId, RepositoryId,
+    NodeId, RepositoryId, Wall,
     action::{Action, GossipId, Verdict},
     catalog,
     fact::Fact,
-    peers::Lie,
+    peers::{Lie, Peer},
     record::Record,
     trust::{self, Announced, Verified},
-    wire::{Announcement, Digest, Holding, Message, MetadataVersion},
+    wire::{Announcement, Digest, Holding, MAX_ANNOUNCEMENT, Message, MetadataVersion},
 };
 
 impl Agent {
@@ -65,19 +67,45 @@ impl Agent {
             return;
         }
         let until = self.now.time + self.config.metadata_patience;
-        if self.catalog.should_ask(node, claimed, until) {
+        let doubted = self.peers.get(node).is_some_and(|peer| peer.doubted.contains(&claimed.repository));
+        if self.catalog.should_ask(node, claimed, until, doubted) {
             let question = Message::AskPack { repository: claimed.repository, pack: claimed.pack };
-            self.send(node, &question, actions);
+            Self::send(node, &question, actions);
         }
     }
 
     /// Asks whoever else claims to hold something newer.
     pub(super) fn ask_around(&mut self, repository: RepositoryId, actions: &mut Vec<Action>) {
-        let claims: Vec<_> =
-            self.peers.iter().filter_map(|(node, peer)| Some((node, peer.newest.of(repository)?))).collect();
-        for (node, claimed) in claims {
+        let claim = |(node, peer): (NodeId, &Peer)| {
+            let claimed = peer.newest.of(repository)?;
+            Some((peer.doubted.contains(&repository), Reverse(claimed.version), node, claimed))
+        };
+        let mut claims: Vec<_> = self.peers.iter().filter_map(claim).collect();
+        claims.sort_unstable();
+        for (_, _, node, claimed) in claims {
             self.ask(node, claimed, actions);
         }
+    }
+
+    /// A peer did not bring what it claimed to hold: others are asked before it.
+    pub(super) fn doubt(&mut self, node: NodeId, repository: RepositoryId) {
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.doubted.insert(repository);
+        }
+    }
+
+    /// A peer asks for a pack. The same one soon again is not sent: a short question has a long answer.
+    pub(super) fn give(&mut self, node: NodeId, repository: RepositoryId, actions: &mut Vec<Action>) {
+        let (now, soon) = (self.now.time, self.config.metadata_patience / 2);
+        let Some(verified) = self.catalog.verified(repository).filter(|_| self.config.serve) else { return };
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let pack = verified.pack_hash();
+        if peer.given.get(&repository).is_some_and(|(given, at)| *given == pack && now.since(*at) < soon) {
+            return;
+        }
+        peer.given.insert(repository, (pack, now));
+        let answer = Message::Pack { repository, bytes: verified.pack().to_vec() };
+        Self::send(node, &answer, actions);
     }
 
     /// A trust pack came, from a peer or from an import (`None`).
@@ -88,9 +116,9 @@ impl Agent {
         bytes: &[u8],
         actions: &mut Vec<Action>,
     ) {
-        if !self.catalog.follows(repository) || self.pending.len() >= MAX_PENDING {
+        if !self.catalog.follows(repository) {
             if from.is_none() {
-                let why = "it is not followed here, or the store is behind".to_owned();
+                let why = "it is not followed here".to_owned();
                 actions.push(Action::Tell(Fact::ImportRefused { repository, why }));
             }
             return;
@@ -98,7 +126,12 @@ impl Agent {
         let held = self.arriving.get(&repository).or_else(|| self.catalog.verified(repository));
         match (trust::verify(repository, held, bytes), from) {
             (Ok(verified), _) => {
-                let floor = self.floor.max(verified.issued());
+                if let Some(peer) = from.and_then(|node| self.peers.get_mut(node)) {
+                    peer.doubted.remove(&repository);
+                }
+                // Those that are being written count too: what is written last must not be less.
+                let arriving = self.arriving.values().map(Verified::issued);
+                let floor = arriving.fold(self.floor.max(verified.issued()), Wall::max);
                 let records =
                     vec![Record::Metadata { repository, pack: verified.pack().to_vec() }, Record::Floor(floor)];
                 self.arriving.insert(repository, verified.clone());
@@ -108,7 +141,13 @@ impl Agent {
                 self.refuse(node, Lie::ForgedMetadata, why.to_string(), actions);
                 self.ask_around(repository, actions);
             }
-            (Err(_), Some(_)) => self.ask_around(repository, actions),
+            (Err(_), Some(node)) => {
+                self.doubt(node, repository);
+                if let Some(peer) = self.peers.get_mut(node) {
+                    peer.newest.forget(repository);
+                }
+                self.ask_around(repository, actions);
+            }
             // The same again is what a restart brings.
             (Err(_), None) if held.is_some_and(|held| **held.pack() == *bytes) => {}
             (Err(why), None) => {
@@ -139,17 +178,24 @@ impl Agent {
         };
         self.catalog.keep(verified);
         if self.config.serve {
-            actions.push(Action::Announce { repository, bytes: announcement.encode() });
+            let bytes = announcement.encode();
+            // A timestamp with very many signatures is too long for gossip: sync brings it.
+            if bytes.len() <= MAX_ANNOUNCEMENT {
+                actions.push(Action::Announce { repository, bytes });
+            }
             // Peers may not be in the gossip yet: those that follow the repository and don't claim this are told.
             let news = Message::Digest(Digest { holdings: vec![holding], marks: Vec::new(), ..self.digest() });
             let peers: Vec<NodeId> = self
                 .peers
                 .iter()
-                .filter(|(_, peer)| peer.repositories.contains(&repository))
+                // Nor may the digest of one that just came be here, while ours, without the news, is on its way to it.
+                .filter(|(_, peer)| peer.repositories.is_empty() || peer.repositories.contains(&repository))
                 .filter(|(_, peer)| peer.newest.of(repository).is_none_or(|known| known.version < holding.version))
                 .map(|(node, _)| node)
                 .collect();
-            peers.into_iter().for_each(|node| self.send(node, &news, actions));
+            for node in peers {
+                Self::send(node, &news, actions);
+            }
         }
         // Someone may have claimed something newer still while this was under way.
         self.ask_around(repository, actions);

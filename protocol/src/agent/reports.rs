@@ -22,15 +22,22 @@ impl Agent {
         for signed in receipts {
             match signed.verify() {
                 Ok(receipt) if !self.catalog.follows(receipt.repository) => {}
-                Ok(receipt) if self.receipts.knows(receipt.repository, receipt.device, receipt.counter) => {
-                    known.push(mark(&receipt));
+                Ok(receipt) => {
+                    // It need not be sent back.
+                    if let Some(peer) = self.peers.get_mut(node) {
+                        peer.mark(&mark(&receipt));
+                    }
+                    if self.receipts.knows(receipt.repository, receipt.device, receipt.counter) {
+                        known.push(mark(&receipt));
+                    } else {
+                        kept.push((receipt, signed));
+                    }
                 }
-                Ok(receipt) => kept.push((receipt, signed)),
                 Err(why) => return self.refuse(node, Lie::ForgedReceipt, why.to_string(), actions),
             }
         }
         if !known.is_empty() {
-            self.send(node, &Message::Stored(known), actions);
+            Self::send(node, &Message::Stored(known), actions);
         }
         if !kept.is_empty() {
             let record = |(receipt, signed): &(Receipt, SignedReceipt)| Record::Receipt {
@@ -43,17 +50,32 @@ impl Agent {
 
     /// Receipts of others are on disk.
     pub(super) fn acknowledge(&mut self, from: NodeId, kept: Vec<(Receipt, SignedReceipt)>, actions: &mut Vec<Action>) {
-        let marks = kept.iter().map(|(receipt, _)| mark(receipt)).collect();
+        let mut marks: Vec<Mark> = kept.iter().map(|(receipt, _)| mark(receipt)).collect();
         for (receipt, signed) in kept {
             self.keep_receipt(&receipt, signed, actions);
         }
-        if self.peers.get_mut(from).is_some() {
-            self.send(from, &Message::Stored(marks), actions);
+        // What found no room stays the sender's.
+        marks.retain(|mark| self.receipts.knows(mark.repository, mark.device, mark.counter));
+        if !marks.is_empty() && self.peers.get(from).is_some() {
+            Self::send(from, &Message::Stored(marks), actions);
         }
+        self.pass_on(actions);
     }
 
-    /// A receipt, own or carried, is on disk: it may be told and passed on.
+    /// A receipt, own or carried, is on disk: it may be told, and then passed on.
     pub(super) fn keep_receipt(&mut self, receipt: &Receipt, signed: SignedReceipt, actions: &mut Vec<Action>) {
+        // Two peers may have brought it at once.
+        if self.receipts.knows(receipt.repository, receipt.device, receipt.counter) {
+            return;
+        }
+        if receipt.device == self.me {
+            let follows = self.config.follows.iter().filter(|follow| follow.repository == receipt.repository);
+            for follow in follows {
+                if let Some(update) = self.apps.get_mut(&follow.app) {
+                    update.counted(receipt.counter);
+                }
+            }
+        }
         actions.push(Action::Tell(Fact::ReceiptKept {
             device: receipt.device,
             app: receipt.app.clone(),
@@ -65,8 +87,14 @@ impl Agent {
             let records = gone.into_iter().map(|mark| Record::Receipt { mark, receipt: None }).collect();
             self.persist(records, After::Nothing, actions);
         }
+    }
+
+    /// Sends every peer the receipts that it lacks.
+    pub(super) fn pass_on(&mut self, actions: &mut Vec<Action>) {
         let peers: Vec<NodeId> = self.peers.iter().map(|(node, _)| node).collect();
-        peers.into_iter().for_each(|node| self.pass_receipts(node, actions));
+        for node in peers {
+            self.pass_receipts(node, actions);
+        }
     }
 
     /// Sends a peer the receipts that it lacks, of the repositories that it follows.
@@ -79,12 +107,12 @@ impl Agent {
         }
         let missing = self.receipts.missing(&marks, &peer.repositories);
         let sent = self.sent.entry(node).or_default();
-        for receipt in missing.iter().filter_map(|signed| signed.peek()) {
+        for receipt in missing.iter().filter_map(SignedReceipt::peek) {
             let mark = sent.entry((receipt.repository, receipt.device)).or_default();
             *mark = (*mark).max(receipt.counter);
         }
         if !missing.is_empty() {
-            self.send(node, &Message::Receipts(missing), actions);
+            Self::send(node, &Message::Receipts(missing), actions);
         }
     }
 }

@@ -40,7 +40,9 @@ impl Agent {
         self.no_room = no_room;
         let fetch: BTreeSet<Hash> = plan.fetch.iter().map(|(blob, _)| *blob).take(MAX_JOBS).collect();
         let dropped: Vec<Hash> = self.jobs.keys().filter(|blob| !fetch.contains(blob)).copied().collect();
-        dropped.into_iter().for_each(|blob| self.drop_job(blob, actions));
+        for blob in dropped {
+            self.drop_job(blob, actions);
+        }
         for (blob, size) in plan.fetch.into_iter().filter(|(blob, _)| fetch.contains(blob)) {
             if !self.jobs.contains_key(&blob)
                 && let Some((repository, ..)) = wishes.iter().find(|(_, wished, _)| *wished == blob)
@@ -104,7 +106,7 @@ impl Agent {
         }
     }
 
-    fn look(&mut self, blob: Hash, size: u64, actions: &mut Vec<Action>) {
+    pub(super) fn look(&mut self, blob: Hash, size: u64, actions: &mut Vec<Action>) {
         self.looking.insert(blob);
         actions.push(Action::Look { blob, size });
     }
@@ -162,7 +164,7 @@ impl Agent {
             }
             (FetchFailure::NotFound, Some(node)) => {
                 if let Some(job) = self.jobs.get_mut(&blob) {
-                    job.without(node);
+                    job.lacks(node);
                 }
             }
             (FetchFailure::Store, _) => {
@@ -191,6 +193,8 @@ impl Agent {
             let sources = sources.clone();
             self.update(&app, actions, |update| update.complete(complete, sources, took));
         }
+        // One that waited for a place may begin.
+        self.plan(actions);
     }
 
     /// A payload that an update needs may be here already.
@@ -225,7 +229,9 @@ impl Agent {
         for (blob, size) in cancelled {
             self.look(blob, size, actions);
         }
-        searching.into_iter().for_each(|blob| self.want_all(blob, actions));
+        for blob in searching {
+            self.want_all(blob, actions);
+        }
     }
 
     fn want_all(&mut self, blob: Hash, actions: &mut Vec<Action>) {
@@ -240,7 +246,7 @@ impl Agent {
         let wanted = self.jobs.values().filter(|job| peer.repositories.contains(&job.repository()));
         let wanted: Vec<Hash> = wanted.map(Job::blob).take(MAX_WANTS).collect();
         if !wanted.is_empty() {
-            self.send(node, &Message::Want(wanted), actions);
+            Self::send(node, &Message::Want(wanted), actions);
         }
     }
 
@@ -249,12 +255,13 @@ impl Agent {
         if !self.config.serve {
             return;
         }
-        for blob in blobs.iter().filter(|blob| self.store.contains_key(blob)) {
+        for blob in blobs {
+            // Also of what is not here yet: nodes that start together hear of each other's pieces.
             if let Some(peer) = self.peers.get_mut(node) {
                 peer.wants(*blob);
             }
             if let Some(answer) = self.holds(*blob) {
-                self.send(node, &answer, actions);
+                Self::send(node, &answer, actions);
             }
         }
     }
@@ -290,18 +297,22 @@ impl Agent {
         let Some(message) = self.holds(blob) else { return };
         let interested: Vec<NodeId> =
             self.peers.iter().filter(|(_, peer)| peer.interests.contains(&blob)).map(|(node, _)| node).collect();
-        interested.into_iter().for_each(|node| self.send(node, &message, actions));
+        for node in interested {
+            Self::send(node, &message, actions);
+        }
     }
 
     /// Tells what arrived of everything that is being fetched.
     pub(super) fn tell_maps(&mut self, actions: &mut Vec<Action>) {
         let blobs: Vec<Hash> = self.jobs.keys().copied().collect();
-        blobs.into_iter().for_each(|blob| self.tell_map(blob, actions));
+        for blob in blobs {
+            self.tell_map(blob, actions);
+        }
     }
 
     fn to_followers(&self, repository: RepositoryId, message: &Message, actions: &mut Vec<Action>) {
         for (node, _) in self.peers.iter().filter(|(_, peer)| peer.repositories.contains(&repository)) {
-            self.send(node, message, actions);
+            Self::send(node, message, actions);
         }
     }
 }

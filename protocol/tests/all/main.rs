@@ -1,4 +1,8 @@
 //! The protocol's stories, one module a topic.
 
+mod fetch;
+mod limits;
 mod manifest;
+mod record;
 mod trust;
+mod wire;

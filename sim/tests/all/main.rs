@@ -1,1 +1,6 @@
+//! The simulator's stories: many nodes' decisions, one clock, no chance.
 
+mod digest;
+mod flood;
+mod pair;
+mod restore;

@@ -1,3 +1,4 @@
 //! The one binary of tests that need more than one crate: one link, and a forgotten file is noticed (`tidy::sources`).
 
+mod drivers;
 mod tidy;

@@ -15,14 +15,14 @@ use burr_protocol::{
 use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
 
-pub const NOW: Wall = Wall(1_800_000_000);
-pub const DAY: i64 = 24 * 60 * 60;
+pub(crate) const NOW: Wall = Wall(1_800_000_000);
+pub(crate) const DAY: i64 = 24 * 60 * 60;
 
-pub fn key(seed: u8) -> SigningKey {
+pub(crate) fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
 }
 
-pub fn keys() -> Keys {
+pub(crate) fn keys() -> Keys {
     Keys {
         root: Some(key(1)),
         targets: Some(key(2)),
@@ -32,11 +32,11 @@ pub fn keys() -> Keys {
     }
 }
 
-pub fn shop() -> Repository {
+pub(crate) fn shop() -> Repository {
     Repository::create("shop", &["beta", "stable"], &keys(), NOW).unwrap()
 }
 
-pub fn release(channel: &str, seq: u64) -> Release {
+pub(crate) fn release(channel: &str, seq: u64) -> Release {
     Release {
         app: "shop".to_owned(),
         channel: channel.to_owned(),
@@ -49,26 +49,26 @@ pub fn release(channel: &str, seq: u64) -> Release {
     }
 }
 
-pub fn publish(shop: &mut Repository, channel: &str, seq: u64) {
+pub(crate) fn publish(shop: &mut Repository, channel: &str, seq: u64) {
     shop.release(&release(channel, seq), [seq.to_be_bytes()[7]; 32], &keys(), NOW).unwrap();
 }
 
-pub fn verified(shop: &Repository, held: Option<&Verified>) -> Result<Verified, TrustError> {
+pub(crate) fn verified(shop: &Repository, held: Option<&Verified>) -> Result<Verified, TrustError> {
     verify(shop.id(), held, shop.pack())
 }
 
 /// A pack's documents as values that a test can bend, and sign again with whatever keys it likes.
-pub struct Bent {
-    pub id: RepositoryId,
-    pub roots: Vec<Vec<u8>>,
-    pub timestamp: Vec<u8>,
-    pub snapshot: Vec<u8>,
-    pub targets: Vec<u8>,
-    pub delegated: BTreeMap<String, Vec<u8>>,
+pub(crate) struct Bent {
+    pub(crate) id: RepositoryId,
+    pub(crate) roots: Vec<Vec<u8>>,
+    pub(crate) timestamp: Vec<u8>,
+    pub(crate) snapshot: Vec<u8>,
+    pub(crate) targets: Vec<u8>,
+    pub(crate) delegated: BTreeMap<String, Vec<u8>>,
 }
 
 impl Bent {
-    pub fn of(shop: &Repository) -> Self {
+    pub(crate) fn of(shop: &Repository) -> Self {
         let pack = Pack::decode(shop.pack()).unwrap();
         Self {
             id: shop.id(),
@@ -80,30 +80,30 @@ impl Bent {
         }
     }
 
-    pub fn pack(&self) -> Vec<u8> {
+    pub(crate) fn pack(&self) -> Vec<u8> {
         let delegated = self.delegated.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
         let roots = self.roots.iter().map(Vec::as_slice).collect();
         let (timestamp, snapshot, targets) = (&self.timestamp, &self.snapshot, &self.targets);
         Pack { roots, timestamp, snapshot, targets, delegated }.encode().unwrap()
     }
 
-    pub fn verify(&self, held: Option<&Verified>) -> Result<Verified, TrustError> {
+    pub(crate) fn verify(&self, held: Option<&Verified>) -> Result<Verified, TrustError> {
         verify(self.id, held, &self.pack())
     }
 
-    pub fn bend_stable(&mut self, bend: impl FnOnce(&mut Value)) {
+    pub(crate) fn bend_stable(&mut self, bend: impl FnOnce(&mut Value)) {
         let document = self.delegated.get_mut("app.shop.stable").unwrap();
         *document = bent(document, bend, &[&key(6)]);
         self.pin();
     }
 
-    pub fn bend_targets(&mut self, bend: impl FnOnce(&mut Value)) {
+    pub(crate) fn bend_targets(&mut self, bend: impl FnOnce(&mut Value)) {
         self.targets = bent(&self.targets, bend, &[&key(2)]);
         self.pin();
     }
 
     /// Snapshot and timestamp signed anew over what the pack holds now, by their right keys.
-    pub fn pin(&mut self) {
+    pub(crate) fn pin(&mut self) {
         let mut meta = serde_json::Map::new();
         meta.insert("targets.json".to_owned(), pin(&self.targets));
         for (role, document) in &self.delegated {
@@ -113,13 +113,13 @@ impl Bent {
         self.pin_snapshot();
     }
 
-    pub fn pin_snapshot(&mut self) {
+    pub(crate) fn pin_snapshot(&mut self) {
         let snapshot = pin(&self.snapshot);
         self.timestamp = bent(&self.timestamp, |signed| signed["meta"]["snapshot.json"] = snapshot, &[&key(4)]);
     }
 
     /// The next root, signed by `signers`, which names other keys for some roles.
-    pub fn rotate(&mut self, roles: &[(&str, &SigningKey)], signers: &[&SigningKey]) {
+    pub(crate) fn rotate(&mut self, roles: &[(&str, &SigningKey)], signers: &[&SigningKey]) {
         let bend = |signed: &mut Value| {
             signed["version"] = json!(signed["version"].as_u64().unwrap() + 1);
             for (role, key) in roles {
@@ -134,19 +134,19 @@ impl Bent {
     }
 }
 
-pub fn bent(document: &[u8], bend: impl FnOnce(&mut Value), keys: &[&SigningKey]) -> Vec<u8> {
+pub(crate) fn bent(document: &[u8], bend: impl FnOnce(&mut Value), keys: &[&SigningKey]) -> Vec<u8> {
     let mut value: Value = serde_json::from_slice(document).unwrap();
     bend(&mut value["signed"]);
     sign(&value["signed"], keys)
 }
 
-pub fn pin(document: &[u8]) -> Value {
+pub(crate) fn pin(document: &[u8]) -> Value {
     use sha2::Digest as _;
     let value: Value = serde_json::from_slice(document).unwrap();
     let sha256 = hex(&sha2::Sha256::digest(document));
     json!({ "hashes": { "sha256": sha256 }, "length": document.len(), "version": value["signed"]["version"] })
 }
 
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }

@@ -1,0 +1,128 @@
+//! Tables that strangers fill keep their bounds. Rule numbers are those of `protocol/README.md`.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use burr_protocol::{
+    Hash, NodeId, RepositoryId, Time, Wall,
+    config::{Config, ConfigError, MAX_ADDRESSES, MAX_PEERS},
+    peers::{Address, Lie, Peers},
+    receipt::{Outcome, Receipt, Receipts, SignedReceipt},
+};
+use ed25519_dalek::SigningKey;
+
+const REPOSITORY: RepositoryId = RepositoryId([1; 32]);
+
+fn key(number: u64) -> SigningKey {
+    SigningKey::from_bytes(&Hash::of(&number.to_le_bytes()).0)
+}
+
+fn node(number: u64) -> NodeId {
+    NodeId(key(number).verifying_key().to_bytes())
+}
+
+/// A device's receipt of this number.
+fn receipt(device: u64, counter: u64) -> (Receipt, SignedReceipt) {
+    let receipt = Receipt {
+        repository: REPOSITORY,
+        device: node(device),
+        counter,
+        app: "shop".to_owned(),
+        channel: "stable".to_owned(),
+        version: "1.0.0".to_owned(),
+        seq: 1,
+        bundle: Hash([1; 32]),
+        active: None,
+        outcome: Outcome::Active,
+        sources: Vec::new(),
+        took_ms: 0,
+        at: None,
+        issued: Wall(0),
+    };
+    let signed = SignedReceipt::sign(&receipt, &key(device));
+    (receipt, signed)
+}
+
+#[test]
+fn peers_and_addresses_are_bounded_and_configured_addresses_stay() {
+    // §11
+    let mut peers = Peers::default();
+    peers.found(Address("mine".to_owned()), None, true, Time(0));
+    for number in 0..1000u64 {
+        peers.found(Address(format!("{number}")), None, false, Time(0));
+        let wanted = peers.connected(NodeId(Hash::of(&number.to_le_bytes()).0));
+        assert_eq!(wanted, number < MAX_PEERS as u64);
+    }
+    // Who is connected already may connect once more.
+    assert!(peers.connected(NodeId(Hash::of(&0u64.to_le_bytes()).0)));
+    let dialled = peers.due(Time(0));
+    assert_eq!(dialled.len(), MAX_ADDRESSES);
+    assert!(dialled.contains(&Address("mine".to_owned())));
+    assert_eq!(peers.wake_at(), None);
+}
+
+#[test]
+fn liars_are_remembered_up_to_a_bound() {
+    // §11
+    let mut peers = Peers::default();
+    for number in 0..2000u64 {
+        assert!(peers.refuse(NodeId(Hash::of(&number.to_le_bytes()).0), Lie::Garbage));
+    }
+    assert_eq!(peers.refused().count(), 1024);
+    assert!(!peers.connected(NodeId(Hash::of(&1999u64.to_le_bytes()).0)));
+}
+
+#[test]
+fn a_chatty_device_pushes_out_its_own_receipts_alone() {
+    // §9.6
+    let mut receipts = Receipts::new(node(0));
+    for (receipt, signed) in [receipt(0, 1), receipt(1, 1)] {
+        assert_eq!(receipts.insert(&receipt, signed, 10), []);
+    }
+    for counter in 1..=100 {
+        let (receipt, signed) = receipt(2, counter);
+        receipts.insert(&receipt, signed, 10);
+    }
+    assert_eq!(receipts.iter().count(), 10);
+    assert!(receipts.knows(REPOSITORY, node(0), 1) && receipts.knows(REPOSITORY, node(1), 1));
+    assert_eq!(receipts.highest(REPOSITORY, node(2)), 100);
+}
+
+#[test]
+fn invented_devices_push_out_nobody() {
+    // §9.6
+    let mut receipts = Receipts::new(node(0));
+    for device in 0..3 {
+        let (receipt, signed) = receipt(device, 1);
+        receipts.insert(&receipt, signed, 3);
+    }
+    let (second, signed) = receipt(0, 2);
+    // The device's own come first: a stranger's goes for it.
+    assert_eq!(receipts.insert(&second, signed, 3).len(), 1);
+    let known: BTreeSet<_> = receipts.iter().map(|signed| signed.verify().unwrap().device).collect();
+    for device in 10..200 {
+        let (receipt, signed) = receipt(device, 1);
+        let gone = receipts.insert(&receipt, signed, 3);
+        assert_eq!(gone.iter().map(|mark| mark.device).collect::<Vec<_>>(), [node(device)]);
+    }
+    let after: BTreeSet<_> = receipts.iter().map(|signed| signed.verify().unwrap().device).collect();
+    assert_eq!(known, after);
+    assert_eq!(receipts.highest(REPOSITORY, node(0)), 2);
+}
+
+#[test]
+fn a_configuration_that_would_wake_in_a_loop_is_refused() {
+    // §11
+    let zero = Duration::ZERO;
+    let bad = [
+        Config { sync_interval: zero, ..Config::default() },
+        Config { search_interval: zero, ..Config::default() },
+        Config { metadata_patience: zero, ..Config::default() },
+        Config { patience: zero, ..Config::default() },
+        Config { dial_backoff: (zero, Duration::from_secs(1)), ..Config::default() },
+        Config { retry_backoff: (Duration::from_secs(2), Duration::from_secs(1)), ..Config::default() },
+    ];
+    for config in bad {
+        assert!(matches!(config.check(), Err(ConfigError::OutOfBounds { .. })), "{config:?}");
+    }
+    assert_eq!(Config::default().check(), Ok(()));
+}

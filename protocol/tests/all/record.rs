@@ -1,0 +1,116 @@
+//! Records: what is written is read back, and what is not a record is said to be none.
+//! Rule numbers are those of `protocol/README.md`.
+
+use burr_protocol::{
+    Hash, NodeId, RepositoryId, Wall,
+    receipt::SignedReceipt,
+    record::{AppRecord, Installed, Record, ReleaseId, Trial},
+    release::{Payload, Release},
+    wire::Mark,
+};
+use proptest::{collection::vec, option, prelude::*};
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-z0-9][a-z0-9_-]{0,63}"
+}
+
+fn release_id() -> impl Strategy<Value = ReleaseId> {
+    (any::<[u8; 32]>(), name(), any::<u64>()).prop_map(|(repository, channel, seq)| ReleaseId {
+        repository: RepositoryId(repository),
+        channel,
+        seq,
+    })
+}
+
+fn installed() -> impl Strategy<Value = Installed> {
+    (release_id(), name(), any::<[u8; 32]>()).prop_map(|(id, version, bundle)| Installed {
+        id,
+        version,
+        bundle: Hash(bundle),
+    })
+}
+
+fn release() -> impl Strategy<Value = Release> {
+    (name(), name(), any::<[u64; 4]>(), any::<[u8; 32]>()).prop_map(
+        |(app, channel, [seq, size, files, unpacked], blob)| {
+            let payload = Payload { blob: Hash(blob), size };
+            Release { app, channel, seq, version: "1.0.0".to_owned(), bundle: Hash(blob), payload, files, unpacked }
+        },
+    )
+}
+
+fn trial() -> impl Strategy<Value = Trial> {
+    let sources = vec((any::<[u8; 32]>().prop_map(NodeId), any::<u64>()), 0..3);
+    (release(), any::<u8>(), option::of(".{0,40}"), sources, any::<(u64, i64)>()).prop_map(
+        |(release, starts, back, sources, (took_ms, issued))| Trial {
+            repository: RepositoryId([7; 32]),
+            release,
+            starts,
+            back,
+            sources,
+            took_ms,
+            issued: Wall(issued),
+        },
+    )
+}
+
+fn state() -> impl Strategy<Value = AppRecord> {
+    (option::of(installed()), vec(installed(), 0..3), option::of(trial()), vec(release_id(), 0..3), any::<u64>())
+        .prop_map(|(active, previous, trial, bad, counter)| AppRecord { active, previous, trial, bad, counter })
+}
+
+fn receipt() -> impl Strategy<Value = Record> {
+    let signed = (vec(any::<u8>(), 0..300), any::<([u8; 32], [u8; 32])>())
+        .prop_map(|(receipt, signature)| SignedReceipt { receipt, signature });
+    (any::<([u8; 32], [u8; 32], u64)>(), signed).prop_map(|((repository, device, counter), signed)| {
+        let mark = Mark { repository: RepositoryId(repository), device: NodeId(device), counter };
+        Record::Receipt { mark, receipt: Some(signed) }
+    })
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    prop_oneof![
+        (name(), state()).prop_map(|(app, state)| Record::App { app, state }),
+        receipt(),
+        any::<i64>().prop_map(|floor| Record::Floor(Wall(floor))),
+    ]
+}
+
+proptest! {
+    // §10.2
+    #[test]
+    fn records_come_back_as_they_went(record in record()) {
+        let (key, value) = record.entry().expect("not metadata");
+        prop_assert_eq!(Record::read(&key, &value.expect("nothing is forgotten")), Ok(record));
+    }
+
+    // §10.4
+    #[test]
+    fn any_bytes_are_a_record_or_none(record in record(), key in vec(any::<u8>(), 0..80), value in vec(any::<u8>(), 0..80)) {
+        let _ = Record::read(&key, &value);
+        let (key, _) = record.entry().expect("not metadata");
+        let _ = Record::read(&key, &value);
+    }
+
+    // §10.4
+    #[test]
+    fn a_cut_record_is_none(record in record(), cut in 1usize..40) {
+        let (key, value) = record.entry().expect("not metadata");
+        let mut value = value.expect("nothing is forgotten");
+        value.truncate(value.len().saturating_sub(cut));
+        prop_assert!(Record::read(&key, &value).is_err());
+    }
+}
+
+#[test]
+fn forgetting_has_the_key_of_what_is_forgotten() {
+    // §10.2
+    let mark = Mark { repository: RepositoryId([1; 32]), device: NodeId([2; 32]), counter: 3 };
+    let signed = SignedReceipt { receipt: vec![1], signature: ([0; 32], [0; 32]) };
+    let (kept, value) = Record::Receipt { mark, receipt: Some(signed) }.entry().unwrap();
+    let (forgotten, nothing) = Record::Receipt { mark, receipt: None }.entry().unwrap();
+    assert_eq!(kept, forgotten);
+    assert!(value.is_some() && nothing.is_none());
+    let key = String::from_utf8(kept).unwrap();
+    assert_eq!(key, format!("receipt/{}/{}/00000000000000000003", "01".repeat(32), "02".repeat(32)));
+}

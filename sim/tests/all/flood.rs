@@ -1,0 +1,108 @@
+//! One agent and a peer that says too much. Rule numbers are those of `protocol/README.md`.
+
+use std::collections::BTreeMap;
+
+use burr_protocol::{
+    Agent, Hash, NodeId, Now, RepositoryId, Time, Wall,
+    action::{Action, Input},
+    config::Config,
+    receipt::{Outcome, Receipt, SignedReceipt},
+    wire::{Digest, Message},
+};
+use burr_sim::{Publisher, story::EPOCH};
+use ed25519_dalek::SigningKey;
+
+const STRANGER: NodeId = NodeId([7; 32]);
+
+struct Flooded {
+    agent: Agent,
+    now: Now,
+}
+
+impl Flooded {
+    /// An agent that holds a shop's metadata, and a stranger that says it follows it.
+    fn new(shop: &Publisher) -> Self {
+        let config = Config { follows: vec![shop.cached()], ..Config::default() };
+        let now = Now { time: Time(0), wall: Some(EPOCH) };
+        let (agent, facts) = Agent::new(SigningKey::from_bytes(&[1; 32]), config, Vec::new(), BTreeMap::new(), now);
+        assert!(facts.is_empty());
+        let mut flooded = Self { agent, now };
+        let persists = flooded.give(Input::Import { repository: shop.id(), pack: shop.pack() });
+        for action in persists {
+            if let Action::Persist { token, .. } = action {
+                flooded.give(Input::Stored(token));
+            }
+        }
+        flooded.give(Input::Connected { node: STRANGER, address: None });
+        flooded.say(&Message::Digest(Digest { follows: vec![shop.id()], ..Digest::default() }));
+        flooded
+    }
+
+    fn give(&mut self, input: Input) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.agent.handle(self.now, input, &mut actions);
+        actions
+    }
+
+    fn say(&mut self, message: &Message) -> Vec<Action> {
+        self.give(Input::Message { node: STRANGER, bytes: message.encode() })
+    }
+}
+
+fn receipt(repository: RepositoryId, device: u64) -> SignedReceipt {
+    let key = SigningKey::from_bytes(&Hash::of(&device.to_le_bytes()).0);
+    let receipt = Receipt {
+        repository,
+        device: NodeId(key.verifying_key().to_bytes()),
+        counter: 1,
+        app: "shop".to_owned(),
+        channel: "stable".to_owned(),
+        version: "1.0.0".to_owned(),
+        seq: 1,
+        bundle: Hash([1; 32]),
+        active: None,
+        outcome: Outcome::Active,
+        sources: Vec::new(),
+        took_ms: 0,
+        at: None,
+        issued: Wall(0),
+    };
+    SignedReceipt::sign(&receipt, &key)
+}
+
+#[test]
+fn a_pack_is_not_sent_again_and_again() {
+    // §6.5
+    let shop = Publisher::new("shop", "the shop", EPOCH);
+    let mut flooded = Flooded::new(&shop);
+    let ask = Message::AskPack { repository: shop.id(), pack: Hash([0; 32]) };
+    let sent = |actions: Vec<Action>| actions.iter().filter(|action| matches!(action, Action::Send { .. })).count();
+    let first: usize = (0..100).map(|_| sent(flooded.say(&ask))).sum();
+    assert_eq!(first, 1);
+    // One whose answer was lost asks again after its patience.
+    flooded.now.time = Time(10_000);
+    assert_eq!(sent(flooded.say(&ask)), 1);
+}
+
+#[test]
+fn receipts_are_dropped_while_the_disk_is_behind_and_taken_once_it_is_not() {
+    // §9.4, §11
+    let shop = Publisher::new("shop", "the shop", EPOCH);
+    let mut flooded = Flooded::new(&shop);
+    let mut tokens = Vec::new();
+    for device in 0..200 {
+        for action in flooded.say(&Message::Receipts(vec![receipt(shop.id(), device)])) {
+            if let Action::Persist { token, .. } = action {
+                tokens.push(token);
+            }
+        }
+    }
+    assert_eq!(tokens.len(), 64);
+    assert_eq!(flooded.agent.receipts().iter().count(), 0);
+    for token in tokens {
+        flooded.give(Input::Stored(token));
+    }
+    assert_eq!(flooded.agent.receipts().iter().count(), 64);
+    let actions = flooded.say(&Message::Receipts(vec![receipt(shop.id(), 199)]));
+    assert!(actions.iter().any(|action| matches!(action, Action::Persist { .. })));
+}

@@ -1,0 +1,60 @@
+//! Receipts on their way to whoever collects them.
+
+use burr_protocol::{
+    config::Config,
+    peers::Lie,
+    receipt::{Outcome, SignedReceipt},
+    wire::Message,
+};
+
+use super::{MIB, Pair, active, checked, stable};
+
+#[test]
+fn receipts_of_two_devices_reach_a_collector_through_a_carrier() {
+    // §9.3, §9.4
+    let mut pair = Pair::apart(checked());
+    let other = pair.world.add(Config { follows: vec![pair.shop.installed(checked())], ..Config::default() });
+    let carrier = pair.add_cache();
+    pair.link(pair.source, carrier);
+    pair.publish("1.0.0", MIB);
+    pair.run(10);
+    // The carrier drives to the devices.
+    pair.world.cut(pair.source, carrier);
+    pair.link(carrier, pair.device);
+    pair.link(carrier, other);
+    pair.run(20);
+    assert_eq!(pair.receipts(pair.source), []);
+    assert_eq!(pair.receipts(carrier).len(), 2);
+    // And back, after a night in the garage.
+    pair.world.cut(carrier, pair.device);
+    pair.world.cut(carrier, other);
+    pair.restart(carrier);
+    pair.world.mend(pair.source, carrier);
+    pair.run(10);
+    let receipts = pair.receipts(pair.source);
+    assert_eq!(receipts, pair.receipts(carrier));
+    assert_eq!(pair.outcomes(pair.source), [active("1.0.0"), active("1.0.0")]);
+    let mut devices: Vec<_> = receipts.iter().map(|receipt| receipt.device).collect();
+    devices.dedup();
+    assert_eq!(devices.len(), 2);
+}
+
+#[test]
+fn a_receipt_that_its_device_did_not_sign_is_a_lie() {
+    // §9.2
+    let mut pair = Pair::new(stable());
+    pair.publish("1.0.0", MIB);
+    let liar = pair.add_cache();
+    pair.link(pair.device, liar);
+    pair.run(10);
+    let before = pair.receipts(pair.device);
+    let honest = pair.world.agent(pair.device).unwrap().receipts().iter().next().cloned().unwrap();
+    let mut claim = honest.verify().unwrap();
+    claim.counter = 2;
+    claim.outcome = Outcome::Failed { reason: "mallory says so".to_owned() };
+    let stolen = SignedReceipt { receipt: postcard::to_stdvec(&claim).unwrap(), ..honest };
+    pair.say(liar, &Message::Receipts(vec![stolen]));
+    pair.run(10);
+    assert_eq!(pair.refused(), [(pair.world.id(liar), Lie::ForgedReceipt)]);
+    assert_eq!(pair.receipts(pair.device), before);
+}
