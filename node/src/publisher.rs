@@ -141,7 +141,8 @@ impl Publisher {
         // What can be refused is refused before the long work.
         self.check_version(&repository, channel, version)?;
         let keys = KeyRing::open(&self.home.join(KEYS), passphrase)?.for_channel(channel)?;
-        files.remove_leftovers(&repository)?;
+        // What a crash left may fill the disk.
+        files.remove_stray_payloads(&repository)?;
         self.remove_unfinished()?;
 
         let packing = self.home.join(format!("{UNFINISHED}{}", process::id()));
@@ -156,8 +157,10 @@ impl Publisher {
             files: packed.manifest.files(),
             unpacked: packed.manifest.bytes(),
         };
+        let superseded = repository.clone();
         let committed = repository.release(&release, packed.sha256, &keys, now()).map_err(refused).and_then(|()| {
             let payload = repository::NewPayload { at: packing.clone(), release: &release, sha256: packed.sha256 };
+            files.remove_superseded(&superseded)?;
             files.commit(&repository, Some(&payload))
         });
         if committed.is_err() {
@@ -178,8 +181,9 @@ impl Publisher {
         let files = self.files();
         let mut repository = files.open()?;
         let keys = KeyRing::open(&self.home.join(KEYS), passphrase)?.at_hand(repository.channels())?;
-        files.remove_leftovers(&repository)?;
+        let superseded = repository.clone();
         repository.refresh(&keys, now()).map_err(refused)?;
+        files.remove_superseded(&superseded)?;
         files.commit(&repository, None)?;
         self.repository = repository;
         Ok(())
@@ -246,12 +250,21 @@ impl Publisher {
 }
 
 /// Keeps others out of a directory until it is dropped; the end of the process drops it too.
-fn lock(directory: &Path) -> Result<File, Error> {
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Said aloud: a child process that is just being started holds a copy of the file for a moment.
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock(directory: &Path) -> Result<Lock, Error> {
     let at = directory.join(LOCK);
     let file = File::options().create(true).truncate(false).write(true).open(&at);
     let file = file.map_err(|error| Error::file("open", &at, error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => {
             let words = format!("another process is publishing from {}", directory.display());
             Err(Error::new(Kind::Busy, words).with_hint("wait until it is done, then try again"))

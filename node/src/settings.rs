@@ -112,7 +112,10 @@ impl Resolved {
                 Some((app, key)) => self.set_app(app, key, text, source()),
                 None => self.set(&name, text, source()),
             };
-            known.map_err(|error| bad(error.to_string()))?;
+            known.map_err(|error| {
+                let named = bad(error.to_string());
+                if let Some(hint) = error.hint() { named.with_hint(hint) } else { named }
+            })?;
         }
         Ok(())
     }

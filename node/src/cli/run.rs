@@ -9,7 +9,10 @@ use burr_node::{
 };
 use burr_protocol::{Hash, fact::Fact};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::broadcast::error::RecvError,
+};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use super::{Context, print};
@@ -130,9 +133,12 @@ async fn serve(
     published: &[String],
     bars: MultiProgress,
 ) -> Result<ExitCode, Error> {
+    // Before anybody can know that the node runs.
+    let mut stop = StopSignal::new()?;
     let (node, running) = Node::start(settings).await?;
     let facts = node.facts();
-    let shown = tokio::spawn(show(facts, context.json, context.is_watched().then_some(bars)));
+    // Before the repositories are read: whatever is published from now on, this node is told of.
+    let listener = control::listen(&context.data)?;
     if context.json {
         let started = serde_json::json!({ "fact": "started", "node": node.id(), "listeners": node.listeners() });
         print(&started.to_string())?;
@@ -141,21 +147,18 @@ async fn serve(
             tracing::info!(target: "burr", "node {} listens on {listener}", node.id());
         }
     }
-    let control = tokio::spawn(control::serve(node.clone(), context.data.clone()));
+    let shown = tokio::spawn(show(facts, context.json, context.is_watched().then_some(bars)));
+    let control = tokio::spawn(control::serve(listener, node.clone(), context.data.clone()));
     for app in published {
         control::offer(&node, &context.data, app).await?;
     }
     let stopped = tokio::select! {
         ended = running => Some(ended),
-        signal = stop_signal() => {
-            signal?;
+        () = stop.received() => {
             node.shutdown().await;
             None
         }
-        failed = control => match failed {
-            Ok(Err(error)) => return Err(error),
-            Ok(Ok(())) | Err(_) => return Err(Error::new(Kind::Ended, "the control socket stopped")),
-        },
+        _ = control => return Err(Error::new(Kind::Ended, "the control socket stopped")),
     };
     shown.abort();
     match stopped {
@@ -165,13 +168,23 @@ async fn serve(
     }
 }
 
-async fn stop_signal() -> Result<(), Error> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let failed = |error: io::Error| Error::new(Kind::Storage, "can't listen for signals").with_source(error);
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () }
-    Ok(())
+/// SIGTERM or SIGINT.
+struct StopSignal {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignal {
+    fn new() -> Result<Self, Error> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Error::new(Kind::Storage, "can't listen for signals").with_source(error))
+        };
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => (), _ = self.interrupt.recv() => () }
+    }
 }
 
 /// Facts as JSON lines for a program, or as bars for a person; the log tells the rest.

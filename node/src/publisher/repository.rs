@@ -121,11 +121,15 @@ impl Files {
         }
     }
 
-    /// Removes what the repository does not name: leftovers of a crash and what is superseded since the last publish.
-    /// The last state's documents stay until then for clients that are just reading them.
-    pub(super) fn remove_leftovers(&self, repository: &Repository) -> Result<(), Error> {
+    /// Removes documents that the repository does not name: leftovers of a crash and what the last publish superseded,
+    /// which stays until the next one for clients that are just reading it.
+    pub(super) fn remove_superseded(&self, repository: &Repository) -> Result<(), Error> {
         let named = repository.files();
-        remove_all_but(&self.metadata, |name| named.contains_key(name))?;
+        remove_all_but(&self.metadata, |name| named.contains_key(name))
+    }
+
+    /// Removes payloads that the repository does not name: leftovers of a crash.
+    pub(super) fn remove_stray_payloads(&self, repository: &Repository) -> Result<(), Error> {
         for (app, channel) in repository.channels() {
             let releases = repository.verified().releases();
             let kept: BTreeSet<String> = releases
@@ -238,7 +242,8 @@ mod tests {
 
             // Half a file under the name of what comes next, as a crash within a step leaves it.
             fs::write(files.metadata.join("timestamp.json.part"), b"{").unwrap();
-            files.remove_leftovers(&found).unwrap();
+            files.remove_stray_payloads(&found).unwrap();
+            files.remove_superseded(&found).unwrap();
             let mut next = found;
             publish(&mut next, 2, steps);
             assert_eq!(files.open().unwrap(), next);

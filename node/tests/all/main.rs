@@ -2,6 +2,7 @@
 
 mod blobs;
 mod bundle;
+mod e2e;
 mod health;
 mod hostile;
 mod net;

@@ -188,7 +188,8 @@ impl Agent {
             let peers: Vec<NodeId> = self
                 .peers
                 .iter()
-                .filter(|(_, peer)| peer.repositories.contains(&repository))
+                // Nor may the digest of one that just came be here, while ours, without the news, is on its way to it.
+                .filter(|(_, peer)| peer.repositories.is_empty() || peer.repositories.contains(&repository))
                 .filter(|(_, peer)| peer.newest.of(repository).is_none_or(|known| known.version < holding.version))
                 .map(|(node, _)| node)
                 .collect();
