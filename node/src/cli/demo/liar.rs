@@ -116,7 +116,6 @@ async fn alter(from: &Multiaddr, to: &Multiaddr) -> Result<(), Error> {
     });
     let (honest, victim) = (honest?, victim?);
     swarm.dial(from.clone()).map_err(failed)?;
-    swarm.dial(to.clone()).map_err(failed)?;
     started(node)?;
     let (connected, both) = watch::channel(false);
     let mut links: BTreeMap<PeerId, u32> = BTreeMap::new();
@@ -133,6 +132,10 @@ async fn alter(from: &Multiaddr, to: &Multiaddr) -> Result<(), Error> {
             },
             Some((peer, said)) = talking.next() => {
                 let other = if peer == honest { victim } else { honest };
+                if links.len() == 1 {
+                    // Not earlier: this stack drops a stream that is opened while another one waits to be taken.
+                    swarm.dial(to.clone()).map_err(failed)?;
+                }
                 tokio::spawn(pass_on(said, control.clone(), other, both.clone()));
             },
             Some((_, question)) = asking.next() => {
