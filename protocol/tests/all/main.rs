@@ -3,6 +3,7 @@
 mod fetch;
 mod limits;
 mod manifest;
+mod news;
 mod record;
 mod trust;
 mod wire;

@@ -2,7 +2,7 @@
 //! Rule numbers are those of `protocol/README.md`.
 
 mod publish;
-mod repository;
+pub(crate) mod repository;
 
 use burr_protocol::{
     Hash, Wall,
