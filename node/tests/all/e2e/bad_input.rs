@@ -120,11 +120,11 @@ fn hostile_names_in_a_directory() {
 #[test]
 fn a_file_that_can_not_be_read() {
     let desk = Desk::new();
-    desk.refused(&desk.at("nowhere"), "2.0.0", BAD, &["nowhere", "give the directory or zip archive"]);
+    desk.refused(&desk.at("nowhere"), "2.0.0", BAD, &["nowhere", "give the finished build"]);
     let pipe = tree(&desk.at("pipe"), &[("index.html", b"a")]);
     mkfifoat(CWD, pipe.join("fifo"), Mode::RWXU).unwrap();
     desk.refused(&pipe, "2.0.0", BAD, &["fifo", "named pipe", "remove it"]);
-    desk.refused(&pipe.join("fifo"), "2.0.0", BAD, &["fifo", "neither a directory nor a zip archive"]);
+    desk.refused(&pipe.join("fifo"), "2.0.0", BAD, &["fifo", "is neither"]);
     symlink("itself", desk.at("itself")).unwrap();
     desk.refused(&desk.at("itself"), "2.0.0", BAD, &["cannot read", "itself"]);
     let locked = tree(&desk.at("locked"), &[("index.html", b"a"), ("secret", b"b")]);
