@@ -17,6 +17,7 @@ use std::{
 use burr_protocol::config::{Config, Confirm, Follow, Freshness, Install};
 
 use crate::error::{Error, Kind};
+use follow::Link;
 use keys::{APP_KEYS, KEYS, Key};
 
 /// Where a value came from; later ones win.
@@ -164,6 +165,19 @@ impl Resolved {
         let values = self.apps.entry(app.to_owned()).or_insert_with(|| APP_KEYS.iter().map(default).collect());
         values.insert(key.name, Value { text, source });
         Ok(())
+    }
+
+    /// Installs what a link names, from now on.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if it names no channel.
+    pub fn install(&mut self, link: &Link, source: &Source) -> Result<(), Error> {
+        let channel = link.channel.clone().ok_or_else(|| {
+            Error::new(Kind::Config, format!("the link of {} names no channel to install", link.app))
+                .with_hint("write APP/CHANNEL@REPOSITORY")
+        })?;
+        self.set_app(&link.app, "repository", link.repository.to_string(), source.clone())?;
+        self.set_app(&link.app, "install", channel, source.clone())
     }
 
     /// Sets a value that nobody has set.

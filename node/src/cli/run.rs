@@ -71,22 +71,15 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
 }
 
 fn take_flags(resolved: &mut Resolved, arguments: &Arguments) -> Result<(), Error> {
-    for (link, installs) in
-        arguments.install.iter().map(|link| (link, true)).chain(arguments.cache.iter().map(|link| (link, false)))
-    {
-        let mut set = |name, text: String| resolved.set_app(&link.app, name, text, Source::Flag);
-        set("repository", link.repository.to_string())?;
-        if installs {
-            let channel = link.channel.clone().ok_or_else(|| {
-                Error::new(Kind::Config, format!("--install {} names no channel", link.app))
-                    .with_hint("write APP/CHANNEL@REPOSITORY")
-            })?;
-            set("install", channel)?;
-            if let Some(health) = &arguments.health {
-                set("health", health.clone())?;
-            }
-        } else {
-            set("cache", link.channel.clone().unwrap_or_else(|| "all".to_owned()))?;
+    for link in &arguments.cache {
+        resolved.set_app(&link.app, "repository", link.repository.to_string(), Source::Flag)?;
+        let what = link.channel.as_deref().unwrap_or("all");
+        resolved.set_app(&link.app, "cache", what.to_owned(), Source::Flag)?;
+    }
+    for link in &arguments.install {
+        resolved.install(link, &Source::Flag)?;
+        if let Some(health) = &arguments.health {
+            resolved.set_app(&link.app, "health", health.clone(), Source::Flag)?;
         }
     }
     if !arguments.peers.is_empty() {
