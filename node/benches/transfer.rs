@@ -1,8 +1,18 @@
 //! How fast a blob goes from node to node on loopback, verified and on disk: `cargo bench -p burr-node --bench transfer`.
 //!
-//! One process holds both nodes, so both share its cores. Arguments: MiB of the blob (256), rounds (3).
+//! One process holds both nodes, so both share its cores. Where nginx and curl are installed, the same file goes from
+//! one to the other in the same rounds, and each rate is also given as a share of that. Arguments: MiB of the blob
+//! (256), rounds (3).
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use burr_node::{
     net::{Net, Settings},
@@ -57,6 +67,8 @@ async fn main() {
     println!("import   {:>6.0} MiB/s", rate(mib, began));
     let socket = provider.net.listeners()[0];
     let config = Config::default();
+    let nginx = Nginx::start(provider.dir.path());
+    let mut rates: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for round in 0..rounds {
         for transport in ["quic", "tcp"] {
             let place = match transport {
@@ -87,6 +99,7 @@ async fn main() {
                 }
             }
             println!("{transport:<8} {:>6.0} MiB/s", rate(mib, began));
+            rates.entry(transport).or_default().push(rate(mib, began));
             assert_eq!(taker.blobs.held(imported.hash, imported.size).await.expect("held"), PieceMap::All);
             let began = Instant::now();
             let mut reader = taker.blobs.reader(imported.hash);
@@ -95,9 +108,67 @@ async fn main() {
             taker.net.shutdown().await;
             taker.blobs.shutdown().await.expect("closed");
         }
+        if let Some(nginx) = &nginx {
+            let rate = rate(mib, nginx.curl());
+            println!("curl     {rate:>6.0} MiB/s");
+            rates.entry("curl").or_default().push(rate);
+        }
+    }
+    let median = |name: &str| {
+        let mut rates = rates.get(name)?.clone();
+        rates.sort_unstable_by(f64::total_cmp);
+        Some(rates[rates.len() / 2])
+    };
+    for transport in ["quic", "tcp"] {
+        if let (Some(rate), Some(curl)) = (median(transport), median("curl")) {
+            println!("median of {transport}: {rate:.0} MiB/s, {:.2} of curl from nginx", rate / curl);
+        }
     }
     provider.net.shutdown().await;
     provider.blobs.shutdown().await.expect("closed");
+}
+
+/// nginx that serves a directory, if it is installed.
+struct Nginx {
+    process: Child,
+    url: String,
+    dir: TempDir,
+}
+
+impl Nginx {
+    fn start(root: &Path) -> Option<Self> {
+        let dir = TempDir::new().expect("a directory");
+        let socket = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+        let (root, here) = (root.display(), dir.path().display());
+        let configuration = format!(
+            "daemon off; user root; pid {here}/pid; error_log {here}/error; events {{}} http {{ access_log off; sendfile on; \
+             server {{ listen {socket}; root {root}; }} }}"
+        );
+        let file = dir.path().join("nginx.conf");
+        fs::write(&file, configuration).expect("a file");
+        let mut command = Command::new("nginx");
+        command.arg("-p").arg(dir.path()).arg("-c").arg(file).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = command.spawn().ok()?;
+        thread::sleep(Duration::from_secs(1));
+        Some(Self { process, url: format!("http://{socket}/payload"), dir })
+    }
+
+    /// Fetches the payload to disk, and says when it began.
+    fn curl(&self) -> Instant {
+        let began = Instant::now();
+        let file = self.dir.path().join("fetched");
+        let status = Command::new("curl").args(["-sfo"]).arg(&file).arg(&self.url).status().expect("curl runs");
+        assert!(status.success(), "{status}");
+        fs::File::open(&file).and_then(|file| file.sync_all()).expect("on disk");
+        began
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        let _ = self.process.wait();
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a few thousand")]

@@ -71,6 +71,8 @@ enum Command {
     Confirm(confirm::Arguments),
     Config(config::Arguments),
     Demo(demo::Arguments),
+    #[command(hide = true)]
+    DemoLiar(demo::liar::Arguments),
 }
 
 /// What every command knows.
@@ -82,11 +84,7 @@ struct Context {
 impl Context {
     /// Prints a value: as JSON for programs, else as text.
     fn print(&self, value: &(impl Serialize + fmt::Display)) -> Result<(), Error> {
-        if self.json { self.print_json(value) } else { print(&value.to_string()) }
-    }
-
-    fn print_json(&self, value: &impl Serialize) -> Result<(), Error> {
-        print(&serde_json::to_string(value).expect("our own types are JSON"))
+        if self.json { print_json(value) } else { print(&value.to_string()) }
     }
 
     /// Whether a person watches who would like to see progress.
@@ -105,6 +103,10 @@ impl Context {
     }
 }
 
+fn print_json(value: &impl Serialize) -> Result<(), Error> {
+    print(&serde_json::to_string(value).expect("our own types are JSON"))
+}
+
 /// Prints a line. A reader that has gone away is no error.
 fn print(text: &str) -> Result<(), Error> {
     match writeln!(io::stdout(), "{text}") {
@@ -118,20 +120,21 @@ fn print(text: &str) -> Result<(), Error> {
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let context = Context { data: data_directory(arguments.data)?, json: arguments.json };
     match arguments.command {
-        Command::Init(arguments) => init::run(&context, arguments),
+        Command::Init(arguments) => init::run(&context, &arguments),
         Command::Publish(arguments) => publish::run(&context, arguments),
         Command::Release(arguments) => release::run(&context, &arguments),
         Command::Channel(arguments) => channel::run(&context, arguments),
         Command::Key(arguments) => key::run(&context, arguments),
         Command::Root(arguments) => root::run(&context, &arguments),
         Command::Audit(arguments) => audit::run(&context, arguments),
-        Command::Run(arguments) => run::run(&context, arguments),
+        Command::Run(arguments) => run::run(&context, &arguments),
         Command::Status(arguments) => status::run(&context, &arguments),
         Command::Verify(arguments) => verify::run(&context, &arguments),
         Command::Receipts(arguments) => receipts::run(&context, &arguments),
         Command::Confirm(arguments) => confirm::run(&context, arguments),
         Command::Config(arguments) => config::run(&context, &arguments),
-        Command::Demo(arguments) => demo::run(&context, arguments),
+        Command::Demo(arguments) => demo::run(&context, &arguments),
+        Command::DemoLiar(arguments) => demo::liar::run(&context, arguments),
     }
 }
 

@@ -73,12 +73,14 @@ fn socket(data: &Path) -> PathBuf {
     data.join("control.sock")
 }
 
-/// Answers clients until the future is dropped.
+/// Makes the socket of a data directory, which this process must have for itself. Needs a tokio runtime.
+///
+/// From here on clients can ask; they are answered by [`serve`].
 ///
 /// # Errors
 /// [`Kind::Storage`] if the socket can't be made.
-pub async fn serve(node: Node, data: PathBuf) -> Result<(), Error> {
-    let path = socket(&data);
+pub fn listen(data: &Path) -> Result<UnixListener, Error> {
+    let path = socket(data);
     // The data directory is locked, so a socket that is there belongs to nobody.
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::file("replace", &path, error)),
@@ -88,6 +90,11 @@ pub async fn serve(node: Node, data: PathBuf) -> Result<(), Error> {
         Error::file("listen on", &path, error).with_hint("the path may be too long for a socket; use a shorter --data")
     })?;
     owner_only(&path).map_err(|error| Error::file("protect", &path, error))?;
+    Ok(listener)
+}
+
+/// Answers clients until the future is dropped.
+pub async fn serve(listener: UnixListener, node: Node, data: PathBuf) {
     let places = std::sync::Arc::new(tokio::sync::Semaphore::new(MAX_CLIENTS));
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };

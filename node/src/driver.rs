@@ -21,7 +21,7 @@ use burr_protocol::{
     fact::Fact,
     fetch::PieceMap,
     peers::Address,
-    receipt::Receipt,
+    receipt::{Receipt, SignedReceipt},
     record::Record,
     release::Payload,
     status::Status,
@@ -90,7 +90,7 @@ impl Driver {
     ) -> Result<Self, Error> {
         let data = home.path().to_owned();
         let (records, found) = Records::open(&data)?;
-        let blobs = Blobs::open(data.join("blobs")).await?;
+        let (blobs, rebuilt) = Blobs::open_or_rebuild(data.join("blobs")).await?;
         let slots = Slots::open(&data)?;
         let net_settings = net::Settings {
             identity: key.to_bytes(),
@@ -103,13 +103,14 @@ impl Driver {
         let started = Instant::now();
         let mut store = BTreeMap::new();
         for blob in blobs.list().await? {
-            // A part whose size is not known yet is of no use: it is fetched anew if it is wanted.
+            // One without a size is of no use: nothing of it came, or it can't be read.
             if let Some(size) = blob.size {
                 store.insert(blob.hash, Stored { size, whole: blob.complete });
             }
         }
         let (agent, mut first) = Agent::new(key, settings.agent, found.records, store, now(started));
-        first.extend(found.warnings.into_iter().map(|why| Fact::RecordDropped { why }));
+        first.extend(found.rebuilt.into_iter().chain(rebuilt).map(|why| Fact::StoreRebuilt { why }));
+        first.extend(found.dropped.into_iter().map(|why| Fact::RecordDropped { why }));
         let (jobs, from_jobs) = mpsc::unbounded_channel();
         let writes = start_writer(records, jobs.clone())?;
         let health = settings.health;
@@ -190,7 +191,7 @@ impl Driver {
                 let _ = done.send(self.agent.status());
             }
             Ask::Receipts(done) => {
-                let receipts = self.agent.receipts().iter().filter_map(|signed| signed.peek()).collect();
+                let receipts = self.agent.receipts().iter().filter_map(SignedReceipt::peek).collect();
                 let _ = done.send(receipts);
             }
             Ask::Confirm { app, done } => {
@@ -319,6 +320,7 @@ impl Driver {
         match &fact {
             Fact::PeerRefused { .. }
             | Fact::StorageFailed { .. }
+            | Fact::StoreRebuilt { .. }
             | Fact::RecordDropped { .. }
             | Fact::NoRoom { .. } => {
                 tracing::warn!(target: "burr", "{fact}");

@@ -1,6 +1,6 @@
 //! The real driver of [`burr_protocol::Agent`]: network, store, slots, and the node that an app embeds.
 //!
-//! [`Node`] is the way in. Beneath it, the [driver](driver) owns the agent and carries out what it decides.
+//! [`Node`] is the way in. Beneath it, the driver owns the agent and carries out what it decides.
 
 pub mod bundle;
 pub mod control;

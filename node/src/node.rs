@@ -3,7 +3,11 @@
 //! [`Node::start`] opens the data directory, the store and the mesh and lets the [driver](crate::driver) run; the
 //! handle asks it things. Dropping the handle ends the node; [`Node::shutdown`] does so in good order.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use burr_protocol::{NodeId, RepositoryId, fact::Fact, receipt::Receipt, release::Payload, status::Status};
 use tokio::{
@@ -31,6 +35,8 @@ pub struct Node {
     listeners: Vec<SocketAddr>,
     asks: mpsc::Sender<Ask>,
     facts: broadcast::Sender<Fact>,
+    /// Hears from the start, for the first who asks.
+    from_start: Arc<Mutex<Option<broadcast::Receiver<Fact>>>>,
 }
 
 /// The node's own task: ends when the node does, with what stopped it.
@@ -45,12 +51,13 @@ impl Node {
     pub async fn start(settings: Settings) -> Result<(Self, Running), Error> {
         let home = Home::open(&settings.data)?;
         let key = identity::load_or_make(home.path())?;
-        let (facts, _) = broadcast::channel(MAX_FACTS);
+        let (facts, from_start) = broadcast::channel(MAX_FACTS);
         let (asks, asked) = mpsc::channel(MAX_ASKS);
         let driver = driver::Driver::open(home, key, settings, facts.clone(), asked).await?;
         let (id, listeners) = (driver.id(), driver.listeners());
         let task = tokio::spawn(driver.run());
-        Ok((Self { id, listeners, asks, facts }, task))
+        let from_start = Arc::new(Mutex::new(Some(from_start)));
+        Ok((Self { id, listeners, asks, facts, from_start }, task))
     }
 
     /// Who this node is.
@@ -65,10 +72,12 @@ impl Node {
         &self.listeners
     }
 
-    /// What happens from now on. A listener that lags is told how much it missed.
+    /// What happens from now on; for the first listener, from the node's start. A listener that lags is told how much
+    /// it missed.
     #[must_use]
     pub fn facts(&self) -> broadcast::Receiver<Fact> {
-        self.facts.subscribe()
+        let first = self.from_start.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.unwrap_or_else(|| self.facts.subscribe())
     }
 
     /// How the node stands.

@@ -262,12 +262,21 @@ impl Publisher {
 }
 
 /// Keeps others out of a directory until it is dropped; the end of the process drops it too.
-fn lock(directory: &Path) -> Result<File, Error> {
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Said aloud: a child process that is just being started holds a copy of the file for a moment.
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock(directory: &Path) -> Result<Lock, Error> {
     let at = directory.join(LOCK);
     let file = File::options().create(true).truncate(false).write(true).open(&at);
     let file = file.map_err(|error| Error::file("open", &at, error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => {
             let words = format!("another process is publishing from {}", directory.display());
             Err(Error::new(Kind::Busy, words).with_hint("wait until it is done, then try again"))

@@ -17,6 +17,7 @@ use std::{
 use burr_protocol::config::{Config, Confirm, Follow, Freshness, Install};
 
 use crate::error::{Error, Kind};
+use follow::Link;
 use keys::{APP_KEYS, KEYS, Key};
 
 /// Where a value came from; later ones win.
@@ -112,7 +113,10 @@ impl Resolved {
                 Some((app, key)) => self.set_app(app, key, text, source()),
                 None => self.set(&name, text, source()),
             };
-            known.map_err(|error| bad(error.to_string()))?;
+            known.map_err(|error| {
+                let named = bad(error.to_string());
+                if let Some(hint) = error.hint() { named.with_hint(hint) } else { named }
+            })?;
         }
         Ok(())
     }
@@ -161,6 +165,19 @@ impl Resolved {
         let values = self.apps.entry(app.to_owned()).or_insert_with(|| APP_KEYS.iter().map(default).collect());
         values.insert(key.name, Value { text, source });
         Ok(())
+    }
+
+    /// Installs what a link names, from now on.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if it names no channel.
+    pub fn install(&mut self, link: &Link, source: &Source) -> Result<(), Error> {
+        let channel = link.channel.clone().ok_or_else(|| {
+            Error::new(Kind::Config, format!("the link of {} names no channel to install", link.app))
+                .with_hint("write APP/CHANNEL@REPOSITORY")
+        })?;
+        self.set_app(&link.app, "repository", link.repository.to_string(), source.clone())?;
+        self.set_app(&link.app, "install", channel, source.clone())
     }
 
     /// Sets a value that nobody has set.
@@ -330,10 +347,9 @@ impl Reader<'_> {
         let has_command = !self.text("health")?.is_empty();
         let limit = self.duration("confirm_timeout")?;
         let confirm = match self.text("confirm")? {
-            "auto" if has_command => Confirm::Command(limit),
+            "auto" | "command" if has_command => Confirm::Command(limit),
             "auto" | "none" => Confirm::Immediately,
             "call" => Confirm::Call(limit),
-            "command" if has_command => Confirm::Command(limit),
             "command" => return Err(self.bad("confirm", "another while `health` names no command")),
             _ => return Err(self.bad("confirm", "auto, none, command or call")),
         };

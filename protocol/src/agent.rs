@@ -3,7 +3,7 @@
 //! A driver feeds [`Agent::handle`] what happens and carries out the [`Action`]s that come back, in their order; it
 //! calls with [`Input::Wake`] at [`Agent::wake_at`]. The agent is a router: each concern has its own module and state,
 //! and what is told here is only how a bundle's way leads from one to the next. Nothing that rests on a
-//! [`Action::Persist`] is said or done before its [`Input::Stored`]; what waits for one is an [`After`].
+//! [`Action::Persist`] is said or done before its [`Input::Stored`]; what waits for one is an `After`.
 
 mod install;
 mod metadata;

@@ -118,6 +118,11 @@ pub enum Fact {
         /// Why.
         why: String,
     },
+    /// A damaged part of the store was set aside and made anew.
+    StoreRebuilt {
+        /// Which, why, and where it is now.
+        why: String,
+    },
     /// A record from before the restart was of no use and was left out.
     RecordDropped {
         /// Which, and why.
@@ -185,6 +190,7 @@ impl fmt::Display for Fact {
                 write!(f, "receipt of {}: {app} {version} {outcome}", device.short())
             }
             Self::StorageFailed { why } => write!(f, "the store failed, trying again: {why}"),
+            Self::StoreRebuilt { why } => f.write_str(why),
             Self::RecordDropped { why } => write!(f, "{why}; it is left out"),
         }
     }

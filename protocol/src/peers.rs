@@ -38,6 +38,8 @@ pub enum Lie {
 /// A connected peer.
 #[derive(Debug, Default)]
 pub struct Peer {
+    /// Whether it said anything of itself yet: until its first digest, it is not known what it follows.
+    pub introduced: bool,
     /// Newest metadata it claims to hold.
     pub newest: Newest,
     /// Whether it collects receipts.
@@ -196,6 +198,7 @@ impl Peers {
 impl Peer {
     /// Takes in what the peer says that it holds.
     pub fn take(&mut self, digest: &Digest) {
+        self.introduced = true;
         self.collects = digest.collects;
         self.repositories = digest.follows.iter().copied().collect();
         for holding in &digest.holdings {

@@ -232,9 +232,9 @@ impl Update {
         let (why, final_failure) = match result {
             Ok(()) => return self.start_trial(),
             Err(StageFailure::Bad(why)) => (why, true),
-            Err(StageFailure::NoSpace(why) | StageFailure::Other(why)) => {
-                (why, failures.saturating_add(1) >= self.install.attempts)
-            }
+            // Space comes back: the release is not to blame, however long that takes.
+            Err(StageFailure::NoSpace(why)) => (why, false),
+            Err(StageFailure::Other(why)) => (why, failures.saturating_add(1) >= self.install.attempts),
         };
         let failures = failures.saturating_add(1);
         let offer = staged.offer.clone();

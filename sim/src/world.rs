@@ -1,6 +1,6 @@
 //! The world: one clock, one queue of events, nodes with their disks, links between them.
 //!
-//! A node's driver is [`World::carry_out`]: one match over [`Action`]. Two events of one moment happen in the order in
+//! A node's driver is `World::carry_out`: one match over [`Action`]. Two events of one moment happen in the order in
 //! which they were caused.
 
 use std::{

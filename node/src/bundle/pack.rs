@@ -54,7 +54,7 @@ pub(super) enum Origin {
 /// A bundle's entries, hashed, and where their bytes are; `None` for links.
 pub(super) type Listed = Vec<(Entry, Option<Origin>)>;
 
-/// Packs the directory or zip archive `source` into the payload file `out`, which must not exist.
+/// Packs the directory, zip archive (by its ending) or single file `source` into the payload file `out`, which must not exist.
 ///
 /// The payload is on disk, synced, when this returns.
 ///
@@ -64,17 +64,20 @@ pub(super) type Listed = Vec<(Entry, Option<Origin>)>;
 pub fn pack(source: &Path, out: &Path, progress: &Progress<'_>) -> Result<Packed, Error> {
     let metadata = fs::metadata(source).map_err(|error| {
         Error::new(Kind::BadInput, format!("cannot read {}", source.display()))
-            .with_hint("give the directory or zip archive of the finished build")
+            .with_hint("give the finished build: a directory, a .zip archive or a single file")
             .with_source(error)
     })?;
+    let is_archive = source.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("zip"));
     let (mut listed, mut spool) = if metadata.is_dir() {
-        (hash_tree(source, progress)?, None)
+        (hash_all(source, tree::walk(source)?, progress)?, None)
+    } else if metadata.is_file() && !is_archive {
+        (hash_all(source, tree::single(source)?, progress)?, None)
     } else if metadata.is_file() {
         let beside = out.parent().unwrap_or(Path::new("."));
         let mut spool = tempfile::tempfile_in(beside).map_err(|error| Error::file("make a file in", beside, error))?;
         (archive::unpack(source, &mut spool)?, Some(spool))
     } else {
-        let words = format!("{} is neither a directory nor a zip archive", source.display());
+        let words = format!("{} is neither a directory nor a file", source.display());
         return Err(Error::new(Kind::BadInput, words));
     };
     // The manifest sorts its entries in the same way.
@@ -84,7 +87,7 @@ pub fn pack(source: &Path, out: &Path, progress: &Progress<'_>) -> Result<Packed
 
     let mut output = Output::create(out)?;
     compress(&manifest, &origins, spool.as_mut(), &mut output, progress)?;
-    if spool.is_none() {
+    if metadata.is_dir() {
         check_same_names(source, &manifest)?;
     }
     output.finish(manifest)
@@ -94,8 +97,7 @@ pub(super) fn bad_bundle(source: &Path, error: ManifestError) -> Error {
     Error::new(Kind::BadInput, format!("{} can't be a bundle", source.display())).with_source(error)
 }
 
-fn hash_tree(source: &Path, progress: &Progress<'_>) -> Result<Listed, Error> {
-    let mut found = tree::walk(source)?;
+fn hash_all(source: &Path, mut found: Vec<Found>, progress: &Progress<'_>) -> Result<Listed, Error> {
     found.retain(|found| found.what != What::EmptyDirectory);
     found.iter().try_for_each(|found| check_path(&found.path)).map_err(|error| bad_bundle(source, error))?;
     let total = 2 * found.iter().map(size).sum::<u64>();

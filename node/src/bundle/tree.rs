@@ -50,6 +50,16 @@ impl Stamp {
     }
 }
 
+/// One file as all that there is, under its own name.
+pub(super) fn single(at: &Path) -> Result<Vec<Found>, Error> {
+    let metadata = fs::metadata(at).map_err(|error| Error::file("read", at, error))?;
+    let name = at.file_name().and_then(|name| name.to_str());
+    let path = name.ok_or_else(|| {
+        Error::new(Kind::BadInput, format!("the name of {} is not UTF-8", at.display())).with_hint("rename it")
+    })?;
+    Ok(vec![Found { path: path.to_owned(), at: at.to_owned(), what: What::File(Stamp::of(&metadata)) }])
+}
+
 /// Lists all that is below a directory, in the order of paths. Links are not followed.
 pub(super) fn walk(top: &Path) -> Result<Vec<Found>, Error> {
     let mut found = Vec::new();

@@ -8,7 +8,7 @@ use burr_node::{
 };
 use serde_json::json;
 
-use super::{Context, print};
+use super::{Context, print, print_json};
 
 /// Show every setting, its value and where it came from: default, burr.toml, BURR_* or flag.
 ///
@@ -33,7 +33,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
     }
     if context.json {
         let row = |(name, value, help): &(String, &burr_node::settings::Value, &str)| json!({ "name": name, "value": value.text, "source": value.source.to_string(), "help": help });
-        return context.print_json(&rows.iter().map(row).collect::<Vec<_>>()).map(|()| ExitCode::SUCCESS);
+        return print_json(&rows.iter().map(row).collect::<Vec<_>>()).map(|()| ExitCode::SUCCESS);
     }
     let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or_default();
     for (name, value, help) in rows {

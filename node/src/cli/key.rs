@@ -189,7 +189,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, E
                 directory.display()
             );
             if context.json {
-                context.print_json(&serde_json::json!({ "app": app, "directory": directory }))?;
+                super::print_json(&serde_json::json!({ "app": app, "directory": directory }))?;
             } else {
                 super::print(&moved)?;
             }

@@ -11,7 +11,7 @@ use burr_node::error::{Error, Kind};
 /// How to come by the passphrase of the private keys.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Source {
-    /// Read the passphrase of the private keys from the first line of this file (or set BURR_PASSPHRASE).
+    /// Read the passphrase of the private keys from the first line of this file (or set `BURR_PASSPHRASE`).
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
 }

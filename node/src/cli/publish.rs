@@ -14,12 +14,12 @@ use serde::Serialize;
 
 use super::{Context, passphrase};
 
-/// Pack, sign and publish a directory or a zip archive as the newest version of a channel.
+/// Pack, sign and publish a directory, a zip archive or a single file as the newest version of a channel.
 ///
 /// A node that runs on the same data directory announces it at once; otherwise the next `burr run` does.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The finished build: a directory or a .zip file.
+    /// The finished build: a directory, a .zip archive, or any single file such as a firmware image.
     source: PathBuf,
     /// The app, as in `burr init`.
     #[arg(long)]
@@ -52,10 +52,11 @@ impl fmt::Display for Published {
             "{app} {version} is on {channel}: {files} files, {unpacked}, packed {packed}, in {} ms",
             self.took_ms
         )?;
-        match self.announced {
-            true => write!(f, "the running node announced it"),
-            false => write!(f, "no node runs on this data directory: `burr run` serves it"),
-        }
+        f.write_str(if self.announced {
+            "the running node announced it"
+        } else {
+            "no node runs on this data directory: `burr run` serves it"
+        })
     }
 }
 

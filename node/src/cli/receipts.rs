@@ -9,7 +9,7 @@ use burr_node::{
 use burr_protocol::receipt::Receipt;
 use bytesize::ByteSize;
 
-use super::{Context, print};
+use super::{Context, print, print_json};
 
 /// Show the receipts that are kept here: own, carried and collected, each signed by its device.
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
     let mut receipts: Vec<Receipt> = control::ask(&context.data, &Request::Receipts)?;
     receipts.retain(|receipt| arguments.app.as_ref().is_none_or(|app| *app == receipt.app));
     if context.json {
-        context.print_json(&receipts)?;
+        print_json(&receipts)?;
         return Ok(ExitCode::SUCCESS);
     }
     for receipt in receipts {

@@ -15,7 +15,10 @@ use burr_node::{
 };
 use burr_protocol::{Hash, Wall, fact::Fact};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::broadcast::error::RecvError,
+};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use super::{Context, print};
@@ -58,9 +61,9 @@ pub(super) struct Arguments {
     set: Vec<String>,
 }
 
-pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, Error> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, Error> {
     let mut resolved = context.resolved()?;
-    take_flags(&mut resolved, &arguments)?;
+    take_flags(&mut resolved, arguments)?;
     let published = Publisher::apps(&context.data);
     follow_published(&mut resolved, context, &published)?;
     let settings = resolved.settings()?;
@@ -77,22 +80,15 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, E
 }
 
 fn take_flags(resolved: &mut Resolved, arguments: &Arguments) -> Result<(), Error> {
-    for (link, installs) in
-        arguments.install.iter().map(|link| (link, true)).chain(arguments.cache.iter().map(|link| (link, false)))
-    {
-        let mut set = |name, text: String| resolved.set_app(&link.app, name, text, Source::Flag);
-        set("repository", link.repository.to_string())?;
-        if installs {
-            let channel = link.channel.clone().ok_or_else(|| {
-                Error::new(Kind::Config, format!("--install {} names no channel", link.app))
-                    .with_hint("write APP/CHANNEL@REPOSITORY")
-            })?;
-            set("install", channel)?;
-            if let Some(health) = &arguments.health {
-                set("health", health.clone())?;
-            }
-        } else {
-            set("cache", link.channel.clone().unwrap_or_else(|| "all".to_owned()))?;
+    for link in &arguments.cache {
+        resolved.set_app(&link.app, "repository", link.repository.to_string(), Source::Flag)?;
+        let what = link.channel.as_deref().unwrap_or("all");
+        resolved.set_app(&link.app, "cache", what.to_owned(), Source::Flag)?;
+    }
+    for link in &arguments.install {
+        resolved.install(link, &Source::Flag)?;
+        if let Some(health) = &arguments.health {
+            resolved.set_app(&link.app, "health", health.clone(), Source::Flag)?;
         }
     }
     if !arguments.peers.is_empty() {
@@ -139,9 +135,12 @@ async fn serve(
     published: &[String],
     bars: MultiProgress,
 ) -> Result<ExitCode, Error> {
+    // Before anybody can know that the node runs.
+    let mut stop = StopSignal::new()?;
     let (node, running) = Node::start(settings).await?;
     let facts = node.facts();
-    let shown = tokio::spawn(show(facts, context.json, context.is_watched().then_some(bars)));
+    // Before the repositories are read: whatever is published from now on, this node is told of.
+    let listener = control::listen(&context.data)?;
     if context.json {
         let started = serde_json::json!({ "fact": "started", "node": node.id(), "listeners": node.listeners() });
         print(&started.to_string())?;
@@ -150,22 +149,19 @@ async fn serve(
             tracing::info!(target: "burr", "node {} listens on {listener}", node.id());
         }
     }
-    let control = tokio::spawn(control::serve(node.clone(), context.data.clone()));
+    let shown = tokio::spawn(show(facts, context.json, context.is_watched().then_some(bars)));
+    let control = tokio::spawn(control::serve(listener, node.clone(), context.data.clone()));
     for app in published {
         control::offer(&node, &context.data, app).await?;
     }
     let renewal = tokio::spawn(renew(node.clone(), context.data.clone(), published.to_vec()));
     let stopped = tokio::select! {
         ended = running => Some(ended),
-        signal = stop_signal() => {
-            signal?;
+        () = stop.received() => {
             node.shutdown().await;
             None
         }
-        failed = control => match failed {
-            Ok(Err(error)) => return Err(error),
-            Ok(Ok(())) | Err(_) => return Err(Error::new(Kind::Ended, "the control socket stopped")),
-        },
+        _ = control => return Err(Error::new(Kind::Ended, "the control socket stopped")),
     };
     shown.abort();
     renewal.abort();
@@ -173,6 +169,25 @@ async fn serve(
         None | Some(Ok(Ok(()))) => Ok(ExitCode::SUCCESS),
         Some(Ok(Err(error))) => Err(error),
         Some(Err(error)) => Err(Error::new(Kind::Ended, "the node stopped unexpectedly").with_source(error)),
+    }
+}
+
+/// SIGTERM or SIGINT.
+struct StopSignal {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignal {
+    fn new() -> Result<Self, Error> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Error::new(Kind::Storage, "can't listen for signals").with_source(error))
+        };
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => (), _ = self.interrupt.recv() => () }
     }
 }
 
@@ -205,15 +220,6 @@ fn renew_one(data: &Path, app: &str) -> Result<bool, Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let passphrase = env::var("BURR_PASSPHRASE").ok();
     publisher.renew_online(Wall(i64::try_from(now.as_secs()).unwrap_or(i64::MAX)), passphrase.as_deref())
-}
-
-async fn stop_signal() -> Result<(), Error> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let failed = |error: io::Error| Error::new(Kind::Storage, "can't listen for signals").with_source(error);
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () }
-    Ok(())
 }
 
 /// Facts as JSON lines for a program, or as bars for a person; the log tells the rest.

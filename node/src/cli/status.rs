@@ -57,9 +57,9 @@ impl fmt::Display for Shown {
             };
             write!(f, "version {version}, signed {} ago, ", in_words(age))?;
             if left < 0 {
-                write!(f, "EXPIRED {} ago", in_words(-left))?
+                write!(f, "EXPIRED {} ago", in_words(-left))?;
             } else {
-                write!(f, "good for {}", in_words(left))?
+                write!(f, "good for {}", in_words(left))?;
             }
             for (channel, version) in &repository.newest {
                 write!(f, "; {channel} {version}")?;

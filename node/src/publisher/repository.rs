@@ -139,6 +139,9 @@ impl Files {
         entry: Option<String>,
     ) -> Result<(), Error> {
         self.recover()?;
+        if let Ok(current) = self.read_all() {
+            self.remove_superseded(&current)?;
+        }
         let mut made = Vec::new();
         let mut steps = self.steps(repository, payload, entry).into_iter();
         let done = steps
@@ -235,12 +238,16 @@ impl Files {
         }
     }
 
-    /// Removes what the repository does not name: leftovers of a crash and what is superseded since the last publish.
-    /// The last state's documents stay until then for clients that are just reading them.
+    /// Removes documents that the repository does not name: what the last commit superseded, which stays until the next
+    /// one for clients that are just reading it.
+    fn remove_superseded(&self, repository: &Repository) -> Result<(), Error> {
+        let named = repository.files();
+        remove_all_but(&self.metadata, |name| named.contains_key(name))
+    }
+
+    /// Removes what a crash left, before long work: it may fill the disk.
     pub(super) fn remove_leftovers(&self, repository: &Repository) -> Result<(), Error> {
         self.recover()?;
-        let named = repository.files();
-        remove_all_but(&self.metadata, |name| named.contains_key(name))?;
         for (app, channel) in repository.channels() {
             let releases = repository.verified().releases();
             let kept: BTreeSet<String> = releases

@@ -9,7 +9,8 @@
 
 use std::{
     collections::BTreeSet,
-    io::{self, Read},
+    fs::File,
+    io::{self, Read, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -38,6 +39,7 @@ use iroh_blobs::{
 use libp2p::{bytes::Bytes, futures::StreamExt as _};
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::home::set_aside;
 use crate::error::{Error, Kind};
 
 /// Bytes of a BLAKE3 chunk, the unit of the store's ranges.
@@ -72,7 +74,7 @@ pub struct Imported {
 pub struct Listed {
     /// The blob's name.
     pub hash: Hash,
-    /// Its size in bytes; `None` while that is not verified yet.
+    /// Its size in bytes: of a part, what its first provider and the release agreed on. `None` if nothing of it came yet.
     pub size: Option<u64>,
     /// Whether it is whole.
     pub complete: bool,
@@ -113,6 +115,25 @@ impl Blobs {
         let blobs = Self { store, dir, tagged: Arc::default(), collector };
         blobs.load_tags().await?;
         Ok(blobs)
+    }
+
+    /// Opens the store in `dir`, which this process must have for itself. A store whose database is damaged is set
+    /// aside and made anew, which is told in words: what was in it is fetched or imported again.
+    ///
+    /// # Errors
+    /// [`Kind::Storage`] if the disk does not let it.
+    pub async fn open_or_rebuild(dir: impl Into<PathBuf>) -> Result<(Self, Option<String>), Error> {
+        let dir = dir.into();
+        let error = match Self::open(&dir).await {
+            Ok(blobs) => return Ok((blobs, None)),
+            Err(error) if !disk_works(&dir) => return Err(error),
+            Err(error) => error,
+        };
+        let aside = set_aside(&dir).map_err(|error| Error::file("set aside", &dir, error))?;
+        let blobs = Self::open(&dir).await?;
+        let aside = aside.display();
+        let words = format!("{error}; it was set aside as {aside} and made anew, its blobs come again; remove it");
+        Ok((blobs, Some(words)))
     }
 
     /// Takes a file into the store where it lies, without copying it (files of 16 KiB and less are copied).
@@ -216,7 +237,12 @@ impl Blobs {
         for hash in self.store.blobs().list().hashes().await.map_err(broken)? {
             let (size, complete) = match self.store.blobs().status(hash).await.map_err(broken)? {
                 BlobStatus::Complete { size } => (Some(size), true),
-                BlobStatus::Partial { size } => (size, false),
+                BlobStatus::Partial { size: Some(size) } => (Some(size), false),
+                // Verified only by the last chunk, which may be long in coming.
+                BlobStatus::Partial { size: None } => {
+                    let found = self.ranges(Hash(*hash.as_bytes())).await;
+                    (found.ok().map(|(size, _)| size).filter(|size| *size > 0), false)
+                }
                 BlobStatus::NotFound => continue,
             };
             listed.push(Listed { hash: Hash(*hash.as_bytes()), size, complete });
@@ -338,6 +364,12 @@ impl Blobs {
 /// The chunks of a run of bytes that starts on a chunk's border and ends on one or at the blob's end.
 pub(crate) fn chunks(start: u64, end: u64) -> ChunkRanges {
     ChunkRanges::from(ChunkNum(start / CHUNK)..ChunkNum(end.div_ceil(CHUNK)))
+}
+
+/// Whether the disk lets this process read and write in a store: then a database that does not open is damaged.
+fn disk_works(dir: &Path) -> bool {
+    let write = || tempfile::NamedTempFile::new_in(dir)?.write_all(&vec![0; 64 << 10]);
+    write().is_ok() && File::options().read(true).write(true).open(dir.join("blobs.db")).is_ok()
 }
 
 fn broken(error: impl std::fmt::Display) -> Error {

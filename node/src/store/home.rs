@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::Write as _,
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -17,7 +18,14 @@ const FORMAT: u32 = 1;
 #[derive(Debug)]
 pub struct Home {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // Said aloud: a child process that is just being started holds a copy of the file for a moment.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
+    }
 }
 
 impl Home {
@@ -40,7 +48,7 @@ impl Home {
         if !format.exists() {
             write_atomically(&format, format!("{FORMAT}\n").as_bytes()).map_err(storage)?;
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
     }
 
     /// Where it is.
@@ -88,4 +96,17 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path)?;
     File::open(directory)?.sync_all()
+}
+
+/// Moves what is damaged out of the way, under a name that says so, which is returned.
+pub(super) fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    let mut aside = path.with_extension(format!("damaged-{seconds}"));
+    let mut count = 1;
+    while aside.exists() {
+        aside = path.with_extension(format!("damaged-{seconds}-{count}"));
+        count += 1;
+    }
+    fs::rename(path, &aside)?;
+    Ok(aside)
 }

@@ -3,15 +3,12 @@
 //! A write is in the journal, then in the database, then flushed, and only then reported. A database that can't be
 //! opened or read is set aside under a name that says so, and made anew from the journal: nothing is lost.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{io, path::Path};
 
 use burr_protocol::record::Record;
 
 use super::{
+    home::set_aside,
     journal::{Entries, Journal},
     metadata::Metadata,
 };
@@ -33,8 +30,10 @@ pub struct Records {
 pub struct Found {
     /// Everything that the agent restarts from.
     pub records: Vec<Record>,
-    /// What people should know: a database that was set aside, a record that was left out.
-    pub warnings: Vec<String>,
+    /// A database that was set aside and made anew, in words.
+    pub rebuilt: Option<String>,
+    /// Records that can't be read and were left out.
+    pub dropped: Vec<String>,
 }
 
 impl Records {
@@ -46,12 +45,12 @@ impl Records {
         let storage = |error: io::Error| Error::file("open the records in", data, error);
         let (journal, journalled) = Journal::open(data).map_err(storage)?;
         let path = data.join("records.sled");
-        let mut warnings = Vec::new();
+        let mut rebuilt = None;
         let database = match open_database(&path, &journalled) {
             Ok(database) => database,
             Err(why) => {
                 let aside = set_aside(&path).map_err(storage)?;
-                warnings.push(format!(
+                rebuilt = Some(format!(
                     "the database {} is damaged ({why}); it was set aside as {} and made anew from the journal, nothing is lost",
                     path.display(),
                     aside.display()
@@ -63,13 +62,14 @@ impl Records {
         };
         let metadata = Metadata::open(data)?;
         let mut records = metadata.read_all()?;
+        let mut dropped = Vec::new();
         for (key, value) in &journalled {
             match Record::read(key, value) {
                 Ok(record) => records.push(record),
-                Err(why) => warnings.push(format!("{why}; it is left out")),
+                Err(why) => dropped.push(why.to_string()),
             }
         }
-        Ok((Self { database, journal, metadata }, Found { records, warnings }))
+        Ok((Self { database, journal, metadata }, Found { records, rebuilt, dropped }))
     }
 
     /// Writes records durably, all of them or, after a crash, none of the indexed ones. A repository's metadata goes
@@ -126,16 +126,4 @@ fn open_database(path: &Path, journalled: &Entries) -> Result<sled::Db, String> 
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("its pages can't be read".to_owned()),
     }
-}
-
-fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
-    let mut aside = path.with_extension(format!("damaged-{seconds}"));
-    let mut count = 1;
-    while aside.exists() {
-        aside = path.with_extension(format!("damaged-{seconds}-{count}"));
-        count += 1;
-    }
-    fs::rename(path, &aside)?;
-    Ok(aside)
 }

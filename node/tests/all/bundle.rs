@@ -115,7 +115,7 @@ fn what_can_not_be_read_is_named() {
     let out = dir.path().join("payload");
     let error = bundle::pack(&dir.path().join("nowhere"), &out, &|_, _| ()).unwrap_err();
     assert!(error.kind() == Kind::BadInput && error.to_string().contains("nowhere"), "{error}");
-    let text = tree(dir.path(), &[("text", b"neither directory nor archive")]).join("text");
+    let text = tree(dir.path(), &[("text.zip", b"no archive")]).join("text.zip");
     let error = bundle::pack(&text, &out, &|_, _| ()).unwrap_err();
     assert_eq!(error.kind(), Kind::BadInput, "{error}");
 
@@ -277,4 +277,16 @@ fn verify_names_what_was_altered() {
     fs::write(slot.join("manifest"), other.manifest.encode()).unwrap();
     assert_eq!(bundle::verify(&slot, &|_, _| ()).unwrap_err().kind(), Kind::BadInput);
     assert_eq!(bundle::verify(dir.path(), &|_, _| ()).unwrap_err().kind(), Kind::BadInput);
+}
+
+#[test]
+fn a_single_file_is_a_bundle_of_itself() {
+    let dir = scratch();
+    let firmware = dir.path().join("firmware.bin");
+    fs::write(&firmware, noise(7, 300_000)).unwrap();
+    let packed = pack(&firmware, &dir.path().join("payload"));
+    assert_eq!((packed.manifest.files(), packed.manifest.bytes()), (1, 300_000));
+    let slot = dir.path().join("slot");
+    unpack(fs::File::open(&packed.path).unwrap(), &slot, &packed).unwrap();
+    assert_eq!(fs::read(slot.join("tree/firmware.bin")).unwrap(), noise(7, 300_000));
 }

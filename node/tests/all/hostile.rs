@@ -14,10 +14,10 @@ use zip::write::SimpleFileOptions;
 use crate::support::{listing, scratch, tree};
 
 /// One entry of an archive that no honest program would make: name, mode, general purpose flags.
-type Entry<'a> = (&'a [u8], u32, u16);
+pub(crate) type Entry<'a> = (&'a [u8], u32, u16);
 
 /// A zip archive of empty entries, byte by byte, since writers refuse to make such names.
-fn archive(entries: &[Entry<'_>]) -> Vec<u8> {
+pub(crate) fn archive(entries: &[Entry<'_>]) -> Vec<u8> {
     let (mut out, mut directory) = (Vec::new(), Vec::new());
     for (name, mode, flags) in entries {
         let offset = u32::try_from(out.len()).unwrap();
@@ -52,7 +52,7 @@ fn archive(entries: &[Entry<'_>]) -> Vec<u8> {
     out
 }
 
-const FILE: u32 = 0o100_644;
+pub(crate) const FILE: u32 = 0o100_644;
 
 /// Packs an archive, which must be refused without a trace on disk.
 fn refuse(bytes: &[u8], what: &str) -> String {

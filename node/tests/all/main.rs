@@ -3,6 +3,7 @@
 mod blobs;
 mod bundle;
 mod ceremony;
+mod e2e;
 mod health;
 mod hostile;
 mod net;

@@ -58,14 +58,18 @@ pub(crate) fn pack(source: &Path, out: &Path) -> Packed {
     bundle::pack(source, out, &|_, _| ()).unwrap()
 }
 
-/// A file system of one MiB, for as long as the value lives; `None` without the right to mount one.
+/// A file system of one MiB or another size, for as long as the value lives; `None` without the right to mount one.
 pub(crate) struct SmallDisk(TempDir);
 
 impl SmallDisk {
     pub(crate) fn new() -> Option<Self> {
+        Self::of_mib(1)
+    }
+
+    pub(crate) fn of_mib(size: u64) -> Option<Self> {
         let at = scratch();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m", "burr-test"]).arg(at.path());
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}m"), "burr-test"]).arg(at.path());
         let mounted = mount.output().is_ok_and(|output| output.status.success());
         if !mounted {
             eprintln!("skipped: a full disk needs the right to mount a small one");

@@ -183,12 +183,13 @@ impl Agent {
             if bytes.len() <= MAX_ANNOUNCEMENT {
                 actions.push(Action::Announce { repository, bytes });
             }
-            // Peers may not be in the gossip yet: those that follow the repository and don't claim this are told.
+            // Peers may not be in the gossip yet: those that follow the repository and don't claim this are told, and
+            // those whose first digest is on its way, as the one that they were sent is of before.
             let news = Message::Digest(Digest { holdings: vec![holding], marks: Vec::new(), ..self.digest() });
             let peers: Vec<NodeId> = self
                 .peers
                 .iter()
-                .filter(|(_, peer)| peer.repositories.contains(&repository))
+                .filter(|(_, peer)| !peer.introduced || peer.repositories.contains(&repository))
                 .filter(|(_, peer)| peer.newest.of(repository).is_none_or(|known| known.version < holding.version))
                 .map(|(node, _)| node)
                 .collect();

@@ -4,6 +4,7 @@ mod ceremony;
 mod fetch;
 mod limits;
 mod manifest;
+mod news;
 mod record;
 mod trust;
 mod wire;

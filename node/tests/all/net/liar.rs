@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 const SYNC: StreamProtocol = StreamProtocol::new("/burr/sync/1");
 const BLOBS: StreamProtocol = StreamProtocol::new("/burr/blobs/1");
 
-pub struct Liar {
+pub(super) struct Liar {
     address: Multiaddr,
     honest: PeerId,
     control: Control,
@@ -23,7 +23,7 @@ pub struct Liar {
 
 impl Liar {
     /// Connects to an honest node and passes its blobs on, with a bit of the answer's byte at `place` turned.
-    pub async fn between(honest: &Address, place: usize) -> Self {
+    pub(super) async fn between(honest: &Address, place: usize) -> Self {
         let mut swarm = SwarmBuilder::with_new_identity()
             .with_tokio()
             .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
@@ -68,12 +68,12 @@ impl Liar {
         Self { address: address.unwrap(), honest, control, tasks: vec![running, lying] }
     }
 
-    pub fn address(&self) -> Address {
+    pub(super) fn address(&self) -> Address {
         Address(self.address.to_string())
     }
 
     /// Sends bytes to the honest node where frames should be.
-    pub async fn send_sync(&self, bytes: &[u8]) {
+    pub(super) async fn send_sync(&self, bytes: &[u8]) {
         let mut stream = self.control.clone().open_stream(self.honest, SYNC).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         stream.flush().await.unwrap();
@@ -81,7 +81,7 @@ impl Liar {
         std::mem::forget(stream);
     }
 
-    pub async fn end(self) {
+    pub(super) async fn end(self) {
         for task in self.tasks {
             task.abort();
             let _ = task.await;

@@ -1,0 +1,8 @@
+//! The real program, end to end: what people type, what they are told, and what a crash, bad input or a bad link leave.
+
+mod bad_input;
+mod crash;
+mod damage;
+mod lan;
+mod link;
+mod program;

@@ -1,0 +1,171 @@
+//! A local network: nodes in network namespaces of their own, on one bridge, which find each other with no word of
+//! configuration. Needs root and `ip`; skipped where that is not to be had.
+
+use std::{
+    path::Path,
+    process::{self, Command},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use super::program::{Node, Shop, current, publish};
+use crate::support::{noise, tree};
+
+/// A bridge with hosts on it, taken down with the value.
+struct Lan {
+    name: String,
+    hosts: u32,
+}
+
+impl Lan {
+    /// A LAN with this many hosts; `None` without the right to make one.
+    fn new(hosts: u32) -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("b{}x{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let lan = Self { name, hosts };
+        if !lan.make() {
+            eprintln!("skipped: a LAN needs the right to make network namespaces, and `ip`");
+            return None;
+        }
+        Some(lan)
+    }
+
+    /// The switch is in a namespace of its own: nothing of it touches the machine's network.
+    fn make(&self) -> bool {
+        let switch = &self.name;
+        let mut made = ip(&["netns", "add", switch])
+            && ip(&["-n", switch, "link", "add", "br", "type", "bridge", "mcast_snooping", "0"])
+            && ip(&["-n", switch, "link", "set", "br", "up"]);
+        for host in 0..self.hosts {
+            let (space, port) = (self.host(host), format!("port{host}"));
+            made = made
+                && ip(&["netns", "add", &space])
+                && ip(&["-n", switch, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &space])
+                && ip(&["-n", switch, "link", "set", &port, "master", "br", "up"])
+                && ip(&["-n", &space, "link", "set", "lo", "up"])
+                && ip(&["-n", &space, "address", "add", &format!("10.77.0.{}/24", host + 1), "dev", "eth0"])
+                && ip(&["-n", &space, "link", "set", "eth0", "up"])
+                && ip(&["-n", &space, "route", "add", "default", "dev", "eth0"]);
+        }
+        made
+    }
+
+    /// The namespace of a host.
+    fn host(&self, number: u32) -> String {
+        format!("{}h{number}", self.name)
+    }
+
+    /// Pulls a host's cable out of the switch, or puts it back.
+    fn cable(&self, number: u32, state: &str) {
+        assert!(ip(&["-n", &self.name, "link", "set", &format!("port{number}"), state]), "the cable goes {state}");
+    }
+
+    /// Makes a host's cable this slow, in both directions; false where that can't be had.
+    fn slow(&self, number: u32, rate: &str) -> bool {
+        let shape = |space: &str, device: &str| {
+            let mut tc = Command::new("tc");
+            tc.args(["-n", space, "qdisc", "replace", "dev", device, "root", "tbf", "rate", rate, "burst", "64kb"]);
+            tc.args(["latency", "50ms"]).output().is_ok_and(|output| output.status.success())
+        };
+        shape(&self.name, &format!("port{number}")) && shape(&self.host(number), "eth0")
+    }
+}
+
+impl Drop for Lan {
+    fn drop(&mut self) {
+        for host in 0..self.hosts {
+            ip(&["netns", "del", &self.host(host)]);
+        }
+        ip(&["netns", "del", &self.name]);
+    }
+}
+
+fn ip(arguments: &[&str]) -> bool {
+    Command::new("ip").args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
+fn page(at: &Path) {
+    tree(at, &[("index.html", b"<h1>shop</h1>"), ("app.js", &noise(1, 100_000))]);
+}
+
+#[test]
+fn nodes_on_a_lan_find_each_other_and_an_update_travels() {
+    let Some(lan) = Lan::new(3) else { return };
+    let shop = Shop::open(page);
+    let publisher = Node::start_in(&lan.host(0), &shop.publisher, &[]);
+    let mut first = Node::start_in(&lan.host(1), &shop.data("first"), &["--install", &shop.link]);
+    first.hear_step("1.0.0", "active");
+    tree(&shop.source(), &[("index.html", b"<h1>new shop</h1>")]);
+    publish(&shop.publisher, &shop.source(), "2.0.0");
+    first.hear_step("2.0.0", "active");
+
+    // The publisher goes; one that comes late gets everything from the other device.
+    publisher.stop();
+    let mut late = Node::start_in(&lan.host(2), &shop.data("late"), &["--install", &shop.link]);
+    let fetched = late.hear_fact("fetch_completed");
+    assert_eq!(fetched["sources"][0][0], first.id(), "{fetched}");
+    late.hear_step("2.0.0", "active");
+    assert_eq!(current(&shop.data("late")), current(&shop.data("first")));
+}
+
+#[test]
+fn a_cable_that_is_pulled_in_the_middle_of_a_fetch() {
+    const SIZE: usize = 8 << 20;
+    let Some(lan) = Lan::new(2) else { return };
+    if !lan.slow(1, "20mbit") {
+        eprintln!("skipped: a slow link needs `tc`");
+        return;
+    }
+    let shop = Shop::open(page);
+    let publisher = Node::start_in(&lan.host(0), &shop.publisher, &[]);
+    let mut device = Node::start_in(&lan.host(1), &shop.data("device"), &["--install", &shop.link]);
+    device.hear_step("1.0.0", "active");
+    tree(&shop.source(), &[("data", &noise(2, SIZE))]);
+    publish(&shop.publisher, &shop.source(), "2.0.0");
+    device.hear_fact("fetch_started");
+    // A good part of the more than three seconds that it takes.
+    device.listen(Duration::from_millis(1500));
+    assert!(
+        !device.heard.iter().any(|fact| fact["fact"] == "fetch_completed" && fact["size"].as_u64() > Some(1 << 20))
+    );
+    lan.cable(1, "down");
+    device.hear_fact("peer_disconnected");
+    lan.cable(1, "up");
+    let fetched = device.hear("a fetch to its end", |fact| {
+        (fact["fact"] == "fetch_completed" && fact["size"].as_u64() > Some(1 << 20)).then(|| fact.clone())
+    });
+    device.hear_step("2.0.0", "active");
+    let size = fetched["size"].as_u64().expect("a number");
+    let sources = fetched["sources"].as_array().expect("a list").iter();
+    let came: u64 = sources.map(|source| source[1].as_u64().expect("a number")).sum();
+    eprintln!("{came} bytes came for {size}");
+    assert!(came < size + size / 10, "it went on where it was: {came} bytes came for {size}");
+    drop(publisher);
+}
+
+#[test]
+fn a_device_whose_only_contact_is_another_device() {
+    let Some(lan) = Lan::new(3) else { return };
+    let shop = Shop::open(page);
+    let no_multicast = ["--no-mdns", "--port", "7447"];
+    let mut publisher = Node::start_in(&lan.host(0), &shop.publisher, &no_multicast);
+    let middle = [&["--install", &shop.link, "--peer", "10.77.0.1:7447"], &no_multicast[..]].concat();
+    let mut middle = Node::start_in(&lan.host(1), &shop.data("middle"), &middle);
+    let far = [&["--install", &shop.link, "--peer", "10.77.0.2:7447"], &no_multicast[..]].concat();
+    let mut far = Node::start_in(&lan.host(2), &shop.data("far"), &far);
+    for (number, version) in ["1.0.0", "2.0.0"].into_iter().enumerate() {
+        if number > 0 {
+            tree(&shop.source(), &[("index.html", b"<h1>new shop</h1>")]);
+            publish(&shop.publisher, &shop.source(), version);
+        }
+        far.hear_step(version, "active");
+        middle.hear("its own update", |fact| (fact["fact"] == "receipt_kept").then_some(()));
+        // The receipt comes all the way back.
+        let far = far.id();
+        publisher.hear("a receipt from afar", |fact| {
+            (fact["fact"] == "receipt_kept" && fact["device"] == *far && fact["version"] == version).then_some(())
+        });
+    }
+    let met: Vec<_> = far.heard.iter().filter(|fact| fact["fact"] == "peer_connected").collect();
+    assert!(met.iter().all(|fact| fact["node"] == *middle.id()), "{met:?}");
+}

@@ -1,0 +1,105 @@
+//! A link of known speed between two nodes, which counts the bytes that cross it.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Bytes passed on at a time.
+const PART: usize = 16 << 10;
+
+/// A TCP relay with an address of its own, to wherever it is pointed.
+pub(super) struct Link {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    target: Mutex<SocketAddr>,
+    /// Bytes a second from the target to whoever dialled.
+    rate: u64,
+    carried: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Link {
+    /// A link to `target` that brings at most `rate` bytes a second from there.
+    pub(super) fn to(target: SocketAddr, rate: u64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let shared = Arc::new(Shared {
+            target: Mutex::new(target),
+            rate,
+            carried: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+        });
+        let accepting = Arc::clone(&shared);
+        thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                if accepting.closed.load(Ordering::Relaxed) {
+                    return;
+                }
+                let target = *accepting.target.lock().expect("no thread panics with it");
+                let Ok(far) = TcpStream::connect(target) else { continue };
+                for (from, to, down) in [(&near, &far, false), (&far, &near, true)] {
+                    let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { continue };
+                    let shared = Arc::clone(&accepting);
+                    thread::spawn(move || shared.pass(from, to, down));
+                }
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// Where to dial it: TCP alone.
+    pub(super) fn address(&self) -> String {
+        format!("/ip4/{}/tcp/{}", self.address.ip(), self.address.port())
+    }
+
+    /// New connections go there.
+    pub(super) fn point(&self, target: SocketAddr) {
+        *self.shared.target.lock().expect("no thread panics with it") = target;
+    }
+
+    /// Bytes that came from the target so far.
+    pub(super) fn carried(&self) -> u64 {
+        self.shared.carried.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::Relaxed);
+        // Wakes the thread that accepts.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl Shared {
+    fn pass(&self, mut from: TcpStream, mut to: TcpStream, down: bool) {
+        let mut part = [0; PART];
+        let mut due = Instant::now();
+        while let Ok(read @ 1..) = from.read(&mut part) {
+            if down {
+                due = due.max(Instant::now().checked_sub(Duration::from_millis(5)).unwrap_or(due));
+                due += Duration::from_nanos(read as u64 * 1_000_000_000 / self.rate);
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+            if to.write_all(&part[..read]).is_err() {
+                break;
+            }
+            if down {
+                self.carried.fetch_add(read as u64, Ordering::Relaxed);
+            }
+        }
+        for stream in [from, to] {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
