@@ -281,11 +281,11 @@ impl Publisher {
             return Err(Error::new(Kind::Key, words).with_hint(hint));
         }
         let at = self.home.join(KEYS).join(format!("{role}.key"));
-        let words =
-            format!("the private key {} is missing, or is not the one that {app} names for {role}", at.display());
+        let what = if at.exists() { "not the one that the repository names for its role" } else { "missing" };
+        let words = format!("the private key {} is {what}", at.display());
         let hint = match role {
             Role::Snapshot | Role::Timestamp => {
-                "put it back, or submit on the machine that these keys were handed over to"
+                "put the file that `burr init` made back in its place, or submit on the machine that it was handed over to"
             }
             _ => "put the file that `burr init` made back in its place",
         };
