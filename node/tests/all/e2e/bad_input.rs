@@ -186,7 +186,7 @@ fn a_key_that_is_missing_or_wrong() {
         fs::rename(&key, &away).unwrap();
         desk.refused(&desk.build(), "2.0.0", FAILED, &[name, "is missing", "back in its place"]);
         fs::copy(keys.join("root.key"), &key).unwrap();
-        desk.refused(&desk.build(), "2.0.0", FAILED, &["not the one that the repository names", "`init` made"]);
+        desk.refused(&desk.build(), "2.0.0", FAILED, &["not the one that the repository names", "`burr init` made"]);
         fs::write(&key, "scribble").unwrap();
         desk.refused(&desk.build(), "2.0.0", FAILED, &[name, "is damaged", "back in its place"]);
         fs::rename(&away, &key).unwrap();
