@@ -5,6 +5,7 @@
 //! threshold and pinned by the one above it, none older than what is held (`protocol/README.md` sections 4 and 5).
 //! Expiry is not judged here: devices boot without a clock, so `policy` weighs [`Verified::expires`] later.
 
+pub mod client;
 mod document;
 mod error;
 pub mod pack;
