@@ -9,6 +9,7 @@ mod publish;
 mod receipts;
 mod run;
 mod status;
+mod tuf;
 mod verify;
 
 use std::{
@@ -56,6 +57,7 @@ enum Command {
     Confirm(confirm::Arguments),
     Config(config::Arguments),
     Demo(demo::Arguments),
+    Tuf(tuf::Arguments),
 }
 
 /// What every command knows.
@@ -101,6 +103,10 @@ fn print(text: &str) -> Result<(), Error> {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
+    // It has directories of its own, and no node.
+    if let Command::Tuf(given) = &arguments.command {
+        return Ok(tuf::run(given, arguments.json));
+    }
     let context = Context { data: data_directory(arguments.data)?, json: arguments.json };
     match arguments.command {
         Command::Init(arguments) => init::run(&context, arguments),
@@ -112,6 +118,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Confirm(arguments) => confirm::run(&context, arguments),
         Command::Config(arguments) => config::run(&context, &arguments),
         Command::Demo(arguments) => demo::run(&context, arguments),
+        Command::Tuf(_) => unreachable!("it was run above"),
     }
 }
 

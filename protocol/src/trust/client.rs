@@ -1,5 +1,5 @@
 //! A client of any TUF repository: the detailed client workflow of the TUF specification (1.0.x, section 5) as a state
-//! machine without a network, a disk or a clock (`protocol/README.md` §4.8).
+//! machine without a network, a disk or a clock (`protocol/README.md` §4.10).
 //!
 //! A [`Client`] lives for one refresh, at one fixed time. It says what it needs next, and the caller does it:
 //!

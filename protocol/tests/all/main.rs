@@ -1,5 +1,6 @@
 //! The protocol's stories, one module a topic.
 
+mod client;
 mod fetch;
 mod limits;
 mod manifest;
