@@ -215,7 +215,7 @@ fn a_snapshot_stays_the_floor_after_a_refresh_that_broke_off_behind_the_timestam
     bent["snapshot"]["version"] = json!(3);
     bent["timestamp"]["version"] = json!(3);
     bent.publish(&["snapshot", "timestamp"]);
-    assert!(matches!(refused(visitor.refresh(&bent)), TrustError::Rollback { .. }));
+    assert!(matches!(refused(visitor.clone().refresh(&bent)), TrustError::Rollback { .. }));
 
     let mut honest = forge;
     honest.served.insert("3.snapshot.json".to_owned(), held_back);
