@@ -308,7 +308,7 @@ def compare(burr, cases, seed):
                     roles = sorted(set(kept) | set(expected))
                     other = [role for role in roles if kept.get(role) != expected.get(role)]
                     differences.append(f"case {case}: {story}\n  python-tuf {theirs} {why}\n  burr {ours} {because}\n"
-                                       f"  kept otherwise: {other}")
+                                       f"  kept otherwise: {[(role, expected.get(role), kept.get(role)) for role in other]}")
                     break
     server.shutdown()
     print(f"{cases} repositories, {accepted} of {3 * cases} steps accepted, {len(differences)} differences")

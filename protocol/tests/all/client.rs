@@ -15,6 +15,9 @@ use forge::{AT_NOW, Forge, NOW, PAST, Visitor, declared, key};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+/// What is wrong with a document, and how it gets so.
+type Bend<'a> = (&'a str, &'a dyn Fn(&mut Value));
+
 #[track_caller]
 fn refused(result: Result<client::Client, ClientError>) -> TrustError {
     match result.unwrap_err() {
@@ -343,7 +346,7 @@ fn keys_of_other_kinds_and_signatures_that_fail_do_no_harm() {
 
 #[test]
 fn documents_of_no_tuf_form_are_refused_and_leave_no_trace() {
-    let bends: &[(&str, &dyn Fn(&mut Value))] = &[
+    let bends: &[Bend<'_>] = &[
         ("another type", &|signed| signed["_type"] = json!("snapshot")),
         ("a future specification", &|signed| signed["spec_version"] = json!("2.0.0")),
         ("version 0", &|signed| signed["version"] = json!(0)),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burr_protocol::{
     Wall,
     trust::{
-        client::{Client, ClientError, Step},
+        client::{Client, ClientError, Step, Target},
         write::{key_id, sign},
     },
 };
@@ -155,7 +155,7 @@ impl Visitor {
         self.asked.clear();
         client.find(path)?;
         self.run(forge, &mut client)?;
-        Ok(client.found().map(|target| target.name()))
+        Ok(client.found().map(Target::name))
     }
 
     pub(super) fn run(&mut self, forge: &Forge, client: &mut Client) -> Result<(), ClientError> {
@@ -189,7 +189,7 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 pub(super) fn declared(seeds: &[u8]) -> (Map<String, Value>, Vec<String>) {

@@ -8,6 +8,9 @@ use serde_json::json;
 
 use super::forge::{Forge, sha256};
 
+/// Delegations, and the roles that a search asks then, in order.
+type Case<'a> = (&'a [(&'a str, &'a str, serde_json::Value)], &'a [&'a str]);
+
 /// A forge with these delegations, `from to`, in their order; each role has a key of its own.
 fn graph(edges: &[(&str, &str, serde_json::Value)]) -> Forge {
     let mut forge = Forge::new();
@@ -31,7 +34,6 @@ fn roles_are_asked_in_pre_order_and_only_those_that_may_sign() {
     let no = json!({});
     let end = json!({ "terminating": true });
     let py = json!({ "paths": ["*.py"] });
-    type Case<'a> = (&'a [(&'a str, &'a str, serde_json::Value)], &'a [&'a str]);
     let cases: &[Case<'_>] = &[
         (&[("targets", "A", no.clone()), ("targets", "B", no.clone())], &["A", "B"]),
         (
