@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Directory {
@@ -30,7 +30,7 @@ impl Directory {
             let words = format!("the metadata directory {} is in use by another process", path.display());
             Error::new(Kind::Busy, words).with_hint("wait until it is done")
         })?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
     }
 
     /// A role's document; nothing if there is none, or one that is longer than it may be.
@@ -64,5 +64,12 @@ impl Directory {
     /// The role's name comes out of a document, so it is encoded: it can't leave the directory.
     fn file(&self, role: &str) -> PathBuf {
         self.path.join(format!("{}.json", encode(role)))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Closing is not enough while a child that another thread just started holds a copy of the descriptor.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
     }
 }
