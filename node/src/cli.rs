@@ -15,6 +15,7 @@ mod release;
 mod root;
 mod run;
 mod status;
+mod tuf;
 mod verify;
 
 use std::{
@@ -73,6 +74,7 @@ enum Command {
     Demo(demo::Arguments),
     #[command(hide = true)]
     DemoLiar(demo::liar::Arguments),
+    Tuf(tuf::Arguments),
 }
 
 /// What every command knows.
@@ -118,6 +120,10 @@ fn print(text: &str) -> Result<(), Error> {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
+    // It has directories of its own, and no node.
+    if let Command::Tuf(given) = &arguments.command {
+        return Ok(tuf::run(given, arguments.json));
+    }
     let context = Context { data: data_directory(arguments.data)?, json: arguments.json };
     match arguments.command {
         Command::Init(arguments) => init::run(&context, &arguments),
@@ -135,6 +141,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Config(arguments) => config::run(&context, &arguments),
         Command::Demo(arguments) => demo::run(&context, &arguments),
         Command::DemoLiar(arguments) => demo::liar::run(&context, arguments),
+        Command::Tuf(_) => unreachable!("it was run above"),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod publisher;
 pub mod settings;
 pub mod slots;
 pub mod store;
+pub mod tuf;
 
 pub use error::{Error, Kind};
 pub use node::{Node, Running};

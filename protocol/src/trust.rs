@@ -6,6 +6,7 @@
 //! Expiry is not judged here: devices boot without a clock, so `policy` weighs [`Verified::expires`] later.
 
 pub mod audit;
+pub mod client;
 mod document;
 mod error;
 pub mod pack;

@@ -10,6 +10,7 @@ mod net;
 mod publisher;
 mod slots;
 mod support;
+mod tuf;
 
 /// Bytes that don't repeat.
 fn noise(length: usize) -> Vec<u8> {

@@ -12,7 +12,7 @@ use super::{error::TrustError, provider};
 use crate::Wall;
 
 /// Levels of arrays and objects in a document at most.
-const MAX_DEPTH: usize = 32;
+pub(super) const MAX_DEPTH: usize = 32;
 /// Versions stay below this, so that every JSON reader holds them exactly and a stolen key can't use them all up.
 pub(super) const MAX_VERSION: u64 = 1 << 53;
 
@@ -63,7 +63,7 @@ fn check_envelope(value: &Value) -> Result<(), &'static str> {
 }
 
 /// The deepest nesting, without parsing: brackets outside of strings.
-fn depth(bytes: &[u8]) -> usize {
+pub(super) fn depth(bytes: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in bytes {
         match byte {

@@ -1,4 +1,9 @@
 //! The cryptography under the TUF reader: Ed25519 as `verify_strict` has it, and SHA-2. It can verify, never sign.
+//! With the feature `tuf-interop` it also knows the schemes of other people's repositories; a trust pack still may not
+//! use them (`document::check_keys`).
+
+#[cfg(feature = "tuf-interop")]
+mod interop;
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
@@ -35,14 +40,15 @@ impl CryptoProvider for Provider {
     }
 
     fn verify_raw(&self, scheme: SigningScheme, key: &[u8], data: &[u8], signature: &[u8]) -> Result<()> {
-        if scheme != SigningScheme::Ed25519 {
-            return Err(Error::UnsupportedAlgorithm(scheme.name().to_owned()));
-        }
-        if is_signed(key, data, signature) {
-            Ok(())
-        } else {
-            Err(Error::Verification("not this key's signature".to_owned()))
-        }
+        let is_signed = match scheme {
+            SigningScheme::Ed25519 => is_signed(key, data, signature),
+            #[cfg(feature = "tuf-interop")]
+            SigningScheme::EcdsaP256Sha256 => interop::is_signed_ecdsa(key, data, signature),
+            #[cfg(feature = "tuf-interop")]
+            SigningScheme::RsaPssSha256 => interop::is_signed_rsa(key, data, signature),
+            _ => return Err(Error::UnsupportedAlgorithm(scheme.name().to_owned())),
+        };
+        if is_signed { Ok(()) } else { Err(Error::Verification("not this key's signature".to_owned())) }
     }
 
     fn verify_prehashed(&self, scheme: SigningScheme, _key: &[u8], _digest: &[u8], _signature: &[u8]) -> Result<()> {

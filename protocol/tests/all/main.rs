@@ -1,6 +1,7 @@
 //! The protocol's stories, one module a topic.
 
 mod ceremony;
+mod client;
 mod fetch;
 mod limits;
 mod manifest;

@@ -1,0 +1,76 @@
+//! HTTP, bounded in time and bytes: who serves a repository may be slow, endless or lying.
+
+use std::{
+    io::Read as _,
+    time::{Duration, Instant},
+};
+
+use ureq::Agent;
+
+use crate::error::{Error, Kind};
+
+/// How long a connection, and then the head of an answer, may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an answer may be silent, and how long it may be slow at first.
+const GRACE: Duration = Duration::from_secs(20);
+/// Bytes a second that an answer must bring from then on, over its whole length.
+const MIN_RATE: u64 = 2 << 10;
+const MAX_REDIRECTS: u32 = 3;
+
+#[derive(Debug)]
+pub(super) struct Http {
+    agent: Agent,
+}
+
+impl Http {
+    pub(super) fn new() -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(MAX_REDIRECTS)
+            .timeout_resolve(Some(PATIENCE))
+            .timeout_connect(Some(PATIENCE))
+            .timeout_send_request(Some(PATIENCE))
+            .timeout_recv_response(Some(PATIENCE))
+            .timeout_per_read(Some(GRACE))
+            .user_agent(concat!("burr/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Self { agent: config.into() }
+    }
+
+    /// Reads a file part by part. Whether there is one: stores answer "forbidden" too where they have none.
+    pub(super) fn get(
+        &self,
+        url: &str,
+        limit: u64,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
+        let failed = |words: &str| Error::new(Kind::Network, format!("{words} {url}"));
+        let mut response = self.agent.get(url).call().map_err(|error| failed("can't get").with_source(error))?;
+        match response.status().as_u16() {
+            200 => {}
+            403 | 404 => return Ok(false),
+            status => return Err(failed("can't get").with_source(format!("the server answers {status}"))),
+        }
+        let begin = Instant::now();
+        // One byte more than there may be tells a file of the right size from one that does not end.
+        let mut body = response.body_mut().with_config().limit(limit.saturating_add(2)).reader();
+        let mut buffer = vec![0; 64 << 10];
+        let mut length = 0_u64;
+        loop {
+            let read = body.read(&mut buffer).map_err(|error| failed("can't read").with_source(error))?;
+            if read == 0 {
+                return Ok(true);
+            }
+            length += read as u64;
+            if length > limit {
+                return Err(failed("too long:").with_source(format!("over the {limit} bytes that it may have")));
+            }
+            let due = begin.elapsed().saturating_sub(GRACE).as_secs().saturating_mul(MIN_RATE);
+            if length < due {
+                let rate = format!("under {MIN_RATE} bytes a second");
+                return Err(failed("too slow:").with_source(rate).with_hint("try another server or a better link"));
+            }
+            take(&buffer[..read])?;
+        }
+    }
+}
