@@ -27,7 +27,10 @@ use burr_protocol::{
     status::Status,
 };
 use ed25519_dalek::SigningKey;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::{
+    sync::{broadcast, mpsc, oneshot},
+    task::JoinHandle,
+};
 
 use crate::{
     error::{Error, Kind},
@@ -67,6 +70,8 @@ pub(crate) struct Driver {
     from_net: mpsc::Receiver<Input>,
     blobs: Blobs,
     slots: Slots,
+    /// The end of each app's last work on its slots.
+    slot_work: BTreeMap<String, oneshot::Receiver<()>>,
     health: BTreeMap<String, String>,
     writes: std::sync::mpsc::Sender<(Token, Vec<Record>)>,
     /// What own tasks report. Each task was caused by one action and reports once, so the agent's bounds are its own.
@@ -121,6 +126,7 @@ impl Driver {
             from_net,
             blobs,
             slots,
+            slot_work: BTreeMap::new(),
             health,
             writes,
             jobs,
@@ -262,20 +268,18 @@ impl Driver {
                 });
             }
             Action::Stage { app, bundle, payload, files, bytes } => {
-                let slots = self.slots.clone();
+                let name = app.clone();
                 let reader = self.blobs.reader(payload);
+                let staging = self.on_slots(&app, move |slots| slots.stage(&name, bundle, reader, files, bytes));
                 self.task(async move {
-                    let name = app.clone();
-                    let staging = tokio::task::spawn_blocking(move || slots.stage(&name, bundle, reader, files, bytes));
                     let result = staging.await.unwrap_or_else(|error| Err(StageFailure::Other(error.to_string())));
                     Input::Staged { app, bundle, result }
                 });
             }
             Action::Switch { app, bundle } => {
-                let slots = self.slots.clone();
+                let name = app.clone();
+                let switching = self.on_slots(&app, move |slots| slots.switch(&name, bundle));
                 self.task(async move {
-                    let name = app.clone();
-                    let switching = tokio::task::spawn_blocking(move || slots.switch(&name, bundle));
                     let result = match switching.await {
                         Ok(result) => result.map_err(|error| error.to_string()),
                         Err(error) => Err(error.to_string()),
@@ -293,15 +297,36 @@ impl Driver {
                 });
             }
             Action::Clean { app, keep } => {
-                let slots = self.slots.clone();
-                tokio::task::spawn_blocking(move || {
-                    if let Err(error) = slots.clean(&app, &keep) {
+                let name = app.clone();
+                self.on_slots(&app, move |slots| {
+                    if let Err(error) = slots.clean(&name, &keep) {
                         tracing::warn!(%error, "an old slot could not be removed; the next update tries again");
                     }
                 });
             }
             Action::Tell(fact) => self.tell(fact),
         }
+    }
+
+    /// Works on an app's slots, in the order in which it is asked for: a cleaning that is late would meet, and remove,
+    /// what was staged after it.
+    fn on_slots<T: Send + 'static>(
+        &mut self,
+        app: &str,
+        work: impl FnOnce(&Slots) -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let (done, ended) = oneshot::channel::<()>();
+        let before = self.slot_work.insert(app.to_owned(), ended);
+        let slots = self.slots.clone();
+        tokio::spawn(async move {
+            if let Some(before) = before {
+                // Nothing is ever said: it ends when the work does, however that went.
+                let _ = before.await;
+            }
+            let worked = tokio::task::spawn_blocking(move || work(&slots)).await;
+            drop(done);
+            worked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        })
     }
 
     fn task(&self, work: impl Future<Output = Input> + Send + 'static) {

@@ -219,8 +219,8 @@ fn a_wrong_passphrase() {
 
 #[test]
 fn a_full_disk_at_the_publisher() {
-    let Some(disk) = SmallDisk::new() else { return };
-    let desk = Desk { dir: scratch(), data: disk.path().join("data") };
+    let Some(small) = SmallDisk::new() else { return };
+    let desk = Desk { dir: scratch(), data: small.path().join("data") };
     set_up(&desk.data);
     publish(&desk.data, &desk.build(), "1.0.0");
     let large = tree(&desk.at("large"), &[("data", &noise(1, 2 << 20))]);

@@ -22,32 +22,30 @@ impl Lan {
     fn new(hosts: u32) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("b{}x{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let lan = Self { name, hosts };
-        if !lan.make() {
+        if !try_ip(&["netns", "add", &name]) {
             eprintln!("skipped: a LAN needs the right to make network namespaces, and `ip`");
             return None;
         }
+        let lan = Self { name, hosts };
+        lan.make();
         Some(lan)
     }
 
     /// The switch is in a namespace of its own: nothing of it touches the machine's network.
-    fn make(&self) -> bool {
+    fn make(&self) {
         let switch = &self.name;
-        let mut made = ip(&["netns", "add", switch])
-            && ip(&["-n", switch, "link", "add", "br", "type", "bridge", "mcast_snooping", "0"])
-            && ip(&["-n", switch, "link", "set", "br", "up"]);
+        ip(&["-n", switch, "link", "add", "name", "switch", "type", "bridge", "mcast_snooping", "0"]);
+        ip(&["-n", switch, "link", "set", "dev", "switch", "up"]);
         for host in 0..self.hosts {
             let (space, port) = (self.host(host), format!("port{host}"));
-            made = made
-                && ip(&["netns", "add", &space])
-                && ip(&["-n", switch, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &space])
-                && ip(&["-n", switch, "link", "set", &port, "master", "br", "up"])
-                && ip(&["-n", &space, "link", "set", "lo", "up"])
-                && ip(&["-n", &space, "address", "add", &format!("10.77.0.{}/24", host + 1), "dev", "eth0"])
-                && ip(&["-n", &space, "link", "set", "eth0", "up"])
-                && ip(&["-n", &space, "route", "add", "default", "dev", "eth0"]);
+            ip(&["netns", "add", &space]);
+            ip(&["-n", switch, "link", "add", "name", &port, "type", "veth", "peer", "name", "eth0", "netns", &space]);
+            ip(&["-n", switch, "link", "set", "dev", &port, "master", "switch", "up"]);
+            ip(&["-n", &space, "link", "set", "dev", "lo", "up"]);
+            ip(&["-n", &space, "address", "add", &format!("10.77.0.{}/24", host + 1), "dev", "eth0"]);
+            ip(&["-n", &space, "link", "set", "dev", "eth0", "up"]);
+            ip(&["-n", &space, "route", "add", "default", "dev", "eth0"]);
         }
-        made
     }
 
     /// The namespace of a host.
@@ -57,7 +55,7 @@ impl Lan {
 
     /// Pulls a host's cable out of the switch, or puts it back.
     fn cable(&self, number: u32, state: &str) {
-        assert!(ip(&["-n", &self.name, "link", "set", &format!("port{number}"), state]), "the cable goes {state}");
+        ip(&["-n", &self.name, "link", "set", "dev", &format!("port{number}"), state]);
     }
 
     /// Makes a host's cable this slow, in both directions; false where that can't be had.
@@ -74,13 +72,17 @@ impl Lan {
 impl Drop for Lan {
     fn drop(&mut self) {
         for host in 0..self.hosts {
-            ip(&["netns", "del", &self.host(host)]);
+            try_ip(&["netns", "del", &self.host(host)]);
         }
-        ip(&["netns", "del", &self.name]);
+        try_ip(&["netns", "del", &self.name]);
     }
 }
 
-fn ip(arguments: &[&str]) -> bool {
+fn ip(arguments: &[&str]) {
+    assert!(try_ip(arguments), "ip {}", arguments.join(" "));
+}
+
+fn try_ip(arguments: &[&str]) -> bool {
     Command::new("ip").args(arguments).output().is_ok_and(|output| output.status.success())
 }
 

@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::support::scratch;
 
 /// Long past anything that should happen, on a slow and busy machine too: only a test that fails waits for it.
-pub(super) const DEADLINE: Duration = Duration::from_secs(90);
+pub(super) const DEADLINE: Duration = Duration::from_secs(180);
 
 /// `burr` on a data directory, with no setting from outside.
 pub(super) fn burr(data: &Path) -> Command {

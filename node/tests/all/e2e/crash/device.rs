@@ -30,7 +30,7 @@ const LEAST: usize = 5;
 /// Kills of a version on trial: more, and the device takes it for the version's fault.
 const MAX_TRIAL_KILLS: usize = 2;
 /// Bytes of a version that do not compress.
-const SIZE: usize = 12 << 20;
+const SIZE: usize = 16 << 20;
 /// Bytes a second that the link brings.
 const RATE: u64 = 16 << 20;
 /// Bytes fetched twice, of all that had to be fetched, in per cent.
