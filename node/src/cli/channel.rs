@@ -51,7 +51,8 @@ struct Channels(Vec<Channel>);
 
 #[derive(Serialize)]
 struct Channel {
-    channel: String,
+    #[serde(rename = "channel")]
+    name: String,
     threshold: usize,
     keys: Vec<String>,
     newest: Option<String>,
@@ -59,7 +60,7 @@ struct Channel {
 
 impl fmt::Display for Channels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, Channel { channel, threshold, keys, newest }) in self.0.iter().enumerate() {
+        for (at, Channel { name: channel, threshold, keys, newest }) in self.0.iter().enumerate() {
             let line = if at == 0 { "" } else { "\n" };
             let newest = newest.as_deref().unwrap_or("no release yet");
             write!(f, "{line}{channel}: {newest}; {threshold} of {} keys must sign", keys.len())?;
@@ -89,7 +90,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, E
             let channels = publisher.signers().into_iter().filter_map(|(role, signers)| {
                 let Role::Channel(channel) = role else { return None };
                 let (threshold, keys) = (signers.threshold, signers.keys.into_keys().collect());
-                Some(Channel { newest: newest(&channel), channel, threshold, keys })
+                Some(Channel { newest: newest(&channel), name: channel, threshold, keys })
             });
             context.print(&Channels(channels.collect()))?;
         }

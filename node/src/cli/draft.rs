@@ -122,9 +122,10 @@ impl fmt::Display for Standing {
         }
         let Some(file) = &self.file else { return Ok(()) };
         let (noun, file) = (self.noun, file.display());
-        match self.missing.is_empty() {
-            true => write!(f, "\nall signatures are there; submit it:  burr {noun} submit {file}"),
-            false => write!(f, "\npass {file} on; the next one signs it:  burr {noun} sign {file} --key KEYFILE"),
+        if self.missing.is_empty() {
+            write!(f, "\nall signatures are there; submit it:  burr {noun} submit {file}")
+        } else {
+            write!(f, "\npass {file} on; the next one signs it:  burr {noun} sign {file} --key KEYFILE")
         }
     }
 }

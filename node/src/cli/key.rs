@@ -40,7 +40,7 @@ pub(super) enum Arguments {
 pub(super) struct New {
     /// The file of the private key; it stays with its owner.
     file: PathBuf,
-    /// Seal it with the passphrase of --passphrase-file or BURR_PASSPHRASE, or asked for at the terminal.
+    /// Seal it with a passphrase: from --passphrase-file, from `BURR_PASSPHRASE`, or asked for at the terminal.
     #[arg(long)]
     passphrase: bool,
     #[command(flatten)]

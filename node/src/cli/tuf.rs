@@ -71,7 +71,8 @@ impl fmt::Display for Trusted {
 
 #[derive(Serialize)]
 struct Target {
-    target: String,
+    #[serde(rename = "target")]
+    name: String,
     path: PathBuf,
     length: u64,
     was_there: bool,
@@ -80,7 +81,7 @@ struct Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verb = if self.was_there { "is there" } else { "downloaded" };
-        write!(f, "{} {verb}: {} ({} bytes)", self.target, self.path.display(), self.length)
+        write!(f, "{} {verb}: {} ({} bytes)", self.name, self.path.display(), self.length)
     }
 }
 
@@ -116,7 +117,7 @@ fn carry_out(arguments: &Arguments, json: bool) -> Result<(), Error> {
             let mut refreshed = refresh()?;
             for name in &arguments.target_name {
                 let tuf::Downloaded { path, length, was_there } = refreshed.download(name, base, directory)?;
-                show(&Target { target: name.clone(), path, length, was_there }, json)?;
+                show(&Target { name: name.clone(), path, length, was_there }, json)?;
             }
             Ok(())
         }

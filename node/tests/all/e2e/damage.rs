@@ -54,6 +54,9 @@ fn files_below(at: &Path) -> Vec<PathBuf> {
     crate::support::listing(at).into_iter().filter(|path| path.is_file()).collect()
 }
 
+/// Does something to a file.
+type Damage<'a> = &'a dyn Fn(&Path);
+
 #[test]
 fn a_data_directory_that_another_process_uses() {
     let shop = Shop::open(page);
@@ -128,7 +131,7 @@ fn a_damaged_database_is_set_aside_and_rebuilt_and_nothing_is_lost() {
         fs::write(path, bytes).unwrap();
     };
     let empty = |path: &Path| drop(File::create(path).unwrap());
-    let damages: [(&str, &dyn Fn(&Path)); 3] = [("garbage", &garbage), ("scribble", &scribble), ("empty", &empty)];
+    let damages: [(&str, Damage<'_>); 3] = [("garbage", &garbage), ("scribble", &scribble), ("empty", &empty)];
     let mut versions = vec![(1, "1.0.0".to_owned())];
     for (number, (damage, inflict)) in damages.into_iter().enumerate() {
         let before = records(&data);
