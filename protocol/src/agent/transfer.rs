@@ -10,7 +10,7 @@ use crate::{
     config::MAX_JOBS,
     fact::Fact,
     fetch::{Complete, Job, PieceMap, Pieces, RequestId, Step},
-    peers::Lie,
+    peers::{Lie, Peer},
     policy,
     release::Release,
     trust::Verified,
@@ -310,8 +310,11 @@ impl Agent {
         }
     }
 
+    /// Also to those that have not said what they follow: one that never saw the connection break says it at the next
+    /// sync only.
     fn to_followers(&self, repository: RepositoryId, message: &Message, actions: &mut Vec<Action>) {
-        for (node, _) in self.peers.iter().filter(|(_, peer)| peer.repositories.contains(&repository)) {
+        let may_follow = |peer: &Peer| peer.repositories.is_empty() || peer.repositories.contains(&repository);
+        for (node, _) in self.peers.iter().filter(|(_, peer)| may_follow(peer)) {
             Self::send(node, message, actions);
         }
     }
