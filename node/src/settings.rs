@@ -213,7 +213,6 @@ impl Resolved {
     /// # Errors
     /// [`Kind::Config`], naming the setting, its value, where it came from and what it may be.
     pub fn settings(&self) -> Result<Settings, Error> {
-        let defaults = Config::default();
         let mut follows = Vec::new();
         let mut health = BTreeMap::new();
         for (app, values) in &self.apps {
@@ -242,7 +241,7 @@ impl Resolved {
             map_interval: of.duration("tuning.map_interval")?,
             sync_interval: of.duration("tuning.sync_interval")?,
             retry_backoff: (of.duration("tuning.retry_backoff")?, of.duration("tuning.retry_backoff_max")?),
-            ..defaults
+            max_trial_starts: of.number("tuning.max_trial_starts")?,
         };
         agent.check().map_err(|error| Error::new(Kind::Config, error.to_string()))?;
         let peers = of.text("peers")?.split_whitespace().map(str::to_owned).collect();

@@ -24,6 +24,8 @@ const MAX_PENDING: u32 = 64;
 const IDLE: Duration = Duration::from_secs(25);
 /// A connection is kept from being silent this often: seldom enough for batteries, often enough to lose one packet.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Neighbours on the LAN are asked for again this often: a lost packet costs a minute, not five.
+const QUERY: Duration = Duration::from_mins(1);
 /// TCP has no keep-alive of its own here: a ping notices that a node is gone.
 const PING: Duration = Duration::from_secs(20);
 /// Bytes in flight on one QUIC stream: a gigabit over 100 ms.
@@ -50,7 +52,10 @@ pub(crate) fn swarm(identity: Keypair, mdns: bool, max_connections: u32) -> Resu
         |what: &str, error: String| Error::new(Kind::Network, format!("can't set up {what}")).with_source(error);
     let public = identity.public();
     let mdns = if mdns {
-        let found = mdns::tokio::Behaviour::new(mdns::Config::default(), public.to_peer_id());
+        let found = mdns::tokio::Behaviour::new(
+            mdns::Config { query_interval: QUERY, ..mdns::Config::default() },
+            public.to_peer_id(),
+        );
         Some(found.map_err(|error| failed("discovery on the LAN", error.to_string()).with_hint("turn mDNS off"))?)
     } else {
         None

@@ -49,6 +49,11 @@ pub const KEYS: &[Key] = &[
     Key { name: "tuning.map_interval", default: "500ms", help: "how often others are told what arrived" },
     Key { name: "tuning.sync_interval", default: "5m", help: "how often peers compare what they hold" },
     Key { name: "tuning.retry_backoff", default: "5s", help: "shortest wait before an install is tried again" },
+    Key {
+        name: "tuning.max_trial_starts",
+        default: "3",
+        help: "starts of a new version before it is confirmed, 1 to 100; interrupted more often, the device goes back",
+    },
     Key { name: "tuning.retry_backoff_max", default: "1h", help: "longest wait before an install is tried again" },
 ];
 

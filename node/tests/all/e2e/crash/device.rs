@@ -89,7 +89,9 @@ impl Story {
         let quick = ["--set", "tuning.dial_backoff=50ms", "--set", "tuning.dial_backoff_max=200ms"];
         let peer = self.link.address();
         let arguments = ["--install", &self.shop.link, "--health", health, "--peer", &peer];
-        Node::start(&self.data, &[&arguments[..], &quick[..]].concat())
+        // A kill that strikes before the trial is told may come after it was written down: those count as starts too.
+        let patient = ["--set", "tuning.max_trial_starts=100"];
+        Node::start(&self.data, &[&arguments[..], &quick[..], &patient[..]].concat())
     }
 
     fn publish(&mut self) -> Version {
