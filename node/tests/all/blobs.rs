@@ -151,11 +151,9 @@ async fn a_fetch_that_is_killed_goes_on_where_it_was() {
         let words = words.clone();
         received += tokio::task::spawn_blocking(move || run_victim(&words, kill_after)).await.unwrap();
     }
-    // What a killed process stored without saying so is missing from its sum. The store loses now and then all that one
-    // process stored when that is killed; `e2e::crash` bounds what 60 kills of a device cost together.
+    // What a killed process stored without saying so is missing from its sum.
     let twice = received.saturating_sub(VICTIM_BYTES as u64);
-    eprintln!("{twice} of {VICTIM_BYTES} bytes were fetched twice");
-    assert!(twice < VICTIM_BYTES as u64 / 2, "{twice} bytes were fetched twice");
+    assert!(twice < VICTIM_BYTES as u64 / 20, "{twice} bytes were fetched twice");
     assert!(is_whole(taker.path(), imported.hash).await);
     net.shutdown().await;
     draining.await.unwrap();
