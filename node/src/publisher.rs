@@ -31,6 +31,7 @@ use std::{
 use burr_protocol::{
     RepositoryId, Wall, label,
     release::{Payload, Release},
+    rules::Rules,
     trust::{
         audit::{self, Act},
         version,
@@ -227,6 +228,7 @@ impl Publisher {
             payload: Payload { blob: packed.blob, size: packed.size },
             files: packed.manifest.files(),
             unpacked: packed.manifest.bytes(),
+            rules: Rules::default(),
         }
     }
 

@@ -226,6 +226,7 @@ impl Resolved {
         let of = Reader { prefix: String::new(), values: &self.values };
         let agent = Config {
             follows,
+            attributes: of.attributes()?,
             collect: of.flag("collect")?,
             serve: of.flag("serve")?,
             quota: of.size("quota")?,
@@ -328,6 +329,14 @@ impl Reader<'_> {
         size.map(|size| size.as_u64()).map_err(|_| self.bad(name, "a size with a unit, such as 500 MB or 10 GiB"))
     }
 
+    fn attributes(&self) -> Result<BTreeMap<String, String>, Error> {
+        let bad = || self.bad("attributes", "a list such as [\"site=depot-7\", \"model=a\"]");
+        let words = self.text("attributes")?.split_whitespace();
+        words
+            .map(|word| word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(bad))
+            .collect()
+    }
+
     fn follow(&self, app: &str) -> Result<Follow, Error> {
         let repository = self.parsed("repository", "the repository's name that `burr init` printed: 64 hex digits")?;
         let cache = match self.text("cache")? {
@@ -357,7 +366,8 @@ impl Reader<'_> {
             _ => Freshness::Tolerant { max_staleness: self.duration("freshness")? },
         };
         let (keep, attempts) = (self.number("keep")?, self.number("attempts")?);
-        Ok(Install { channel: channel.to_owned(), confirm, freshness, keep, attempts })
+        let pin = Some(self.text("pin")?).filter(|version| !version.is_empty()).map(str::to_owned);
+        Ok(Install { channel: channel.to_owned(), pin, confirm, freshness, keep, attempts })
     }
 }
 

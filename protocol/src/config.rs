@@ -1,6 +1,9 @@
 //! Every tunable of the agent with its default, its bound and why. A driver resolves it once and hands it over.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +15,10 @@ use crate::{
 
 /// How many repositories one node follows at most. Bounds the catalog, the digests and the subscriptions.
 pub const MAX_FOLLOWS: usize = 256;
+/// Attributes of a device at most.
+pub const MAX_ATTRIBUTES: usize = 64;
+/// Bytes of an attribute's value at most.
+pub const MAX_ATTRIBUTE: usize = 256;
 /// Peers that the agent keeps state for. The driver's connection limit lies below it.
 pub const MAX_PEERS: usize = 256;
 /// Addresses remembered for dialling.
@@ -31,6 +38,9 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 pub struct Config {
     /// What to follow; at most [`MAX_FOLLOWS`].
     pub follows: Vec<Follow>,
+    /// What this device is, for the rules of releases: values by name, such as `site`, `model`, `platform` and `native`;
+    /// at most [`MAX_ATTRIBUTES`].
+    pub attributes: BTreeMap<String, String>,
     /// Whether receipts of other devices are collected here rather than merely carried on.
     pub collect: bool,
     /// Whether other nodes are given what this node holds.
@@ -111,9 +121,15 @@ impl Config {
                 label::check_name("channel", channel)?;
             }
             if let Some(install) = &follow.install {
+                install.pin.iter().try_for_each(|version| label::check_version(version))?;
                 bound("keep", u64::from(install.keep), 0, 16)?;
                 bound("attempts", u64::from(install.attempts), 1, 100)?;
             }
+        }
+        bound("the number of attributes", self.attributes.len() as u64, 0, MAX_ATTRIBUTES as u64)?;
+        for (name, value) in &self.attributes {
+            label::check_name("attribute", name)?;
+            bound("the length of an attribute", value.len() as u64, 0, MAX_ATTRIBUTE as u64)?;
         }
         span("patience", self.patience, SHORTEST)?;
         span("metadata_patience", self.metadata_patience, SHORTEST)?;
@@ -147,6 +163,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             follows: Vec::new(),
+            attributes: BTreeMap::new(),
             collect: false,
             serve: true,
             quota: 10 << 30,
@@ -185,6 +202,8 @@ pub struct Follow {
 pub struct Install {
     /// The channel.
     pub channel: String,
+    /// The only version that is taken, if any.
+    pub pin: Option<String>,
     /// Who says that a new version is healthy.
     pub confirm: Confirm,
     /// What signed metadata past its expiry still permits.
@@ -201,6 +220,7 @@ impl Install {
     pub fn of(channel: &str) -> Self {
         Self {
             channel: channel.to_owned(),
+            pin: None,
             confirm: Confirm::Immediately,
             freshness: Freshness::default(),
             keep: 1,

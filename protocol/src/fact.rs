@@ -136,6 +136,8 @@ pub enum Fact {
 pub enum UpdateStep {
     /// The release was chosen.
     Chosen,
+    /// It is not to be taken any more, by its publisher's rules.
+    Withdrawn,
     /// Its bundle is unpacked and verified.
     Staged,
     /// It is the current one, on trial.
@@ -200,6 +202,7 @@ impl fmt::Display for UpdateStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Chosen => write!(f, "chosen"),
+            Self::Withdrawn => write!(f, "let go, as it is not to be taken any more"),
             Self::Staged => write!(f, "staged"),
             Self::OnTrial => write!(f, "on trial"),
             Self::Active => write!(f, "active"),

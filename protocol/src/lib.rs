@@ -15,6 +15,7 @@ pub mod policy;
 pub mod receipt;
 pub mod record;
 pub mod release;
+pub mod rules;
 pub mod status;
 pub mod time;
 pub mod trust;

@@ -1,14 +1,21 @@
 //! For me? Now? The decision whether this device takes a release, with the reason in words.
+//!
+//! A device takes the newest release of its channel that it may take by the release's own rules: one that is rolled
+//! out to a few, paused or taken back leaves the one before it to the others.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use crate::{
-    RepositoryId, Wall,
-    config::Freshness,
+    NodeId, RepositoryId, Wall,
+    config::{Freshness, Install},
     record::{AppRecord, ReleaseId},
     release::Release,
+    rules::{Against, Subject},
     trust::Verified,
 };
+
+/// Releases of a channel that caches keep for those who still take them.
+const MAX_CURRENT: usize = 4;
 
 /// A release that this device decided to take. Made by [`decide`] alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +38,12 @@ impl Offer {
         &self.release
     }
 
+    /// The release's name.
+    #[must_use]
+    pub fn id(&self) -> ReleaseId {
+        ReleaseId::of(self.repository, &self.release)
+    }
+
     /// The issue time of the metadata that says so.
     #[must_use]
     pub fn issued(&self) -> Wall {
@@ -45,10 +58,14 @@ pub enum Skip {
     Nothing,
     /// The newest release is active.
     UpToDate,
-    /// The newest release failed here before.
-    Bad {
+    /// The newest release is not for this device, or not now; nor is any between it and the active one.
+    Refused {
+        /// Its version.
+        version: String,
         /// Its release number.
         seq: u64,
+        /// Why: at least one reason.
+        why: Vec<Refusal>,
     },
     /// The metadata is past its expiry, further than the policy permits.
     Stale {
@@ -57,12 +74,36 @@ pub enum Skip {
     },
 }
 
+/// Why a device does not take a certain release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is the active one, or an older one.
+    NotNewer,
+    /// It failed here before.
+    Bad,
+    /// The device is pinned to another version.
+    Pinned(String),
+    /// The jump from the active version is longer than the release permits.
+    TooFar {
+        /// The active version.
+        active: String,
+    },
+    /// Its own rules are against it.
+    Rule(Against),
+}
+
 impl fmt::Display for Skip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => write!(f, "the channel has no release"),
             Self::UpToDate => write!(f, "the newest release is active"),
-            Self::Bad { seq } => write!(f, "release {seq} failed here; waiting for a newer one"),
+            Self::Refused { version, seq, why } => {
+                write!(f, "{version} (release {seq}) is not taken: ")?;
+                why.iter().enumerate().try_for_each(|(at, why)| {
+                    let between = if at == 0 { "" } else { "; " };
+                    write!(f, "{between}{why}")
+                })
+            }
             Self::Stale { expired_for } => {
                 write!(f, "the signed metadata expired {} hours ago; waiting for fresh metadata", expired_for / 3600)
             }
@@ -70,42 +111,113 @@ impl fmt::Display for Skip {
     }
 }
 
-/// The newest release of an app on a channel.
-#[must_use]
-pub fn newest<'a>(verified: &'a Verified, app: &str, channel: &str) -> Option<&'a Release> {
-    verified.releases().filter(|release| release.app == app && release.channel == channel).max_by_key(|r| r.seq)
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotNewer => write!(f, "it is not newer than the active one"),
+            Self::Bad => write!(f, "it failed here; waiting for a newer one"),
+            Self::Pinned(version) => write!(f, "this device is pinned to {version}"),
+            Self::TooFar { active } => write!(f, "it is too far from {active}, which is active"),
+            Self::Rule(against) => against.fmt(f),
+        }
+    }
 }
 
-/// Decides what a device with this record takes of an app. `now` is the trusted time: the later of the device's
-/// clock and the newest signed time seen.
+/// The device that decides.
+#[derive(Debug, Clone, Copy)]
+pub struct Device<'a> {
+    /// Who it is.
+    pub node: NodeId,
+    /// Its attributes.
+    pub attributes: &'a BTreeMap<String, String>,
+    /// How the app is installed on it.
+    pub install: &'a Install,
+    /// How the app stands on it.
+    pub record: &'a AppRecord,
+    /// The trusted time: the later of its clock and the newest signed time seen.
+    pub now: Wall,
+}
+
+/// The releases of an app on a channel, the newest first.
+fn newest_first<'a>(verified: &'a Verified, app: &str, channel: &str) -> Vec<&'a Release> {
+    let of_channel = |release: &&Release| release.app == app && release.channel == channel;
+    let mut releases: Vec<&Release> = verified.releases().filter(of_channel).collect();
+    releases.sort_by_key(|release| std::cmp::Reverse(release.seq));
+    releases
+}
+
+/// The releases of a channel that some device may still take, the newest first, at most four: those that are held
+/// back from some, down to the first that is for everyone.
+#[must_use]
+pub fn current<'a>(verified: &'a Verified, app: &str, channel: &str) -> Vec<&'a Release> {
+    let mut current = Vec::new();
+    for release in newest_first(verified, app, channel) {
+        if release.rules.yanked.is_some() {
+            continue;
+        }
+        current.push(release);
+        if release.rules.is_for_everyone() || current.len() == MAX_CURRENT {
+            break;
+        }
+    }
+    current
+}
+
+/// Everything that keeps a device from a release; nothing if it takes it, provided that it takes no newer one and the
+/// metadata is fresh.
+#[must_use]
+pub fn refusals(repository: RepositoryId, release: &Release, device: &Device<'_>) -> Vec<Refusal> {
+    let mut why = Vec::new();
+    let id = ReleaseId::of(repository, release);
+    let active = device.record.active.as_ref();
+    // Numbers only go up, whatever the metadata of the day lists. Another channel starts its own count.
+    let same_line = |other: &ReleaseId| other.repository == repository && other.channel == release.channel;
+    if active.is_some_and(|active| same_line(&active.id) && active.id.seq >= release.seq) {
+        why.push(Refusal::NotNewer);
+    }
+    if device.record.bad.contains(&id) {
+        why.push(Refusal::Bad);
+    }
+    let pin = device.install.pin.as_ref();
+    why.extend(pin.filter(|pin| **pin != release.version).map(|pin| Refusal::Pinned(pin.clone())));
+    let active = active.map(|active| active.version.as_str());
+    if let Some(active) = active.filter(|active| release.rules.is_too_far(active, &release.version)) {
+        why.push(Refusal::TooFar { active: active.to_owned() });
+    }
+    let subject = Subject { device: device.node, attributes: device.attributes, active, now: device.now };
+    let against = release.rules.against(repository, &release.channel, release.seq, &subject);
+    why.extend(against.into_iter().map(Refusal::Rule));
+    why
+}
+
+/// Decides what a device takes of an app.
 ///
 /// # Errors
 /// [`Skip`] is no failure: it says why there is nothing to do.
-pub fn decide(
-    verified: &Verified,
-    app: &str,
-    channel: &str,
-    record: &AppRecord,
-    freshness: Freshness,
-    now: Wall,
-) -> Result<Offer, Skip> {
+pub fn decide(verified: &Verified, app: &str, device: &Device<'_>) -> Result<Offer, Skip> {
     let repository = verified.repository();
-    let Some(release) = newest(verified, app, channel) else { return Err(Skip::Nothing) };
-    let id = ReleaseId::of(repository, release);
-    // Versions only go up, whatever the metadata of the day lists. Another channel starts its own count.
-    let same_line = |other: &ReleaseId| other.repository == repository && other.channel == channel;
-    if record.active.as_ref().is_some_and(|active| same_line(&active.id) && active.id.seq >= release.seq) {
-        return Err(Skip::UpToDate);
+    let mut first = None;
+    for release in newest_first(verified, app, &device.install.channel) {
+        let why = refusals(repository, release, device);
+        if why.is_empty() {
+            check_fresh(verified, device)?;
+            return Ok(Offer { repository, release: release.clone(), issued: verified.issued() });
+        }
+        if why.contains(&Refusal::NotNewer) {
+            return Err(first.unwrap_or(Skip::UpToDate));
+        }
+        first.get_or_insert(Skip::Refused { version: release.version.clone(), seq: release.seq, why });
     }
-    if record.bad.contains(&id) {
-        return Err(Skip::Bad { seq: release.seq });
-    }
-    let grace = match freshness {
+    Err(first.unwrap_or(Skip::Nothing))
+}
+
+fn check_fresh(verified: &Verified, device: &Device<'_>) -> Result<(), Skip> {
+    let grace = match device.install.freshness {
         Freshness::Strict => Duration::ZERO,
         Freshness::Tolerant { max_staleness } => max_staleness,
     };
-    if now - grace > verified.expires() {
-        return Err(Skip::Stale { expired_for: now.0.saturating_sub(verified.expires().0) });
+    if device.now - grace > verified.expires() {
+        return Err(Skip::Stale { expired_for: device.now.0.saturating_sub(verified.expires().0) });
     }
-    Ok(Offer { repository, release: release.clone(), issued: verified.issued() })
+    Ok(())
 }

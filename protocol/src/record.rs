@@ -90,6 +90,7 @@ pub struct Trial {
     /// Whose release.
     pub repository: RepositoryId,
     /// What is tried.
+    #[serde(with = "crate::release::as_text")]
     pub release: Release,
     /// How often it was started, restarts included.
     pub starts: u8,

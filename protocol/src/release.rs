@@ -9,6 +9,7 @@ use crate::{
     Hash,
     label::{self, LabelError},
     manifest::{MAX_BYTES, MAX_FILES},
+    rules::{Rules, RulesError},
 };
 
 /// Bytes of one payload at most: 16 GiB.
@@ -44,6 +45,9 @@ pub struct Release {
     pub files: u64,
     /// Bytes of all files unpacked, at most [`MAX_BYTES`].
     pub unpacked: u64,
+    /// Which devices take it, and when. The only part of a release that may change.
+    #[serde(default, skip_serializing_if = "crate::rules::is_default")]
+    pub rules: Rules,
 }
 
 /// A release that breaks a rule of `protocol/README.md` section 4.
@@ -52,6 +56,9 @@ pub enum ReleaseError {
     /// A name is not usable.
     #[error(transparent)]
     Label(#[from] LabelError),
+    /// Its rules break a bound.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
     /// A number is out of its bounds.
     #[error("{what} is {value}, the limit is {limit}")]
     OutOfBounds {
@@ -73,6 +80,7 @@ impl Release {
         label::check_name("app", &self.app)?;
         label::check_name("channel", &self.channel)?;
         label::check_version(&self.version)?;
+        self.rules.check()?;
         let bounds = [
             ("the release number", self.seq, MAX_SEQ - 1),
             ("the payload's size", self.payload.size, MAX_PAYLOAD),
@@ -93,5 +101,20 @@ impl Release {
     #[must_use]
     pub fn target_path(&self) -> String {
         format!("app/{}/{}/{}.burr", self.app, self.channel, self.seq)
+    }
+}
+
+/// A release within a record: as JSON text, since records can't leave fields out.
+pub(crate) mod as_text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
+    use super::Release;
+
+    pub(crate) fn serialize<S: Serializer>(release: &Release, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_json::to_string(release).map_err(ser::Error::custom)?.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Release, D::Error> {
+        serde_json::from_str(&String::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }

@@ -201,14 +201,29 @@ impl Update {
         vec![Step::Switch(Some(active.bundle))]
     }
 
-    /// A release was decided for. Taking the one that is under way already changes nothing.
-    pub fn take(&mut self, offer: Offer) -> Vec<Step> {
-        if !self.is_open() || self.needs().is_some_and(|current| current.release() == offer.release()) {
+    /// A release was decided for. Taking the one that is under way already changes nothing but its rules.
+    pub fn take(&mut self, new: Offer) -> Vec<Step> {
+        if let Phase::Fetching { offer, .. } | Phase::Resting { offer, .. } = &mut self.phase
+            && offer.id() == new.id()
+        {
+            *offer = new;
             return Vec::new();
         }
+        if !self.is_open() {
+            return Vec::new();
+        }
+        let offer = new;
         let version = offer.release().version.clone();
         self.phase = Phase::Fetching { offer, failures: 0 };
         vec![Step::Tell { version, step: UpdateStep::Chosen }, Step::Fetch]
+    }
+
+    /// Nothing is decided for any more: what was being fetched is let go.
+    pub fn withdrawn(&mut self) -> Vec<Step> {
+        let Some(offer) = self.needs().filter(|_| self.is_open()) else { return Vec::new() };
+        let version = offer.release().version.clone();
+        self.phase = Phase::Idle;
+        vec![Step::Tell { version, step: UpdateStep::Withdrawn }, Step::Over]
     }
 
     /// A payload is whole here.

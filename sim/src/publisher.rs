@@ -6,6 +6,7 @@ use burr_protocol::{
     Hash, RepositoryId, Wall,
     config::{Follow, Install},
     release::{Payload, Release},
+    rules::Rules,
     trust::write::{Keys, Repository},
 };
 use ed25519_dalek::SigningKey;
@@ -50,11 +51,19 @@ impl Publisher {
         self.repository.pack().to_vec()
     }
 
-    /// Releases a version with a payload of `size` bytes.
+    /// Releases a version with a payload of `size` bytes to every device.
     ///
     /// # Panics
     /// When the version is not newer than the one before.
     pub fn release(&mut self, version: &str, size: u64, now: Wall) -> Release {
+        self.release_by(Rules::default(), version, size, now)
+    }
+
+    /// Releases a version with a payload of `size` bytes by these rules.
+    ///
+    /// # Panics
+    /// When the version is not newer than those before, or the rules break a bound.
+    pub fn release_by(&mut self, rules: Rules, version: &str, size: u64, now: Wall) -> Release {
         let name = |what: &str| Hash::of(format!("{} {version} {what}", self.app).as_bytes());
         let release = Release {
             app: self.app.clone(),
@@ -65,8 +74,31 @@ impl Publisher {
             payload: Payload { blob: name("payload"), size },
             files: 1,
             unpacked: size,
+            rules,
         };
         self.repository.release(&release, name("sha256").0, &self.keys, now).expect("a newer version");
+        release
+    }
+
+    /// Gives a release other rules.
+    ///
+    /// # Panics
+    /// When it is not listed, has these rules, or they break a bound.
+    pub fn set_rules(&mut self, seq: u64, rules: &Rules, now: Wall) {
+        let draft = self.repository.propose_rules("stable", seq, rules, now).expect("other rules of a listed release");
+        self.repository.sign_and_submit(draft, &self.keys.all(), now).expect("all keys are at hand");
+    }
+
+    /// Releases an earlier version again, under a new number.
+    ///
+    /// # Panics
+    /// When it is not listed.
+    pub fn bring_back(&mut self, seq: u64, now: Wall) -> Release {
+        let rules = Rules { brings_back: Some(seq), ..Rules::default() };
+        let earlier = self.repository.listed("stable", seq).expect("a listed release").clone();
+        let release = Release { seq: self.repository.next_seq("stable"), rules, ..earlier };
+        let sha256 = Hash::of(format!("{} {} sha256", self.app, release.version).as_bytes()).0;
+        self.repository.release(&release, sha256, &self.keys, now).expect("a listed release comes back");
         release
     }
 

@@ -343,6 +343,7 @@ mod tests {
             payload: Payload { blob: Hash::of(b"blob"), size: 4 },
             files: 1,
             unpacked: 1,
+            rules: burr_protocol::rules::Rules::default(),
         }
     }
 

@@ -32,6 +32,7 @@ pub const KEYS: &[Key] = &[
     Key { name: "collect", default: "false", help: "collect receipts here (a kiosk, a gateway, a publisher)" },
     Key { name: "serve", default: "true", help: "give others what this node holds" },
     Key { name: "quota", default: "10 GiB", help: "bytes of payloads kept at most" },
+    Key { name: "attributes", default: "", help: "what this device is, for the rules of releases: NAME=VALUE, ..." },
     Key { name: "max_receipts", default: "4096", help: "receipts kept at most, 1 to 1048576; the oldest go first" },
     Key { name: "tuning.requests_per_provider", default: "2", help: "requests under way to one provider, 1 to 64" },
     Key { name: "tuning.requests_per_job", default: "16", help: "requests under way for one payload, 1 to 256" },
@@ -61,6 +62,7 @@ pub const KEYS: &[Key] = &[
 pub const APP_KEYS: &[Key] = &[
     Key { name: "repository", default: "", help: "the repository's name, as `burr init` prints it" },
     Key { name: "install", default: "", help: "the channel to install; nothing is installed if empty" },
+    Key { name: "pin", default: "", help: "the only version that is installed; any if empty" },
     Key { name: "cache", default: "all", help: "payloads to keep for others: all, none, or a channel" },
     Key { name: "health", default: "", help: "shell command that says whether a new version works (exit code 0)" },
     Key {

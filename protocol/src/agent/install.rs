@@ -4,7 +4,7 @@ use super::{After, Agent, reports::mark};
 use crate::{
     action::Action,
     fact::Fact,
-    policy::{self, Skip},
+    policy::{self, Device, Skip},
     receipt::{Receipt, SignedReceipt},
     record::Record,
     update::{Report, Step, Update},
@@ -101,13 +101,20 @@ impl Agent {
         let Some(update) = self.apps.get(app).filter(|update| update.is_open()) else { return };
         let follow = self.config.follows.iter().find(|follow| follow.app == app && follow.install.is_some());
         let Some(verified) = follow.and_then(|follow| self.catalog.verified(follow.repository)) else { return };
-        let install = update.install();
-        match policy::decide(verified, app, &install.channel, update.record(), install.freshness, now) {
+        let device = Device {
+            node: self.me,
+            attributes: &self.config.attributes,
+            install: update.install(),
+            record: update.record(),
+            now,
+        };
+        match policy::decide(verified, app, &device) {
             Ok(offer) => {
                 self.skips.remove(app);
                 self.update(app, actions, |update| update.take(offer));
             }
             Err(skip) => {
+                self.update(app, actions, Update::withdrawn);
                 if self.skips.get(app) != Some(&skip) {
                     if !matches!(skip, Skip::UpToDate) {
                         actions.push(Action::Tell(Fact::Waiting { app: app.to_owned(), why: skip.to_string() }));

@@ -69,8 +69,8 @@ impl Agent {
             let listed = verified.releases().filter(|release| release.app == follow.app);
             let listed = listed.filter(|release| cached.as_ref().is_none_or(|channel| *channel == release.channel));
             for release in listed {
-                let newest = policy::newest(verified, &follow.app, &release.channel);
-                if newest.is_some_and(|newest| newest.seq == release.seq) {
+                let current = policy::current(verified, &follow.app, &release.channel);
+                if current.iter().any(|current| current.seq == release.seq) {
                     wishes.push(wish(follow.repository, release));
                 } else if self.store.get(&release.payload.blob).is_some_and(|stored| stored.whole) {
                     older.push((release.seq, wish(follow.repository, release)));

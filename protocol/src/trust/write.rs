@@ -13,7 +13,11 @@ use std::collections::BTreeMap;
 use ed25519_dalek::SigningKey;
 
 use super::{TrustError, Verified, pack::Pack, releases, verify, version};
-use crate::{Hash, RepositoryId, Wall, label, release::Release};
+use crate::{
+    Hash, RepositoryId, Wall, label,
+    release::{Release, ReleaseError},
+    rules::Rules,
+};
 pub use change::Change;
 pub use documents::{key_id, sign};
 use draft::Signed;
@@ -157,6 +161,36 @@ impl Repository {
         let document = held.delegated(&role).expect("the pack carries the role of every channel");
         let signed = documents::with_release(document, release, payload_sha256, now)?;
         Draft::new(self.verified.clone(), vec![(Role::Channel(release.channel.clone()), signed)])
+    }
+
+    /// Drafts other rules for a release of a channel, to be signed by the channel's keys.
+    ///
+    /// # Errors
+    /// [`WriteError::UnknownRelease`] if the channel does not list it, [`WriteError::NoChange`] if it has these rules,
+    /// [`WriteError::Release`] if they break a bound.
+    pub fn propose_rules(&self, channel: &str, seq: u64, rules: &Rules, now: Wall) -> Result<Draft, WriteError> {
+        let app = self.app();
+        let role = self.role(app, channel)?;
+        let before = self.listed(channel, seq)?;
+        rules.check().map_err(ReleaseError::from)?;
+        if before.rules == *rules {
+            return Err(WriteError::NoChange(format!("release {seq} of {channel} has these rules already")));
+        }
+        let now = self.not_before_issued(now);
+        let held = self.documents();
+        let document = held.delegated(&role).expect("the pack carries the role of every channel");
+        let signed = documents::with_rules(document, before, rules, now)?;
+        Draft::new(self.verified.clone(), vec![(Role::Channel(channel.to_owned()), signed)])
+    }
+
+    /// A release that a channel lists.
+    ///
+    /// # Errors
+    /// [`WriteError::UnknownRelease`] if there is none of that number.
+    pub fn listed(&self, channel: &str, seq: u64) -> Result<&Release, WriteError> {
+        let is = |release: &&Release| release.channel == channel && release.seq == seq;
+        let unknown = || WriteError::UnknownRelease { channel: channel.to_owned(), seq };
+        self.verified.releases().find(is).ok_or_else(unknown)
     }
 
     /// Drafts a change of channels or keys: the next root or targets, and whatever its old signatures no longer cover.
@@ -397,18 +431,27 @@ fn newest<'a>(verified: &'a Verified, channel: &str) -> Option<&'a Release> {
     verified.releases().filter(|release| release.channel == channel).last()
 }
 
-/// Number and version of a channel's releases only go up.
+/// Number and version of a channel's releases only go up; an earlier version comes back as what it was, under a new
+/// number.
 fn check_newer(verified: &Verified, release: &Release) -> Result<(), WriteError> {
     let Some(newest) = newest(verified, &release.channel) else { return Ok(()) };
     let channel = release.channel.clone();
     if release.seq <= newest.seq {
         return Err(WriteError::SeqNotNewer { channel, newest: newest.seq, offered: release.seq });
     }
-    if !version::is_newer(&release.version, &newest.version) {
-        let (newest, offered) = (newest.version.clone(), release.version.clone());
-        return Err(WriteError::VersionNotNewer { channel, newest, offered });
+    let of_channel = || verified.releases().filter(|listed| listed.channel == release.channel);
+    if let Some(seq) = release.rules.brings_back {
+        let what = |release: &Release| (release.version.clone(), release.bundle, release.payload.clone());
+        let is = |listed: &Release| listed.seq == seq && what(listed) == what(release);
+        return if of_channel().any(is) { Ok(()) } else { Err(WriteError::UnknownRelease { channel, seq }) };
     }
-    Ok(())
+    match of_channel().find(|listed| !version::is_newer(&release.version, &listed.version)) {
+        Some(listed) => {
+            let (newest, offered) = (listed.version.clone(), release.version.clone());
+            Err(WriteError::VersionNotNewer { channel, newest, offered })
+        }
+        None => Ok(()),
+    }
 }
 
 fn join(

@@ -6,6 +6,7 @@ use burr_protocol::{
     receipt::SignedReceipt,
     record::{AppRecord, Installed, Record, ReleaseId, Trial},
     release::{Payload, Release},
+    rules::Rules,
     wire::Mark,
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -34,7 +35,9 @@ fn release() -> impl Strategy<Value = Release> {
     (name(), name(), any::<[u64; 4]>(), any::<[u8; 32]>()).prop_map(
         |(app, channel, [seq, size, files, unpacked], blob)| {
             let payload = Payload { blob: Hash(blob), size };
-            Release { app, channel, seq, version: "1.0.0".to_owned(), bundle: Hash(blob), payload, files, unpacked }
+            let rules = Rules { rollout: u16::from(blob[0]), ..Rules::default() };
+            let (version, bundle) = ("1.0.0".to_owned(), Hash(blob));
+            Release { app, channel, seq, version, bundle, payload, files, unpacked, rules }
         },
     )
 }

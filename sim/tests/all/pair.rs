@@ -7,6 +7,7 @@ mod freshness;
 mod lies;
 mod limits;
 mod receipts;
+mod rules;
 mod updates;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ use burr_protocol::{
     peers::Lie,
     receipt::{Outcome, Receipt},
     release::Release,
+    rules::Rules,
     wire::{Digest, Holding, Message, MetadataVersion},
 };
 use burr_sim::{NodeIndex, Publisher, World, story::EPOCH};
@@ -86,6 +88,12 @@ impl Pair {
     /// The publisher releases a version that is nowhere yet.
     fn sign(&mut self, version: &str, size: u64) -> Release {
         self.shop.release(version, size, self.world.now().wall.expect("the world has a clock"))
+    }
+
+    /// The publisher gives a release other rules, and the source hears of it.
+    fn set_rules(&mut self, seq: u64, rules: &Rules) {
+        self.shop.set_rules(seq, rules, self.world.now().wall.expect("the world has a clock"));
+        self.world.import(self.source, self.shop.id(), None, self.shop.pack());
     }
 
     fn import(&mut self, release: &Release) {

@@ -16,7 +16,7 @@ use super::{
     },
     KEPT_RELEASES, Keys, Missing, Role, Signers, TrustError, When, WriteError, channel_key,
 };
-use crate::{Wall, release::Release};
+use crate::{Wall, release::Release, rules::Rules};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) const ROOT_LIFE: Duration = DAY.saturating_mul(3 * 365);
@@ -99,10 +99,8 @@ pub(super) fn with_release(
     let mut signed = next(document, CHANNEL_LIFE, now)?;
     let targets = signed.get_mut("targets").and_then(Value::as_object_mut);
     let targets = targets.expect("a verified document of a channel has targets");
-    let mut custom = serde_json::to_value(release).expect("a release has plain fields");
-    custom["v"] = json!(1);
     let target = json!({
-        "custom": custom,
+        "custom": custom(release),
         "hashes": { "sha256": hex(&payload_sha256) },
         "length": release.payload.size,
     });
@@ -113,6 +111,26 @@ pub(super) fn with_release(
         targets.remove(&oldest.expect("there are more than KEPT_RELEASES"));
     }
     Ok(signed)
+}
+
+/// A channel's document in its next version, in which a release that it lists has other rules.
+pub(super) fn with_rules(
+    document: &[u8],
+    release: &Release,
+    rules: &Rules,
+    now: Wall,
+) -> Result<Map<String, Value>, WriteError> {
+    let mut signed = next(document, CHANNEL_LIFE, now)?;
+    let release = Release { rules: rules.clone(), ..release.clone() };
+    signed["targets"][release.target_path()]["custom"] = custom(&release);
+    Ok(signed)
+}
+
+/// What a target says of itself.
+fn custom(release: &Release) -> Value {
+    let mut custom = serde_json::to_value(release).expect("a release has plain fields");
+    custom["v"] = json!(1);
+    custom
 }
 
 /// The same document in its next version, with a new life.

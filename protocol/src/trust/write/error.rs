@@ -65,6 +65,14 @@ pub enum WriteError {
         /// The version given.
         offered: String,
     },
+    /// A release that the channel does not list.
+    #[error("{channel} lists no such release {seq}; `burr release list` shows those that it does")]
+    UnknownRelease {
+        /// Which channel.
+        channel: String,
+        /// Which number.
+        seq: u64,
+    },
     /// A time that metadata can't hold.
     #[error("the time {0} (seconds since 1970) is out of range; set the clock")]
     Time(i64),

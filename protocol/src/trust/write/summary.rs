@@ -15,6 +15,7 @@ use super::{
 use crate::{
     Hash, Wall,
     release::Release,
+    rules::Rules,
     trust::{check_root, document, releases},
 };
 
@@ -29,6 +30,13 @@ pub enum Difference {
         sha256: Hash,
         /// The version before it on its channel.
         after: Option<String>,
+    },
+    /// Other rules for a release.
+    Rules {
+        /// The release, with its new rules.
+        release: Box<Release>,
+        /// The rules that it has.
+        before: Box<Rules>,
     },
     /// Other keys, another threshold, or a new channel.
     Signers {
@@ -52,10 +60,15 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Release { release, after, .. } => {
-                let Release { app, channel, seq, version, bundle, payload, files, unpacked } = &**release;
+                let Release { app, channel, seq, version, bundle, payload, files, unpacked, rules } = &**release;
                 let after = after.as_ref().map_or_else(|| "the first".to_owned(), |after| format!("after {after}"));
                 write!(f, "release {app} {version} on {channel}, number {seq} ({after}): bundle {bundle}, ")?;
-                write!(f, "{files} files, {unpacked} bytes; payload {} of {} bytes", payload.blob, payload.size)
+                write!(f, "{files} files, {unpacked} bytes; payload {} of {} bytes; ", payload.blob, payload.size)?;
+                write!(f, "{rules}")
+            }
+            Self::Rules { release, before } => {
+                let Release { app, channel, seq, version, rules, .. } = &**release;
+                write!(f, "rules of {app} {version} on {channel}, number {seq}: {rules}\n  were: {before}")
             }
             Self::Signers { role, before, after } => {
                 let none = Signers::default();
@@ -124,7 +137,15 @@ pub(super) fn review(base: &Verified, proposed: &[(Role, Map<String, Value>)]) -
                 None if after.contains_key(role) => documents::channel(issued)?,
                 None => return Err(bad(format!("there is no channel {channel}"))),
                 Some(document) => match released(document, signed, &app, channel)? {
-                    None => documents::again(document, CHANNEL_LIFE, issued)?,
+                    None => match ruled(base, &name, signed, &app, channel)? {
+                        None => documents::again(document, CHANNEL_LIFE, issued)?,
+                        Some((release, before)) => {
+                            let expected = documents::with_rules(document, &release, &release.rules, issued)?;
+                            differences
+                                .push(Difference::Rules { release: Box::new(release), before: Box::new(before) });
+                            expected
+                        }
+                    },
                     Some((release, sha256)) => {
                         check_newer(base, &release)?;
                         let before = super::newest(base, channel).map(|release| release.version.clone());
@@ -146,7 +167,7 @@ pub(super) fn review(base: &Verified, proposed: &[(Role, Map<String, Value>)]) -
         let says_nothing_else = matches!(role, Role::Targets | Role::Channel(_))
             && before.contains_key(role)
             && !differences.iter().any(|difference| {
-                matches!(difference, Difference::Release { release, .. }
+                matches!(difference, Difference::Release { release, .. } | Difference::Rules { release, .. }
                 if Role::Channel(release.channel.clone()) == *role)
             });
         let changes_channels = *role == Role::Targets
@@ -217,4 +238,22 @@ fn released(
     let release = releases.find(|release| release.target_path() == **path);
     let sha256 = target.hashes.get("sha256").and_then(|hash| hash.parse::<Hash>().ok());
     Ok(release.zip(sha256.map(|hash| hash.0)))
+}
+
+/// The first release that a channel's document gives other rules than it has, and those it has.
+fn ruled(
+    base: &Verified,
+    name: &str,
+    signed: &Map<String, Value>,
+    app: &str,
+    channel: &str,
+) -> Result<Option<(Release, Rules)>, WriteError> {
+    let new: Metadata<Targets> = document::read(name, &envelope(name, signed)?)?;
+    let releases = releases::read(new.signed(), app, channel)?;
+    // Everything but the rules is the held release's, so that nothing else can hide in the change.
+    let change = |new: Release| {
+        let held = base.releases().find(|held| held.channel == channel && held.seq == new.seq)?;
+        (held.rules != new.rules).then(|| (Release { rules: new.rules, ..held.clone() }, held.rules.clone()))
+    };
+    Ok(releases.into_iter().find_map(change))
 }

@@ -1,6 +1,11 @@
 //! Drafts: signed in any order, on any machine, and never more than what they show.
 
-use burr_protocol::trust::write::{Change, Difference, Draft, Missing, Role, When, WriteError};
+use burr_protocol::{
+    Hash,
+    release::Release,
+    rules::Rules,
+    trust::write::{Change, Difference, Draft, Missing, Role, When, WriteError},
+};
 use serde_json::{Value, json};
 
 use super::{channel, follows, id, proposed, sign, submit, team, team_shop};
@@ -126,6 +131,55 @@ fn a_draft_shows_all_that_it_changes_or_is_refused() {
     for bytes in [&b"{}"[..], b"", b"[1]", b"{\"format\":\"burr draft 1\"}"] {
         Draft::decode(bytes).unwrap_err();
     }
+}
+
+#[test]
+fn other_rules_are_a_draft_that_shows_them_and_nothing_can_hide_in_it() {
+    let mut shop = team_shop();
+    publish(&mut shop, "stable", 1);
+    publish(&mut shop, "stable", 2);
+    let quarter = Rules { rollout: 2500, ..Rules::default() };
+    let draft = shop.propose_rules("stable", 1, &quarter, NOW).unwrap();
+    let [Difference::Rules { release: shown, before }] = draft.differences() else { panic!("one change of rules") };
+    assert_eq!((&shown.rules, &**before, shown.seq), (&quarter, &Rules::default(), 1));
+    assert!(draft.differences()[0].to_string().contains("25 % of the devices"), "{}", draft.differences()[0]);
+
+    let file: Value = serde_json::from_slice(&draft.encode()).unwrap();
+    let hidden: [(&str, Value); 3] =
+        [("version", json!("0.9")), ("bundle", json!(Hash::of(b"other"))), ("files", json!(4))];
+    for (field, value) in hidden {
+        for seq in [1, 2] {
+            let mut bent = file.clone();
+            let signed = &mut bent["documents"][0]["document"]["signed"];
+            signed["targets"][format!("app/shop/stable/{seq}.burr")]["custom"][field] = value.clone();
+            Draft::decode(&serde_json::to_vec(&bent).unwrap()).unwrap_err();
+        }
+    }
+    let mut both = file.clone();
+    let signed = &mut both["documents"][0]["document"]["signed"];
+    signed["targets"]["app/shop/stable/2.burr"]["custom"]["rules"] = json!({ "paused": true });
+    Draft::decode(&serde_json::to_vec(&both).unwrap()).unwrap_err();
+
+    assert!(matches!(shop.propose_rules("stable", 3, &quarter, NOW), Err(WriteError::UnknownRelease { seq: 3, .. })));
+    assert!(matches!(shop.propose_rules("stable", 1, &Rules::default(), NOW), Err(WriteError::NoChange(_))));
+    let wrong = Rules { rollout: 10_001, ..Rules::default() };
+    assert!(matches!(shop.propose_rules("stable", 1, &wrong, NOW), Err(WriteError::Release(_))));
+    shop.sign_and_submit(draft, &keys().all(), NOW).unwrap();
+    assert_eq!(shop.listed("stable", 1).unwrap().rules, quarter);
+}
+
+#[test]
+fn a_version_comes_back_as_what_it_was_and_no_version_is_used_twice() {
+    let mut shop = team_shop();
+    publish(&mut shop, "stable", 1);
+    publish(&mut shop, "stable", 2);
+    let rules = Rules { brings_back: Some(1), ..Rules::default() };
+    let back = Release { seq: 3, rules, ..release("stable", 1) };
+    let other = Release { bundle: Hash::of(b"other"), ..back.clone() };
+    assert!(matches!(shop.propose_release(&other, [0; 32], NOW), Err(WriteError::UnknownRelease { seq: 1, .. })));
+    shop.release(&back, [1; 32], &keys(), NOW).unwrap();
+    let again = Release { seq: 4, bundle: Hash::of(b"other"), ..release("stable", 2) };
+    assert!(matches!(shop.propose_release(&again, [0; 32], NOW), Err(WriteError::VersionNotNewer { .. })));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use burr_protocol::{
     Hash, RepositoryId, Wall,
     release::{Payload, Release},
+    rules::Rules,
     trust::{
         TrustError, Verified,
         pack::Pack,
@@ -46,6 +47,7 @@ pub(crate) fn release(channel: &str, seq: u64) -> Release {
         payload: Payload { blob: Hash::of(b"payload"), size: 1000 + seq },
         files: 3,
         unpacked: 5000,
+        rules: Rules::default(),
     }
 }
 

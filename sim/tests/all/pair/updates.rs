@@ -25,7 +25,7 @@ fn a_bad_bundle_is_reported_and_not_tried_again_until_a_newer_release() {
     let chosen =
         |fact: &Fact| matches!(fact, Fact::Update { version, step: UpdateStep::Chosen, .. } if version == "2.0.0");
     assert_eq!(pair.told(pair.device, chosen), 1);
-    let waits = |fact: &Fact| matches!(fact, Fact::Waiting { why, .. } if why.contains("release 2 failed here"));
+    let waits = |fact: &Fact| matches!(fact, Fact::Waiting { why, .. } if why.contains("(release 2) is not taken: it failed here"));
     assert_eq!(pair.told(pair.device, waits), 1);
     // Neither does a restart forget it.
     pair.restart(pair.device);
