@@ -80,6 +80,10 @@ name!(
     /// so first contact is not trust on first use.
     RepositoryId
 );
+name!(
+    /// A device's X25519 public key: what is sealed to it alone. Made on the device, and never made of its [`NodeId`].
+    SealKey
+);
 
 impl Hash {
     /// The BLAKE3 hash of `bytes`.

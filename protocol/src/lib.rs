@@ -10,6 +10,7 @@ pub mod fetch;
 pub mod id;
 pub mod label;
 pub mod manifest;
+pub mod member;
 pub mod peers;
 pub mod policy;
 pub mod receipt;
@@ -23,5 +24,5 @@ pub mod update;
 pub mod wire;
 
 pub use agent::Agent;
-pub use id::{Hash, NodeId, RepositoryId};
+pub use id::{Hash, NodeId, RepositoryId, SealKey};
 pub use time::{Now, Time, Wall};

@@ -6,9 +6,11 @@
 //! Expiry is not judged here: devices boot without a clock, so `policy` weighs [`Verified::expires`] later.
 
 pub mod audit;
+pub(crate) mod certificate;
 pub mod client;
 mod document;
 mod error;
+mod fleets;
 pub mod pack;
 mod provider;
 mod releases;
@@ -25,7 +27,9 @@ use sigstore_tuf::{MetaFile, Metadata, RoleKeys, Root, Snapshot, Targets, Timest
 use crate::{Hash, RepositoryId, Wall, release::Release};
 use document::Authority;
 pub use error::TrustError;
+pub use fleets::Fleet;
 use pack::{MAX_TIMESTAMP, Pack};
+use write::Signers;
 
 /// Metadata of one repository whose every signature, version, length and hash was checked. Made by [`verify`] alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +45,7 @@ pub struct Verified {
     issued: Wall,
     expires: Wall,
     releases: Vec<Release>,
+    fleets: BTreeMap<String, Fleet>,
 }
 
 impl Verified {
@@ -95,6 +100,17 @@ impl Verified {
     /// The releases of every channel, in the order of channel and number.
     pub fn releases(&self) -> impl Iterator<Item = &Release> {
         self.releases.iter()
+    }
+
+    /// A fleet, if the targets delegate to it.
+    #[must_use]
+    pub fn fleet(&self, name: &str) -> Option<&Fleet> {
+        self.fleets.get(name)
+    }
+
+    /// All fleets, by name.
+    pub fn fleets(&self) -> impl Iterator<Item = (&str, &Fleet)> {
+        self.fleets.iter().map(|(name, fleet)| (name.as_str(), fleet))
     }
 
     fn documents(&self) -> Pack<'_> {
@@ -156,8 +172,9 @@ pub fn verify(repository: RepositoryId, held: Option<&Verified>, pack: &[u8]) ->
     trusted.update_targets(documents.targets, now).map_err(|error| TrustError::tuf("the targets", &error))?;
 
     let ends = [root.expires, timestamp.signed().expires, snapshot.signed().expires, targets.signed().expires];
-    let (releases, channels_end) = read_channels(&mut trusted, targets.signed(), snapshot.signed(), &documents)?;
-    let expires = ends.into_iter().chain(channels_end).min().expect("four documents always expire");
+    let delegated = read_delegated(&mut trusted, targets.signed(), snapshot.signed(), &documents)?;
+    check_fleets_floor(held.as_ref(), &delegated.fleets)?;
+    let expires = ends.into_iter().chain(delegated.ends).min().expect("four documents always expire");
 
     Ok(Verified {
         repository,
@@ -169,7 +186,8 @@ pub fn verify(repository: RepositoryId, held: Option<&Verified>, pack: &[u8]) ->
         pack_hash: Hash::of(pack),
         issued,
         expires: wall(expires),
-        releases,
+        releases: delegated.releases,
+        fleets: delegated.fleets,
     })
 }
 
@@ -284,16 +302,23 @@ fn check_pin(name: &str, pin: Option<&MetaFile>, bytes: &[u8]) -> Result<(), Tru
     Ok(())
 }
 
-/// Reads the role of every channel, in the order of their delegations. The pack holds these roles and no other.
-fn read_channels(
+/// What the delegated roles say.
+struct Delegated {
+    releases: Vec<Release>,
+    fleets: BTreeMap<String, Fleet>,
+    ends: Option<jiff::Timestamp>,
+}
+
+/// Reads the role of every channel and fleet, in the order of their delegations. The pack holds these roles and no other.
+fn read_delegated(
     trusted: &mut TrustedMetadataSet,
     targets: &Targets,
     snapshot: &Snapshot,
     documents: &Pack<'_>,
-) -> Result<(Vec<Release>, Option<jiff::Timestamp>), TrustError> {
-    // A standard client would find a target here before it looks into a channel's role.
-    if targets.targets.keys().any(|path| path.starts_with("app/")) {
-        return Err(TrustError::malformed("the targets", "releases stand in a channel's role, not here"));
+) -> Result<Delegated, TrustError> {
+    // A standard client would find a target here before it looks into a delegated role.
+    if targets.targets.keys().any(|path| path.starts_with("app/") || path.starts_with("fleet/")) {
+        return Err(TrustError::malformed("the targets", "releases and fleets stand in roles of their own, not here"));
     }
     let Some(delegations) = &targets.delegations else {
         return Err(TrustError::malformed("the targets", "they delegate to no channel"));
@@ -306,11 +331,9 @@ fn read_channels(
     }
     let keys = roles.iter().map(|role| (role.name.as_str(), role.role_keys()));
     document::check_keys("the targets", &delegations.keys, keys)?;
-    let mut releases = Vec::new();
-    let mut ends = None;
+    let (mut releases, mut fleets, mut ends) = (Vec::new(), BTreeMap::new(), None);
     for role in roles {
         let name = role.name.as_str();
-        let (app, channel) = releases::channel(role)?;
         let bytes = documents.delegated(name).expect("the pack carries exactly these roles");
         check_pin(name, snapshot.meta.get(&format!("{name}.json")), bytes)?;
         let metadata: Metadata<Targets> = document::read(name, bytes)?;
@@ -319,12 +342,18 @@ fn read_channels(
         trusted
             .update_delegated_targets(bytes, name, "targets", jiff::Timestamp::MIN)
             .map_err(|error| TrustError::tuf(name, &error))?;
-        releases.extend(releases::read(metadata.signed(), app, channel)?);
+        if let Some(fleet) = fleets::name(role) {
+            let signers = Signers::of(&keys, &delegations.keys);
+            fleets.insert(fleet.to_owned(), fleets::read(metadata.signed(), fleet, signers)?);
+        } else {
+            let (app, channel) = releases::channel(role)?;
+            releases.extend(releases::read(metadata.signed(), app, channel)?);
+        }
         let end = metadata.signed().expires;
         ends = Some(ends.map_or(end, |ends: jiff::Timestamp| ends.min(end)));
     }
     releases.sort_by(|a, b| (&a.channel, a.seq, &a.app).cmp(&(&b.channel, b.seq, &b.app)));
-    Ok((releases, ends))
+    Ok(Delegated { releases, fleets, ends })
 }
 
 /// What is held, as the floor of what is offered.
@@ -398,6 +427,19 @@ fn check_snapshot_floor(
         let offered = pinned.get(name).copied().unwrap_or(0);
         if offered < *known {
             return rollback(name, *known, offered);
+        }
+    }
+    Ok(())
+}
+
+/// A fleet's list of revocations has a sequence of its own, so that even its own keys can't take one back unseen.
+fn check_fleets_floor(floor: Option<&Floor<'_>>, offered: &BTreeMap<String, Fleet>) -> Result<(), TrustError> {
+    let Some(Floor { held, .. }) = floor else { return Ok(()) };
+    for (name, fleet) in &held.fleets {
+        let seq = offered.get(name).map_or(0, |offered| offered.revoked.seq());
+        if seq < fleet.revoked.seq() {
+            let document = format!("the revocations of fleet {name}");
+            return Err(TrustError::Rollback { document, held: fleet.revoked.seq(), offered: seq });
         }
     }
     Ok(())

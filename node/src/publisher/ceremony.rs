@@ -301,11 +301,15 @@ impl Publisher {
         keys: &[SigningKey],
     ) -> Result<(), Error> {
         draft.sign_where_named(&refs(keys));
-        let releases = |difference: &Difference| matches!(difference, Difference::Release { .. });
+        let kind = |difference: &Difference| match difference {
+            Difference::Release { .. } => Some("release"),
+            Difference::Revoked { .. } => Some("revoke"),
+            _ => None,
+        };
         let mut by: Vec<String> = draft.signed_by().map(|(_, id)| id.to_owned()).collect();
         by.dedup();
         let act = Act {
-            kind: if draft.differences().iter().any(releases) { "release" } else { "keys" },
+            kind: draft.differences().iter().find_map(kind).unwrap_or("keys"),
             what: draft.differences().iter().map(ToString::to_string).collect(),
             by,
         };

@@ -24,6 +24,16 @@ pub(super) struct Authority<'a> {
 
 /// Reads a document and checks its form.
 pub(super) fn read<T: Role>(name: &str, bytes: &[u8]) -> Result<Metadata<T>, TrustError> {
+    read_value(name, bytes)?;
+    let metadata = Metadata::<T>::from_slice(bytes).map_err(|error| TrustError::tuf(name, &error))?;
+    if !(1..MAX_VERSION).contains(&metadata.signed().version()) {
+        return Err(TrustError::malformed(name, "its version is not between 1 and 2^53 - 1"));
+    }
+    Ok(metadata)
+}
+
+/// Reads a signed document's JSON in its one spelling.
+pub(super) fn read_value(name: &str, bytes: &[u8]) -> Result<Value, TrustError> {
     let refuse = |problem: &str| TrustError::malformed(name, problem);
     if depth(bytes) > MAX_DEPTH {
         return Err(refuse("it nests more than 32 levels deep"));
@@ -35,11 +45,7 @@ pub(super) fn read<T: Role>(name: &str, bytes: &[u8]) -> Result<Metadata<T>, Tru
         return Err(refuse("it is not canonical JSON, or has a key twice"));
     }
     check_envelope(&value).map_err(refuse)?;
-    let metadata = Metadata::<T>::from_slice(bytes).map_err(|error| TrustError::tuf(name, &error))?;
-    if !(1..MAX_VERSION).contains(&metadata.signed().version()) {
-        return Err(refuse("its version is not between 1 and 2^53 - 1"));
-    }
-    Ok(metadata)
+    Ok(value)
 }
 
 /// `{"signatures":[{"keyid","sig"}...],"signed":{...}}` and nothing else, signatures in the order of their keys.

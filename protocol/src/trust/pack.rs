@@ -15,7 +15,7 @@ pub const MAX_TIMESTAMP: usize = 16 << 10;
 pub const MAX_SNAPSHOT: usize = 2 << 20;
 /// Bytes of a targets document, delegated or not, at most.
 pub const MAX_TARGETS: usize = 4 << 20;
-/// Bytes of a delegated role's name at most: `app.`, two labels and a dot.
+/// Bytes of a delegated role's name at most: `app.`, two labels and a dot; `fleet.` and a label is shorter.
 pub const MAX_ROLE_NAME: usize = 4 + 64 + 1 + 64;
 
 const MAGIC: &[u8] = b"burr pack 1\n";

@@ -10,7 +10,7 @@ use crate::{label, release::Release};
 pub(super) fn channel(role: &DelegatedRole) -> Result<(&str, &str), TrustError> {
     let refuse = || {
         let name: String = role.name.chars().take(140).collect();
-        TrustError::malformed("the targets", format!("the delegation to {name:?} is not that of a channel"))
+        TrustError::malformed("the targets", format!("the delegation to {name:?} is not that of a channel or fleet"))
     };
     let [path] = role.paths.as_deref().unwrap_or_default() else { return Err(refuse()) };
     let mut parts = path.split('/');

@@ -14,11 +14,12 @@ use ed25519_dalek::SigningKey;
 
 use super::{TrustError, Verified, pack::Pack, releases, verify, version};
 use crate::{
-    Hash, RepositoryId, Wall, label,
+    Hash, NodeId, RepositoryId, Wall, label,
     release::{Release, ReleaseError},
     rules::Rules,
 };
 pub use change::Change;
+pub(in crate::trust) use documents::canonical;
 pub use documents::{key_id, sign};
 use draft::Signed;
 pub use draft::{Draft, MAX_DRAFT, Missing, When};
@@ -201,6 +202,21 @@ impl Repository {
         change::propose(self, change, self.not_before_issued(now))
     }
 
+    /// Drafts that a member of a fleet, by all certificates up to this serial, is none any more.
+    ///
+    /// # Errors
+    /// [`WriteError::UnknownRole`] without such a fleet, [`WriteError::NotRevocable`] if there is nothing to revoke.
+    pub fn propose_revocation(&self, fleet: &str, node: NodeId, serial: u64, now: Wall) -> Result<Draft, WriteError> {
+        let role = Role::Fleet(fleet.to_owned());
+        let held = self.verified.fleet(fleet).ok_or_else(|| WriteError::UnknownRole(role.clone()))?;
+        let refusal = || WriteError::NotRevocable { fleet: fleet.to_owned(), node };
+        let revoked = held.revoked.with(node, serial).ok_or_else(refusal)?;
+        let documents = self.documents();
+        let document = documents.delegated(&role.to_string()).expect("the pack carries every delegated role");
+        let signed = documents::with_revoked(document, fleet, &revoked, self.not_before_issued(now))?;
+        Draft::new(self.verified.clone(), vec![(role, signed)])
+    }
+
     /// Signs a draft with every key that may and submits it: the one step of who holds all keys.
     ///
     /// # Errors
@@ -255,14 +271,15 @@ impl Repository {
         let held = self.documents();
         let mut renewed = Signed::default();
         for (role, signers) in self.signers() {
-            let (document, life) = match &role {
-                Role::Targets => (held.targets, documents::TARGETS_LIFE),
-                Role::Channel(_) => {
+            let document = match &role {
+                Role::Targets => held.targets,
+                Role::Channel(_) | Role::Fleet(_) => {
                     let document = held.delegated(&role.document(self.app()));
-                    (document.expect("the pack carries the role of every channel"), documents::CHANNEL_LIFE)
+                    document.expect("the pack carries every delegated role")
                 }
                 _ => continue,
             };
+            let life = documents::life(&role);
             if !documents::is_past_half(document, now)? {
                 continue;
             }

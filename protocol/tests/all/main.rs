@@ -5,6 +5,7 @@ mod client;
 mod fetch;
 mod limits;
 mod manifest;
+mod member;
 mod news;
 mod record;
 mod trust;

@@ -24,6 +24,15 @@ pub enum Change {
         /// How many of them must.
         threshold: usize,
     },
+    /// A new fleet.
+    AddFleet {
+        /// Its name.
+        fleet: String,
+        /// The keys that sign its members.
+        keys: Vec<VerifyingKey>,
+        /// How many of them must.
+        threshold: usize,
+    },
     /// More keys for a role, or another threshold, or both.
     AddKeys {
         /// The role.
@@ -68,14 +77,16 @@ pub(super) fn propose(repository: &Repository, change: &Change, now: Wall) -> Re
         let root = held.roots.last().expect("a pack has at least one root");
         documents.push((Role::Root, root_naming(root, &after, now)?));
         if role == Role::Targets && !still_holds(held.targets, &signers) {
-            documents.push((role, documents::again(held.targets, documents::TARGETS_LIFE, now)?));
+            let life = documents::life(&role);
+            documents.push((role, documents::again(held.targets, life, now)?));
         }
     } else {
         documents.push((Role::Targets, targets_naming(held.targets, app, &after, now)?));
         match held.delegated(&role.document(app)) {
-            None => documents.push((role, documents::channel(now)?)),
+            None => documents.push((role.clone(), documents::delegated(&role, now)?)),
             Some(document) if !still_holds(document, &signers) => {
-                documents.push((role, documents::again(document, documents::CHANNEL_LIFE, now)?));
+                let life = documents::life(&role);
+                documents.push((role, documents::again(document, life, now)?));
             }
             Some(_) => {}
         }
@@ -97,20 +108,20 @@ pub(super) fn root_naming(
     Ok(signed)
 }
 
-/// The targets after these, which delegate to the channels among these signers; new channels come last.
+/// The targets after these, which delegate to the channels and fleets among these signers; new ones come last.
 pub(super) fn targets_naming(
     targets: &[u8],
     app: &str,
     signers: &BTreeMap<Role, Signers>,
     now: Wall,
 ) -> Result<Map<String, Value>, WriteError> {
-    let mut signed = documents::next(targets, documents::TARGETS_LIFE, now)?;
+    let mut signed = documents::next(targets, documents::life(&Role::Targets), now)?;
     let named = || signers.iter().filter(|(role, _)| role.keeper() == Role::Targets);
     signed["delegations"]["keys"] = roles::keys_value(named().map(|(_, signers)| signers));
     let delegations = signed["delegations"]["roles"].as_array_mut().expect("verified targets have delegations");
     for (role, signers) in named() {
         let name = role.document(app);
-        let Role::Channel(channel) = role else { unreachable!("the targets keep the keys of channels alone") };
+        let path = role.paths(app).expect("the targets keep the keys of delegated roles alone");
         let keyids: Vec<&String> = signers.keys.keys().collect();
         match delegations.iter_mut().find(|delegation| delegation["name"] == name.as_str()) {
             // As it stands, in whatever order, if it says the same.
@@ -122,7 +133,7 @@ pub(super) fn targets_naming(
             None => delegations.push(json!({
                 "name": name,
                 "keyids": keyids,
-                "paths": [format!("app/{app}/{channel}/*")],
+                "paths": [path],
                 "terminating": true,
                 "threshold": signers.threshold,
             })),
@@ -147,6 +158,15 @@ fn changed(before: &BTreeMap<Role, Signers>, change: &Change) -> Result<(Role, S
             let role = Role::Channel(channel.clone());
             if before.contains_key(&role) {
                 return Err(WriteError::ChannelExists(channel.clone()));
+            }
+            let signers = Signers::new(&role, keys, *threshold)?;
+            (role, signers)
+        }
+        Change::AddFleet { fleet, keys, threshold } => {
+            label::check_name("fleet", fleet)?;
+            let role = Role::Fleet(fleet.clone());
+            if before.contains_key(&role) {
+                return Err(WriteError::FleetExists(fleet.clone()));
             }
             let signers = Signers::new(&role, keys, *threshold)?;
             (role, signers)

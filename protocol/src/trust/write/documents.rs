@@ -12,16 +12,16 @@ use sigstore_tuf::{Metadata, Snapshot, Targets, Timestamp, canonical_json};
 use super::{
     super::{
         document::{self, hex, sha256},
-        releases, wall,
+        fleets, releases, wall,
     },
     KEPT_RELEASES, Keys, Missing, Role, Signers, TrustError, When, WriteError, channel_key,
 };
-use crate::{Wall, release::Release, rules::Rules};
+use crate::{Wall, member::Revoked, release::Release, rules::Rules};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) const ROOT_LIFE: Duration = DAY.saturating_mul(3 * 365);
-pub(super) const TARGETS_LIFE: Duration = DAY.saturating_mul(365);
-pub(super) const CHANNEL_LIFE: Duration = DAY.saturating_mul(180);
+const TARGETS_LIFE: Duration = DAY.saturating_mul(365);
+const CHANNEL_LIFE: Duration = DAY.saturating_mul(180);
 const ONLINE_LIFE: Duration = DAY.saturating_mul(30);
 
 /// Signs the `signed` part of a document with each key and returns the document in canonical JSON.
@@ -84,8 +84,37 @@ pub(super) fn targets(app: &str, channels: &[&str], keys: &Keys, now: Wall) -> R
 
 /// A channel's document without releases.
 pub(super) fn channel(now: Wall) -> Result<Map<String, Value>, WriteError> {
-    let mut signed = head("targets", 1, CHANNEL_LIFE, now)?;
+    empty(CHANNEL_LIFE, now)
+}
+
+/// The first document of a channel or fleet.
+pub(super) fn delegated(role: &Role, now: Wall) -> Result<Map<String, Value>, WriteError> {
+    empty(life(role), now)
+}
+
+fn empty(life: Duration, now: Wall) -> Result<Map<String, Value>, WriteError> {
+    let mut signed = head("targets", 1, life, now)?;
     signed.insert("targets".to_owned(), json!({}));
+    Ok(signed)
+}
+
+/// How long the document of a role that signs targets lives.
+pub(super) fn life(role: &Role) -> Duration {
+    if let Role::Channel(_) = role { CHANNEL_LIFE } else { TARGETS_LIFE }
+}
+
+/// A fleet's document with another list of revocations, in its next version.
+pub(super) fn with_revoked(
+    document: &[u8],
+    fleet: &str,
+    revoked: &Revoked,
+    now: Wall,
+) -> Result<Map<String, Value>, WriteError> {
+    let mut signed = next(document, TARGETS_LIFE, now)?;
+    let custom = revoked.value(fleet);
+    let file = canonical(&custom);
+    signed["targets"][fleets::revoked_path(fleet)] =
+        json!({ "custom": custom, "hashes": { "sha256": sha256(&file) }, "length": file.len() });
     Ok(signed)
 }
 
@@ -191,7 +220,7 @@ pub(super) fn channels(targets: &[u8]) -> Result<BTreeMap<String, (String, Strin
         let (app, channel) = releases::channel(role)?;
         Ok((role.name.clone(), (app.to_owned(), channel.to_owned())))
     };
-    roles.map(channel).collect()
+    roles.filter(|role| fleets::name(role).is_none()).map(channel).collect()
 }
 
 /// Whether a targets document is past half of the time from its signing to its expiry.
@@ -257,6 +286,6 @@ pub(super) fn key_value(public: &str) -> Value {
     json!({ "keytype": "ed25519", "keyval": { "public": public }, "scheme": "ed25519" })
 }
 
-pub(super) fn canonical(value: &Value) -> Vec<u8> {
+pub(in crate::trust) fn canonical(value: &Value) -> Vec<u8> {
     canonical_json::to_canonical_bytes(value).expect("metadata holds whole numbers alone")
 }

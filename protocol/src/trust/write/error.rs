@@ -1,7 +1,7 @@
 //! What stands in the way of writing metadata, in words for a publisher.
 
 use super::{Role, TrustError, draft::Missing};
-use crate::{label::LabelError, release::ReleaseError};
+use crate::{NodeId, label::LabelError, release::ReleaseError};
 
 /// Metadata that can't be written as asked. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,7 +83,7 @@ pub enum WriteError {
     #[error("the repository's metadata does not verify: {0}")]
     Trust(#[from] TrustError),
     /// A text that names no role.
-    #[error("{0:?} is no role; there are root, targets, snapshot, timestamp and channel.NAME")]
+    #[error("{0:?} is no role; there are root, targets, snapshot, timestamp, channel.NAME and fleet.NAME")]
     NoRole(String),
     /// A role that the repository does not have.
     #[error("the repository has no role {0}")]
@@ -123,6 +123,17 @@ pub enum WriteError {
     /// The channel is there already.
     #[error("the channel {0} is there already; change its keys with `burr key`")]
     ChannelExists(String),
+    /// The fleet is there already.
+    #[error("the fleet {0} is there already; change its keys with `burr key`")]
+    FleetExists(String),
+    /// The member was revoked before, or the list is full.
+    #[error("node {node} can't be revoked from fleet {fleet}: it was before, or 4096 are already")]
+    NotRevocable {
+        /// From which fleet.
+        fleet: String,
+        /// Whom.
+        node: NodeId,
+    },
     /// Signatures are missing.
     #[error("{}", missing_words(.0))]
     Unsigned(Vec<Missing>),

@@ -9,7 +9,7 @@ use sigstore_tuf::{Key, Metadata, RoleKeys, Root, Targets};
 use super::{
     super::{
         document::{self, hex, unhex},
-        releases,
+        fleets, releases,
     },
     TrustError, WriteError,
     documents::{key_id, key_value},
@@ -19,7 +19,7 @@ use crate::label;
 /// Keys that one role names at most: as many people as one ceremony can gather.
 pub const MAX_KEYS: usize = 32;
 
-/// Who signs a kind of document. As text: `root`, `targets`, `snapshot`, `timestamp`, `channel.<name>`.
+/// Who signs a kind of document. As text: `root`, `targets`, `snapshot`, `timestamp`, `channel.<name>`, `fleet.<name>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Signs who may sign what else.
@@ -32,20 +32,31 @@ pub enum Role {
     Timestamp,
     /// Signs the releases of a channel.
     Channel(String),
+    /// Signs the members of a fleet, and who is none any more.
+    Fleet(String),
 }
 
 impl Role {
-    /// The role that signs this role's keys: the targets those of a channel, the root all others.
+    /// The role that signs this role's keys: the targets those of a channel or fleet, the root all others.
     #[must_use]
     pub fn keeper(&self) -> Role {
-        if let Self::Channel(_) = self { Self::Targets } else { Self::Root }
+        if matches!(self, Self::Channel(_) | Self::Fleet(_)) { Self::Targets } else { Self::Root }
+    }
+
+    /// The paths that a delegation to it covers; none for the roles of the root.
+    pub(super) fn paths(&self, app: &str) -> Option<String> {
+        match self {
+            Self::Channel(channel) => Some(format!("app/{app}/{channel}/*")),
+            Self::Fleet(fleet) => Some(format!("fleet/{fleet}/*")),
+            _ => None,
+        }
     }
 
     /// Its name in TUF metadata.
     pub(super) fn document(&self, app: &str) -> String {
         match self {
             Self::Channel(channel) => releases::role_name(app, channel),
-            fixed => fixed.to_string(),
+            other => other.to_string(),
         }
     }
 }
@@ -58,6 +69,7 @@ impl fmt::Display for Role {
             Self::Snapshot => f.write_str("snapshot"),
             Self::Timestamp => f.write_str("timestamp"),
             Self::Channel(channel) => write!(f, "channel.{channel}"),
+            Self::Fleet(fleet) => f.write_str(&fleets::role_name(fleet)),
         }
     }
 }
@@ -71,13 +83,17 @@ impl FromStr for Role {
             "targets" => Self::Targets,
             "snapshot" => Self::Snapshot,
             "timestamp" => Self::Timestamp,
-            other => match other.strip_prefix("channel.") {
-                Some(channel) => {
+            other => {
+                if let Some(channel) = other.strip_prefix("channel.") {
                     label::check_name("channel", channel)?;
                     Self::Channel(channel.to_owned())
+                } else if let Some(fleet) = other.strip_prefix("fleet.") {
+                    label::check_name("fleet", fleet)?;
+                    Self::Fleet(fleet.to_owned())
+                } else {
+                    return Err(WriteError::NoRole(other.chars().take(80).collect()));
                 }
-                None => return Err(WriteError::NoRole(other.chars().take(80).collect())),
-            },
+            }
         })
     }
 }
@@ -112,7 +128,7 @@ impl Signers {
     }
 
     /// The public key's bytes, if the role names it.
-    pub(super) fn public(&self, key_id: &str) -> Option<Vec<u8>> {
+    pub(in crate::trust) fn public(&self, key_id: &str) -> Option<Vec<u8>> {
         unhex(self.keys.get(key_id)?)
     }
 
@@ -121,7 +137,7 @@ impl Signers {
         of_root(root).remove(role).unwrap_or_default()
     }
 
-    fn of(role: &RoleKeys, keys: &BTreeMap<String, Key>) -> Self {
+    pub(in crate::trust) fn of(role: &RoleKeys, keys: &BTreeMap<String, Key>) -> Self {
         let key = |id: &String| Some((id.clone(), keys.get(id)?.keyval.public.clone()));
         Self { keys: role.keyids.iter().filter_map(key).collect(), threshold: role.threshold }
     }
@@ -148,8 +164,11 @@ pub(super) fn of_targets(targets: &Targets) -> Result<BTreeMap<Role, Signers>, T
     let mut signers = BTreeMap::new();
     if let Some(delegations) = &targets.delegations {
         for role in &delegations.roles {
-            let (_, channel) = releases::channel(role)?;
-            signers.insert(Role::Channel(channel.to_owned()), Signers::of(&role.role_keys(), &delegations.keys));
+            let named = match fleets::name(role) {
+                Some(fleet) => Role::Fleet(fleet.to_owned()),
+                None => Role::Channel(releases::channel(role)?.1.to_owned()),
+            };
+            signers.insert(named, Signers::of(&role.role_keys(), &delegations.keys));
         }
     }
     Ok(signers)

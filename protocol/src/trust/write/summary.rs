@@ -7,16 +7,13 @@ use std::{collections::BTreeMap, fmt};
 use serde_json::{Map, Value, json};
 use sigstore_tuf::{Metadata, Root, Targets, canonical_json};
 
-use super::{
-    Role, Signers, TrustError, Verified, WriteError, change, check_newer,
-    documents::{self, CHANNEL_LIFE, TARGETS_LIFE},
-    roles,
-};
+use super::{Role, Signers, TrustError, Verified, WriteError, change, check_newer, documents, roles};
 use crate::{
-    Hash, Wall,
+    Hash, NodeId, Wall,
+    member::Revoked,
     release::Release,
     rules::Rules,
-    trust::{check_root, document, releases},
+    trust::{check_root, document, fleets, releases},
 };
 
 /// One thing that a draft would change.
@@ -46,6 +43,17 @@ pub enum Difference {
         before: Option<Signers>,
         /// What they would be.
         after: Signers,
+    },
+    /// A member of a fleet that is none any more.
+    Revoked {
+        /// The fleet.
+        fleet: String,
+        /// The member.
+        node: NodeId,
+        /// Its certificates up to this serial don't count.
+        serial: u64,
+        /// The number of the list with it.
+        seq: u64,
     },
     /// The same again, with new signatures and a new life.
     Renewed {
@@ -82,6 +90,9 @@ impl fmt::Display for Difference {
                 added.into_iter().try_for_each(|id| write!(f, "\n  + {id}"))?;
                 let gone = old.keys.keys().filter(|id| !after.keys.contains_key(*id));
                 gone.into_iter().try_for_each(|id| write!(f, "\n  - {id}"))
+            }
+            Self::Revoked { fleet, node, serial, seq } => {
+                write!(f, "revoke {node} from fleet {fleet}, up to serial {serial} (revocation {seq})")
             }
             Self::Renewed { role, expires } => match jiff::Timestamp::from_second(expires.0) {
                 Ok(expires) => write!(f, "{role}: the same, signed anew until {expires}"),
@@ -130,7 +141,7 @@ pub(super) fn review(base: &Verified, proposed: &[(Role, Map<String, Value>)]) -
                 document::check_keys(&name, &delegations.keys, keys)?;
                 after.extend(roles::of_targets(new.signed())?);
                 let expected = change::targets_naming(held.targets, &app, &after, issued)?;
-                let renewed = documents::again(held.targets, TARGETS_LIFE, issued)?;
+                let renewed = documents::again(held.targets, documents::life(role), issued)?;
                 if renewed == *signed { renewed } else { expected }
             }
             Role::Channel(channel) => match held.delegated(&name) {
@@ -138,7 +149,7 @@ pub(super) fn review(base: &Verified, proposed: &[(Role, Map<String, Value>)]) -
                 None => return Err(bad(format!("there is no channel {channel}"))),
                 Some(document) => match released(document, signed, &app, channel)? {
                     None => match ruled(base, &name, signed, &app, channel)? {
-                        None => documents::again(document, CHANNEL_LIFE, issued)?,
+                        None => documents::again(document, documents::life(role), issued)?,
                         Some((release, before)) => {
                             let expected = documents::with_rules(document, &release, &release.rules, issued)?;
                             differences
@@ -159,24 +170,39 @@ pub(super) fn review(base: &Verified, proposed: &[(Role, Map<String, Value>)]) -
                     }
                 },
             },
+            Role::Fleet(fleet) => match held.delegated(&name) {
+                None if after.contains_key(role) => documents::delegated(role, issued)?,
+                None => return Err(bad(format!("there is no fleet {fleet}"))),
+                Some(document) => match revoked(base, signed, fleet)? {
+                    None => documents::again(document, documents::life(role), issued)?,
+                    Some((list, node, serial)) => {
+                        let (fleet, seq) = (fleet.clone(), list.seq());
+                        let expected = documents::with_revoked(document, &fleet, &list, issued)?;
+                        differences.push(Difference::Revoked { fleet, node, serial, seq });
+                        expected
+                    }
+                },
+            },
             Role::Snapshot | Role::Timestamp => return Err(bad(format!("nobody proposes a {role}"))),
         };
         if expected != *signed {
             return Err(bad(format!("its {role} changes more than it may")));
         }
-        let says_nothing_else = matches!(role, Role::Targets | Role::Channel(_))
+        let says_nothing_else = *role != Role::Root
             && before.contains_key(role)
-            && !differences.iter().any(|difference| {
-                matches!(difference, Difference::Release { release, .. } | Difference::Rules { release, .. }
-                if Role::Channel(release.channel.clone()) == *role)
+            && !differences.iter().any(|difference| match difference {
+                Difference::Release { release, .. } | Difference::Rules { release, .. } => {
+                    Role::Channel(release.channel.clone()) == *role
+                }
+                Difference::Revoked { fleet, .. } => Role::Fleet(fleet.clone()) == *role,
+                _ => false,
             });
         let changes_channels = *role == Role::Targets
             && before.iter().chain(&after).any(|(role, signers)| {
                 role.keeper() == Role::Targets && (before.get(role), after.get(role)) != (Some(signers), Some(signers))
             });
         if says_nothing_else && !changes_channels {
-            let life = if *role == Role::Targets { TARGETS_LIFE } else { CHANNEL_LIFE };
-            let life = i64::try_from(life.as_secs()).expect("a document lives for years at most");
+            let life = i64::try_from(documents::life(role).as_secs()).expect("a document lives for years at most");
             differences.push(Difference::Renewed { role: role.clone(), expires: Wall(issued.0.saturating_add(life)) });
         }
     }
@@ -198,7 +224,7 @@ pub(super) fn predecessor(base: &Verified, role: &Role) -> Option<Vec<u8>> {
         Role::Targets => Some(held.targets),
         Role::Snapshot => Some(held.snapshot),
         Role::Timestamp => Some(held.timestamp),
-        Role::Channel(_) => held.delegated(&role.document(&app(base))),
+        Role::Channel(_) | Role::Fleet(_) => held.delegated(&role.document(&app(base))),
     };
     document.map(<[u8]>::to_vec)
 }
@@ -256,4 +282,27 @@ fn ruled(
         (held.rules != new.rules).then(|| (Release { rules: new.rules, ..held.clone() }, held.rules.clone()))
     };
     Ok(releases.into_iter().find_map(change))
+}
+
+/// The list of revocations that a fleet's document has and the one before has not, with the one that is new in it.
+fn revoked(
+    base: &Verified,
+    signed: &Map<String, Value>,
+    fleet: &str,
+) -> Result<Option<(Revoked, NodeId, u64)>, WriteError> {
+    let name = fleets::role_name(fleet);
+    let held = base.fleet(fleet).expect("a fleet with a document is verified");
+    let new: Metadata<Targets> = document::read(&name, &envelope(&name, signed)?)?;
+    let new = fleets::read(new.signed(), fleet, held.signers.clone())?.revoked;
+    if new == held.revoked {
+        return Ok(None);
+    }
+    let added = new.iter().find(|(node, serial)| !held.revoked.covers(*node, *serial));
+    // Exactly one more: whatever else it changes shows in the list that would follow.
+    let follows =
+        |(node, serial)| held.revoked.with(node, serial).filter(|list| *list == new).zip(Some((node, serial)));
+    match added.and_then(follows) {
+        Some((list, (node, serial))) => Ok(Some((list, node, serial))),
+        None => Err(WriteError::Draft("it changes more than one revocation at once".to_owned())),
+    }
 }
