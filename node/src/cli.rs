@@ -13,6 +13,7 @@ mod publish;
 mod receipts;
 mod release;
 mod root;
+mod rules;
 mod run;
 mod status;
 mod tuf;

@@ -17,6 +17,7 @@
 
 mod ceremony;
 mod keys;
+mod releases;
 mod repository;
 
 pub use keys::{create_key_file, read_key_file};
@@ -34,7 +35,6 @@ use burr_protocol::{
     rules::Rules,
     trust::{
         audit::{self, Act},
-        version,
         write::{self, Role, WriteError},
     },
 };
@@ -51,6 +51,27 @@ const KEYS: &str = "keys";
 const LOCK: &str = "lock";
 /// Names of what is not finished start like this; no app's name does.
 const UNFINISHED: &str = ".unfinished-";
+
+/// What is to be published.
+#[derive(Debug, Clone)]
+pub struct Publication<'a> {
+    /// The finished build: a directory, a zip archive or a single file.
+    pub source: &'a Path,
+    /// The channel.
+    pub channel: &'a str,
+    /// The version: newer than every one before it on the channel.
+    pub version: &'a str,
+    /// Which devices take it, and when.
+    pub rules: Rules,
+}
+
+impl<'a> Publication<'a> {
+    /// A build for every device.
+    #[must_use]
+    pub fn new(source: &'a Path, channel: &'a str, version: &'a str) -> Self {
+        Self { source, channel, version, rules: Rules::default() }
+    }
+}
 
 /// An app that is published from this machine.
 #[derive(Debug)]
@@ -136,7 +157,7 @@ impl Publisher {
         apps
     }
 
-    /// Packs a directory or zip archive and publishes it as the newest version of a channel.
+    /// Packs a build and publishes it as the newest version of a channel.
     ///
     /// # Errors
     /// [`Kind::BadInput`] for a source, channel or version that can't be used, [`Kind::Changed`] for a source that
@@ -144,9 +165,7 @@ impl Publisher {
     /// publishes this app, [`Kind::NoSpace`] and [`Kind::Storage`] for the disk. Then nothing was published.
     pub fn publish(
         &mut self,
-        source: &Path,
-        channel: &str,
-        version: &str,
+        publication: &Publication<'_>,
         passphrase: Option<&str>,
         progress: &Progress<'_>,
     ) -> Result<Release, Error> {
@@ -154,17 +173,17 @@ impl Publisher {
         let files = self.files();
         let mut repository = files.open()?;
         // What can be refused is refused before the long work.
-        self.check_version(&repository, channel, version)?;
+        self.check(&repository, publication)?;
         let keys = self.ring(passphrase)?.all()?;
-        for role in [Role::Channel(channel.to_owned()), Role::Snapshot, Role::Timestamp] {
+        for role in [Role::Channel(publication.channel.to_owned()), Role::Snapshot, Role::Timestamp] {
             self.need(&repository, &role, &keys)?;
         }
         files.remove_leftovers(&repository)?;
         self.remove_unfinished()?;
 
         let packing = self.home.join(format!("{UNFINISHED}{}", process::id()));
-        let packed = bundle::pack(source, &packing, progress)?;
-        let release = self.release_of(&repository, channel, version, &packed);
+        let packed = bundle::pack(publication.source, &packing, progress)?;
+        let release = self.release_of(&repository, publication, &packed);
         let committed = repository.propose_release(&release, packed.sha256, now()).map_err(refused).and_then(|draft| {
             let payload = repository::NewPayload { at: packing.clone(), release: &release, sha256: packed.sha256 };
             self.commit(&mut repository, draft, Some(&payload), &keys)
@@ -218,17 +237,17 @@ impl Publisher {
     }
 
     /// The release that a packed bundle would be.
-    fn release_of(&self, repository: &write::Repository, channel: &str, version: &str, packed: &Packed) -> Release {
+    fn release_of(&self, repository: &write::Repository, publication: &Publication<'_>, packed: &Packed) -> Release {
         Release {
             app: self.app.clone(),
-            channel: channel.to_owned(),
-            seq: repository.next_seq(channel),
-            version: version.to_owned(),
+            channel: publication.channel.to_owned(),
+            seq: repository.next_seq(publication.channel),
+            version: publication.version.to_owned(),
             bundle: packed.bundle,
             payload: Payload { blob: packed.blob, size: packed.size },
             files: packed.manifest.files(),
             unpacked: packed.manifest.bytes(),
-            rules: Rules::default(),
+            rules: publication.rules.clone(),
         }
     }
 
@@ -236,20 +255,17 @@ impl Publisher {
         Files::at(&self.home)
     }
 
-    fn check_version(&self, repository: &write::Repository, channel: &str, version: &str) -> Result<(), Error> {
+    /// What can be refused before the long work.
+    fn check(&self, repository: &write::Repository, publication: &Publication<'_>) -> Result<(), Error> {
+        let Publication { channel, version, rules, .. } = publication;
         label::check_version(version).map_err(|error| refused(WriteError::Label(error)))?;
-        if !repository.channels().any(|(app, named)| app == self.app && named == channel) {
+        rules.check().map_err(|error| refused(WriteError::Release(error.into())))?;
+        if !repository.channels().any(|(app, named)| app == self.app && named == *channel) {
             let has: Vec<&str> = repository.channels().map(|(_, channel)| channel).collect();
             let words = format!("{} has no channel {channel:?}", self.app);
             return Err(Error::new(Kind::BadInput, words).with_hint(format!("it has {}", has.join(", "))));
         }
-        match repository.newest(channel) {
-            Some(newest) if !version::is_newer(version, &newest.version) => {
-                let (newest, offered) = (newest.version.clone(), version.to_owned());
-                Err(refused(WriteError::VersionNotNewer { channel: channel.to_owned(), newest, offered }))
-            }
-            _ => Ok(()),
-        }
+        repository.check_version(channel, version).map_err(refused)
     }
 
     fn remove_unfinished(&self) -> Result<(), Error> {

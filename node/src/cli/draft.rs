@@ -167,13 +167,18 @@ pub(super) fn change(
 ) -> Result<(), Error> {
     let mut publisher = Publisher::open(&context.data, app)?;
     let (draft, done) = passphrase::retry(source, |passphrase| publisher.change(change, passphrase))?;
+    settle(context, app, &draft, done, out)
+}
+
+/// Says what holds now, or writes a draft that others have to sign to a file.
+pub(super) fn settle(context: &Context, app: &str, draft: &Draft, done: bool, out: Option<&Path>) -> Result<(), Error> {
     if done {
         tell_node(context, app)?;
-        return context.print(&Standing::of(&draft, None, true));
+        return context.print(&Standing::of(draft, None, true));
     }
     let file = out.map_or_else(|| PathBuf::from(format!("{app}-change.draft")), Path::to_owned);
-    write(&file, &draft)?;
-    context.print(&Standing::of(&draft, Some(file), false))
+    write(&file, draft)?;
+    context.print(&Standing::of(draft, Some(file), false))
 }
 
 /// A node that runs on the same data directory announces what is new.

@@ -5,14 +5,14 @@ use std::{fmt, path::PathBuf, process::ExitCode, time::Instant};
 use burr_node::{
     control,
     error::{Error, Kind},
-    publisher::Publisher,
+    publisher::{Publication, Publisher},
 };
-use burr_protocol::release::Release;
+use burr_protocol::{release::Release, rules::Rules};
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use super::{Context, passphrase};
+use super::{Context, passphrase, rules};
 
 /// Pack, sign and publish a directory, a zip archive or a single file as the newest version of a channel.
 ///
@@ -30,6 +30,8 @@ pub(super) struct Arguments {
     /// The version; newer than every one before it on this channel.
     #[arg(long)]
     version: String,
+    #[command(flatten)]
+    rules: rules::Given,
     #[command(flatten)]
     passphrase: passphrase::Source,
 }
@@ -74,9 +76,11 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, E
         bar.set_length(total);
         bar.set_position(done);
     };
-    let mut publish = |passphrase: Option<&str>| {
-        publisher.publish(&arguments.source, &arguments.channel, &arguments.version, passphrase, &progress)
+    let publication = Publication {
+        rules: arguments.rules.on(Rules::default())?,
+        ..Publication::new(&arguments.source, &arguments.channel, &arguments.version)
     };
+    let mut publish = |passphrase: Option<&str>| publisher.publish(&publication, passphrase, &progress);
     let given = arguments.passphrase.given()?;
     let published = match publish(given.as_deref()) {
         Err(error) if error.kind() == Kind::Key && given.is_none() => match passphrase::ask("Passphrase: ")? {

@@ -1,30 +1,138 @@
-//! `burr release`: releases that several people sign.
+//! `burr release`: what an app has released, by which rules, and everything that happens to a release after it was made.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{fmt, path::PathBuf, process::ExitCode};
 
-use burr_node::{error::Error, publisher::Publisher};
-use burr_protocol::trust::write::Difference;
+use burr_node::{
+    error::{Error, Kind},
+    publisher::{Publication, Publisher},
+};
+use burr_protocol::{
+    release::Release,
+    rules::Rules,
+    trust::write::{Difference, Draft},
+};
 use clap::Subcommand;
+use serde::Serialize;
 
 use super::{
     Context,
     draft::{self, Standing},
+    passphrase, rules,
 };
 
-/// Release together: one proposes, enough others sign the file, one submits it.
+/// Releases: list them, steer who takes them, and make them together.
 ///
-/// The file can be signed in any order, or in copies that are merged. Who holds all keys uses `burr publish`.
+/// A changed rule is signed anew by the channel's keys and travels like any news; the bundle stays as it is. Where one
+/// machine does not hold enough keys, the change becomes a file that others sign with `burr release sign`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Arguments {
+    List(List),
+    Show(Which),
+    SetRollout(SetRollout),
+    SetRules(SetRules),
+    /// Hold a release back for now: no device begins to take it.
+    Pause(Change),
+    /// Let devices take a paused release again.
+    Resume(Change),
+    Yank(Yank),
+    Promote(Promote),
+    /// Go back to an earlier version: it is released once more, under a new number and without copying its bundle, so
+    /// that devices on a later version take it.
+    Rollback(Change),
     Propose(Propose),
     Sign(draft::Sign),
     Submit(draft::Submit),
 }
 
+/// List the releases of an app, the newest first.
+#[derive(Debug, clap::Args)]
+pub(super) struct List {
+    /// The app.
+    #[arg(long)]
+    app: String,
+    /// This channel alone.
+    #[arg(long)]
+    channel: Option<String>,
+}
+
+/// Show one release with its rules.
+#[derive(Debug, clap::Args)]
+pub(super) struct Which {
+    /// Its version, or its number as #7.
+    release: String,
+    /// The app.
+    #[arg(long)]
+    app: String,
+    /// The channel.
+    #[arg(long, default_value = "stable")]
+    channel: String,
+}
+
+/// A change of one release.
+#[derive(Debug, clap::Args)]
+pub(super) struct Change {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How a change is signed.
+#[derive(Debug, clap::Args)]
+struct How {
+    /// Where to write the draft if signatures of others are missing.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: passphrase::Source,
+}
+
+/// Set the share of devices that take a release.
+#[derive(Debug, clap::Args)]
+pub(super) struct SetRollout {
+    /// The share, such as 25%; a smaller one than before stops others, and leaves it where it is.
+    #[arg(value_parser = rules::share)]
+    share: u16,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Change the rules of a release; those that are not named stay.
+#[derive(Debug, clap::Args)]
+pub(super) struct SetRules {
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    rules: rules::Given,
+}
+
+/// Take a release back for good: no device begins to take it any more. Devices that have it keep it until there is
+/// something newer; `burr release rollback` gives them that.
+#[derive(Debug, clap::Args)]
+pub(super) struct Yank {
+    /// Why, for people.
+    #[arg(long)]
+    reason: String,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Release what one channel has on another channel too, without copying its bundle.
+#[derive(Debug, clap::Args)]
+pub(super) struct Promote {
+    /// The other channel.
+    #[arg(long)]
+    to: String,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    rules: rules::Given,
+}
+
 /// Pack a bundle and write the draft of its release to a file, for the channel's keys to sign.
 #[derive(Debug, clap::Args)]
 pub(super) struct Propose {
-    /// The finished build: a directory or a .zip file.
+    /// The finished build: a directory, a .zip archive, or any single file.
     source: PathBuf,
     /// The app, as in `burr init`.
     #[arg(long)]
@@ -38,10 +146,32 @@ pub(super) struct Propose {
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    rules: rules::Given,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, Error> {
     match arguments {
+        Arguments::List(arguments) => list(context, arguments)?,
+        Arguments::Show(which) => context.print(&Listed(vec![find(&open(context, which)?, which)?]))?,
+        Arguments::SetRollout(SetRollout { share, change }) => {
+            with_rules(context, change, |rules| Ok(Rules { rollout: *share, ..rules }))?;
+        }
+        Arguments::SetRules(SetRules { change, rules: given }) => with_rules(context, change, |rules| given.on(rules))?,
+        Arguments::Pause(change) => with_rules(context, change, |rules| Ok(Rules { paused: true, ..rules }))?,
+        Arguments::Resume(change) => with_rules(context, change, |rules| Ok(Rules { paused: false, ..rules }))?,
+        Arguments::Yank(Yank { reason, change }) => {
+            with_rules(context, change, |rules| Ok(Rules { yanked: Some(reason.clone()), ..rules }))?;
+        }
+        Arguments::Promote(Promote { to, change, rules }) => {
+            let rules = rules.on(Rules::default())?;
+            make(context, change, |publisher, release, passphrase| {
+                publisher.promote(&release.channel, release.seq, to, &rules, passphrase)
+            })?;
+        }
+        Arguments::Rollback(change) => make(context, change, |publisher, release, passphrase| {
+            publisher.bring_back(&release.channel, release.seq, passphrase)
+        })?,
         Arguments::Propose(arguments) => propose(context, arguments)?,
         Arguments::Sign(arguments) => draft::sign(context, arguments)?,
         Arguments::Submit(arguments) => draft::submit(context, arguments)?,
@@ -49,10 +179,75 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
+/// Releases as a table, or as JSON.
+#[derive(Serialize)]
+struct Listed(Vec<Release>);
+
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("nothing was released yet");
+        }
+        for (at, release) in self.0.iter().enumerate() {
+            let Release { channel, seq, version, files, unpacked, payload, rules, .. } = release;
+            let line = if at == 0 { "" } else { "\n" };
+            let (unpacked, size) = (bytesize::ByteSize::b(*unpacked), bytesize::ByteSize::b(payload.size));
+            write!(f, "{line}{channel} #{seq}: {version}, {files} files, {unpacked}, packed {size}\n  {rules}")?;
+        }
+        Ok(())
+    }
+}
+
+fn open(context: &Context, which: &Which) -> Result<Publisher, Error> {
+    Publisher::open(&context.data, &which.app)
+}
+
+fn list(context: &Context, arguments: &List) -> Result<(), Error> {
+    let publisher = Publisher::open(&context.data, &arguments.app)?;
+    let wanted = |release: &&Release| arguments.channel.as_ref().is_none_or(|channel| *channel == release.channel);
+    let mut releases: Vec<Release> = publisher.releases().filter(wanted).cloned().collect();
+    releases.sort_by_key(|release| (release.channel.clone(), std::cmp::Reverse(release.seq)));
+    context.print(&Listed(releases))
+}
+
+/// The release of this version, the newest if it came twice, or of this number.
+fn find(publisher: &Publisher, which: &Which) -> Result<Release, Error> {
+    let number = which.release.strip_prefix('#').and_then(|number| number.parse::<u64>().ok());
+    let is = |release: &&Release| {
+        release.channel == which.channel && number.map_or(release.version == which.release, |seq| release.seq == seq)
+    };
+    publisher.releases().filter(is).last().cloned().ok_or_else(|| {
+        let Which { release, app, channel } = which;
+        Error::new(Kind::BadInput, format!("{app} has no release {release} on {channel}"))
+            .with_hint(format!("burr release list --app {app} shows those that it has"))
+    })
+}
+
+fn with_rules(context: &Context, change: &Change, new: impl Fn(Rules) -> Result<Rules, Error>) -> Result<(), Error> {
+    make(context, change, |publisher, release, passphrase| {
+        let rules = new(release.rules.clone())?;
+        publisher.set_rules(&release.channel, release.seq, &rules, passphrase)
+    })
+}
+
+/// Makes a change, and says where it stands.
+fn make(
+    context: &Context,
+    change: &Change,
+    how: impl Fn(&mut Publisher, &Release, Option<&str>) -> Result<(Draft, bool), Error>,
+) -> Result<(), Error> {
+    let Change { which, how: How { out, passphrase: source } } = change;
+    let mut publisher = open(context, which)?;
+    let release = find(&publisher, which)?;
+    let (draft, done) = passphrase::retry(source, |passphrase| how(&mut publisher, &release, passphrase))?;
+    draft::settle(context, &which.app, &draft, done, out.as_deref())
+}
+
 fn propose(context: &Context, arguments: &Propose) -> Result<(), Error> {
-    let Propose { source, app, channel, version, out } = arguments;
+    let Propose { source, app, channel, version, out, rules } = arguments;
     let mut publisher = Publisher::open(&context.data, app)?;
-    let proposed = publisher.propose_release(source, channel, version, &|_, _| ())?;
+    let publication = Publication { rules: rules.on(Rules::default())?, ..Publication::new(source, channel, version) };
+    let proposed = publisher.propose_release(&publication, &|_, _| ())?;
     draft::write(out, &proposed)?;
     let mut standing = Standing::of(&proposed, Some(out.clone()), false);
     if let [Difference::Release { release, .. }, ..] = proposed.differences() {

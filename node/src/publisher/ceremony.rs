@@ -20,7 +20,7 @@ use burr_protocol::{
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
-use super::{KEYS, Publisher, UNFINISHED, keys::KeyRing, lock, now, refused, repository::NewPayload};
+use super::{KEYS, Publication, Publisher, UNFINISHED, keys::KeyRing, lock, now, refused, repository::NewPayload};
 use crate::{
     bundle::{self, Progress, sync_dir},
     error::{Error, Kind},
@@ -33,20 +33,14 @@ impl Publisher {
     ///
     /// # Errors
     /// As [`Publisher::publish`], except for keys.
-    pub fn propose_release(
-        &mut self,
-        source: &Path,
-        channel: &str,
-        version: &str,
-        progress: &Progress<'_>,
-    ) -> Result<Draft, Error> {
+    pub fn propose_release(&mut self, publication: &Publication<'_>, progress: &Progress<'_>) -> Result<Draft, Error> {
         let _lock = lock(&self.home)?;
         let repository = self.newest()?;
-        self.check_version(&repository, channel, version)?;
+        self.check(&repository, publication)?;
         self.remove_unfinished()?;
         let packing = self.home.join(format!("{UNFINISHED}{}", process::id()));
-        let packed = bundle::pack(source, &packing, progress)?;
-        let release = self.release_of(&repository, channel, version, &packed);
+        let packed = bundle::pack(publication.source, &packing, progress)?;
+        let release = self.release_of(&repository, publication, &packed);
         let drafted = repository.propose_release(&release, packed.sha256, now()).map_err(refused).and_then(|draft| {
             let at = self.drafted(&release);
             let directory = self.home.join(DRAFTS);
@@ -68,18 +62,7 @@ impl Publisher {
     /// # Errors
     /// [`Kind::BadInput`] if the change is not possible, otherwise as [`Publisher::publish`].
     pub fn change(&mut self, change: &Change, passphrase: Option<&str>) -> Result<(Draft, bool), Error> {
-        let _lock = lock(&self.home)?;
-        let mut repository = self.newest()?;
-        let mut draft = repository.propose(change, now()).map_err(refused)?;
-        let keys = self.ring(passphrase)?.all()?;
-        draft.sign_where_named(&refs(&keys));
-        if !draft.missing().is_empty() || !has_online(&repository, &draft, &keys) {
-            return Ok((draft, false));
-        }
-        self.files().remove_leftovers(&repository)?;
-        self.commit(&mut repository, draft.clone(), None, &keys)?;
-        self.repository = repository;
-        Ok((draft, true))
+        self.attempt(passphrase, |repository| Ok((repository.propose(change, now())?, None)))
     }
 
     /// Signs a draft with the keys that are here.
@@ -303,6 +286,7 @@ impl Publisher {
         draft.sign_where_named(&refs(keys));
         let kind = |difference: &Difference| match difference {
             Difference::Release { .. } => Some("release"),
+            Difference::Rules { .. } => Some("rules"),
             Difference::Revoked { .. } => Some("revoke"),
             _ => None,
         };
@@ -358,7 +342,7 @@ impl Publisher {
     }
 
     /// The repository, with what this machine's node has heard since from the machine that has the online keys.
-    fn newest(&self) -> Result<Repository, Error> {
+    pub(super) fn newest(&self) -> Result<Repository, Error> {
         let mut repository = self.files().open()?;
         if self.has_online_keys()? {
             return Ok(repository);
@@ -374,12 +358,12 @@ impl Publisher {
     }
 }
 
-fn refs(keys: &[SigningKey]) -> Vec<&SigningKey> {
+pub(super) fn refs(keys: &[SigningKey]) -> Vec<&SigningKey> {
     keys.iter().collect()
 }
 
 /// Whether these keys can sign snapshot and timestamp once the draft holds.
-fn has_online(repository: &Repository, draft: &Draft, keys: &[SigningKey]) -> bool {
+pub(super) fn has_online(repository: &Repository, draft: &Draft, keys: &[SigningKey]) -> bool {
     !matches!(repository.clone().submit(draft, &refs(keys), now()), Err(WriteError::Unsigned(_)))
 }
 

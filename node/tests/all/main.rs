@@ -8,6 +8,7 @@ mod health;
 mod hostile;
 mod net;
 mod publisher;
+mod releases;
 mod slots;
 mod support;
 mod tuf;

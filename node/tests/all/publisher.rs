@@ -6,14 +6,17 @@ use std::{
     path::Path,
 };
 
-use burr_node::{Error, Kind, bundle, publisher::Publisher};
+use burr_node::{
+    Error, Kind, bundle,
+    publisher::{Publication, Publisher},
+};
 use burr_protocol::{Hash, release::Release, trust};
 use sha2::{Digest as _, Sha256};
 
 use crate::support::{SmallDisk, listing, noise, scratch, small_app, tree};
 
 fn publish(publisher: &mut Publisher, source: &Path, channel: &str, version: &str) -> Result<Release, Error> {
-    publisher.publish(source, channel, version, None, &|_, _| ())
+    publisher.publish(&Publication::new(source, channel, version), None, &|_, _| ())
 }
 
 #[test]
@@ -83,7 +86,7 @@ fn what_can_not_be_published_changes_nothing() {
             fs::write(source.join("index.html"), b"the build goes on").unwrap();
         }
     };
-    let error = publisher.publish(&source, "stable", "2.0.0", None, &change).unwrap_err();
+    let error = publisher.publish(&Publication::new(&source, "stable", "2.0.0"), None, &change).unwrap_err();
     assert_eq!(error.kind(), Kind::Changed, "{error:?}");
 
     assert_eq!(listing(dir.path()), before);
@@ -144,10 +147,10 @@ fn a_passphrase_opens_the_keys_and_no_other_does() {
     Publisher::init(dir.path(), "shop", &["stable"], Some("correct horse")).unwrap();
     let mut publisher = Publisher::open(dir.path(), "shop").unwrap();
     for wrong in [None, Some("battery staple"), Some("")] {
-        let error = publisher.publish(&source, "stable", "1", wrong, &|_, _| ()).unwrap_err();
+        let error = publisher.publish(&Publication::new(&source, "stable", "1"), wrong, &|_, _| ()).unwrap_err();
         assert!(error.kind() == Kind::Key && error.to_string().contains("passphrase"), "{error:?}");
     }
-    publisher.publish(&source, "stable", "1", Some("correct horse"), &|_, _| ()).unwrap();
+    publisher.publish(&Publication::new(&source, "stable", "1"), Some("correct horse"), &|_, _| ()).unwrap();
     for file in listing(&dir.path().join("publish/shop/keys")) {
         assert!(fs::read(&file).unwrap().starts_with(b"age-encryption.org/v1"), "{file:?}");
     }

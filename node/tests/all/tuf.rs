@@ -11,7 +11,11 @@ use std::{
     thread,
 };
 
-use burr_node::{Kind, publisher::Publisher, tuf};
+use burr_node::{
+    Kind,
+    publisher::{Publication, Publisher},
+    tuf,
+};
 use burr_protocol::trust::client::MAX_TIMESTAMP;
 use tempfile::TempDir;
 
@@ -79,7 +83,7 @@ fn published() -> (TempDir, PathBuf, String, PathBuf) {
     let source = small_app(&dir.path().join("source"), "1");
     Publisher::init(dir.path(), "shop", &["stable", "beta"], None).unwrap();
     let mut publisher = Publisher::open(dir.path(), "shop").unwrap();
-    let release = publisher.publish(&source, "stable", "1.0", None, &|_, _| ()).unwrap();
+    let release = publisher.publish(&Publication::new(&source, "stable", "1.0"), None, &|_, _| ()).unwrap();
     let payload = publisher.payload_path(&release).unwrap();
     let repository = dir.path().join("publish/shop/repository");
     (dir, repository, release.target_path(), payload)

@@ -184,6 +184,14 @@ impl Repository {
         Draft::new(self.verified.clone(), vec![(Role::Channel(channel.to_owned()), signed)])
     }
 
+    /// Whether a version may be the next on a channel.
+    ///
+    /// # Errors
+    /// [`WriteError::VersionNotNewer`] if the channel lists it, or a later one.
+    pub fn check_version(&self, channel: &str, version: &str) -> Result<(), WriteError> {
+        check_version(&self.verified, channel, version)
+    }
+
     /// A release that a channel lists.
     ///
     /// # Errors
@@ -462,10 +470,16 @@ fn check_newer(verified: &Verified, release: &Release) -> Result<(), WriteError>
         let is = |listed: &Release| listed.seq == seq && what(listed) == what(release);
         return if of_channel().any(is) { Ok(()) } else { Err(WriteError::UnknownRelease { channel, seq }) };
     }
-    match of_channel().find(|listed| !version::is_newer(&release.version, &listed.version)) {
+    check_version(verified, &release.channel, &release.version)
+}
+
+/// A version is newer than every one that its channel lists.
+fn check_version(verified: &Verified, channel: &str, version: &str) -> Result<(), WriteError> {
+    let is_newer = |listed: &Release| version::is_newer(version, &listed.version);
+    match verified.releases().find(|listed| listed.channel == channel && !is_newer(listed)) {
         Some(listed) => {
-            let (newest, offered) = (listed.version.clone(), release.version.clone());
-            Err(WriteError::VersionNotNewer { channel, newest, offered })
+            let (newest, offered) = (listed.version.clone(), version.to_owned());
+            Err(WriteError::VersionNotNewer { channel: channel.to_owned(), newest, offered })
         }
         None => Ok(()),
     }

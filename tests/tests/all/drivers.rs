@@ -4,6 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use burr_node::{
     Node, Publisher, control,
+    publisher::Publication,
     settings::{Resolved, Source},
 };
 use burr_protocol::receipt::{Outcome, Receipt};
@@ -47,7 +48,10 @@ fn publish(data: &Path, version: &str, page: &str) {
     let source = data.join("build");
     fs::create_dir_all(&source).unwrap();
     fs::write(source.join("index.html"), page).unwrap();
-    Publisher::open(data, "shop").unwrap().publish(&source, "stable", version, None, &|_, _| ()).unwrap();
+    Publisher::open(data, "shop")
+        .unwrap()
+        .publish(&Publication::new(&source, "stable", version), None, &|_, _| ())
+        .unwrap();
 }
 
 async fn start(data: &Path, app: &[(&str, &str)], settings: &[(&str, &str)]) -> Node {

@@ -160,10 +160,11 @@ impl Draft {
         summary::app(&self.base)
     }
 
-    /// Whether it releases something.
+    /// Whether it releases something, or changes the rules of what was released.
     #[must_use]
     pub fn is_release(&self) -> bool {
-        self.differences.iter().any(|difference| matches!(difference, Difference::Release { .. }))
+        let is = |difference: &Difference| matches!(difference, Difference::Release { .. } | Difference::Rules { .. });
+        self.differences.iter().any(is)
     }
 
     /// The metadata that it starts from.
