@@ -29,7 +29,6 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use burr_protocol::{
@@ -38,12 +37,7 @@ use burr_protocol::{
     config::MAX_PEERS,
     peers::Address,
 };
-use libp2p::{
-    core::transport::ListenerId,
-    futures::StreamExt as _,
-    identity::Keypair,
-    swarm::{Swarm, SwarmEvent},
-};
+use libp2p::identity::Keypair;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -51,7 +45,7 @@ use tokio::{
 
 use crate::{
     error::{Error, Kind},
-    net::{behaviour::Behaviour, driver::Driver},
+    net::driver::Driver,
     store::blobs::Blobs,
 };
 
@@ -59,8 +53,6 @@ use crate::{
 const MAX_INPUTS: usize = 64;
 /// Actions that wait for the network; then the agent waits.
 const MAX_ACTIONS: usize = 256;
-/// How long a listener may take to begin.
-const LISTEN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How this node is on the mesh.
 #[derive(Clone)]
@@ -126,12 +118,12 @@ impl Net {
             })?;
             found.push(Input::Found { address: peer, node: target.node, fixed: true });
         }
-        let mut swarm = behaviour::swarm(identity, settings.mdns, limit)?;
+        let swarm = behaviour::swarm(identity, settings.mdns, limit)?;
         let listeners = Listeners::default();
-        listen(&mut swarm, &settings.listen, &listeners).await?;
         let (commands, actions) = mpsc::channel(MAX_ACTIONS);
         let (inputs, received) = mpsc::channel(MAX_INPUTS);
-        let driver = Driver::new(swarm, blobs, actions, inputs, Arc::clone(&listeners), found);
+        let mut driver = Driver::new(swarm, blobs, actions, inputs, Arc::clone(&listeners), found);
+        driver.listen(&settings.listen).await?;
         let task = tokio::spawn(driver.run());
         Ok((Self { node, commands, listeners, task }, received))
     }
@@ -178,46 +170,5 @@ impl Net {
             let _ = ended.await;
         }
         let _ = self.task.await;
-    }
-}
-
-/// Listens over QUIC and TCP on each of the sockets, and waits until it is so.
-async fn listen(swarm: &mut Swarm<Behaviour>, sockets: &[SocketAddr], listeners: &Listeners) -> Result<(), Error> {
-    // All ports are looked at before any is taken: a later one may overlap an earlier one of ours.
-    let sockets = sockets.iter().map(|socket| behaviour::free_port(*socket)).collect::<Result<Vec<_>, _>>()?;
-    let mut waiting: Vec<(ListenerId, SocketAddr)> = Vec::new();
-    for socket in sockets {
-        for place in [address::quic(socket), address::tcp(socket)] {
-            let id = swarm.listen_on(place).map_err(|error| not_listening(socket, error))?;
-            waiting.push((id, socket));
-        }
-    }
-    let begun = async {
-        while !waiting.is_empty() {
-            match swarm.select_next_some().await {
-                SwarmEvent::NewListenAddr { listener_id, address } => {
-                    driver::note_listener(listeners, &address, true);
-                    waiting.retain(|(id, _)| *id != listener_id);
-                }
-                SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. } => {
-                    if let Some((_, socket)) = waiting.iter().find(|(id, _)| *id == listener_id) {
-                        return Err(not_listening(*socket, error));
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    };
-    tokio::time::timeout(LISTEN_PATIENCE, begun)
-        .await
-        .unwrap_or_else(|_| Err(Error::new(Kind::Network, "the network did not begin to listen in time")))
-}
-
-fn not_listening(socket: SocketAddr, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    if behaviour::is_in_use(&error) {
-        behaviour::in_use(socket)
-    } else {
-        Error::new(Kind::Network, format!("can't listen on {socket}")).with_source(error)
     }
 }

@@ -124,14 +124,23 @@ pub(crate) fn free_port(socket: SocketAddr) -> Result<SocketAddr, Error> {
     }
 }
 
+/// Why a socket can't be listened on.
+pub(crate) fn not_listening(socket: SocketAddr, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    if is_in_use(&error) {
+        in_use(socket)
+    } else {
+        Error::new(Kind::Network, format!("can't listen on {socket}")).with_source(error)
+    }
+}
+
 /// Somebody else has the port.
-pub(crate) fn in_use(socket: SocketAddr) -> Error {
+fn in_use(socket: SocketAddr) -> Error {
     Error::new(Kind::PortInUse, format!("port {} is in use", socket.port()))
         .with_hint("stop the other process, or choose another port (port 0 takes any free one)")
 }
 
 /// Whether a transport's error says that the port is taken.
-pub(crate) fn is_in_use(error: &(dyn std::error::Error + 'static)) -> bool {
+fn is_in_use(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut error = Some(error);
     while let Some(cause) = error {
         if cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::AddrInUse) {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     io,
+    net::SocketAddr,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -16,6 +17,7 @@ use burr_protocol::{
 };
 use libp2p::{
     Multiaddr, PeerId,
+    core::transport::ListenerId,
     futures::StreamExt as _,
     gossipsub, mdns, ping,
     swarm::{
@@ -26,22 +28,30 @@ use libp2p::{
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     task::{AbortHandle, JoinSet},
+    time::timeout,
 };
 
 use super::{
     Command, Listeners,
-    address::{address_of, node_of, parse, peer_of, socket_of},
-    behaviour::{Behaviour, BehaviourEvent},
+    address::{address_of, node_of, parse, peer_of, quic, socket_of, tcp},
+    behaviour::{Behaviour, BehaviourEvent, free_port, not_listening},
     fetch::fetch,
     gossip::{self, Waiting},
     serve::serve,
     streams::{Opened, Protocol},
     sync::{self, Incoming, Outbox},
 };
-use crate::store::blobs::Blobs;
+use crate::{
+    error::{Error, Kind},
+    store::blobs::Blobs,
+};
 
 /// Inputs that wait here while the agent is busy; then nothing more is taken from the network.
 const MAX_PENDING: usize = 64;
+/// Inputs that come before all listeners have begun, a matter of milliseconds, at most.
+const MAX_EARLY: usize = 4096;
+/// How long a listener may take to begin.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(10);
 /// Reports of tasks that wait; then the tasks wait.
 const MAX_REPORTS: usize = 16;
 /// Requests that are answered at a time, for all nodes and for one.
@@ -138,6 +148,46 @@ impl Driver {
         }
     }
 
+    /// Listens over QUIC and TCP on each of the sockets, and waits until it is so.
+    ///
+    /// The network does not wait: neighbours answer the first question after milliseconds, and are not named again for
+    /// as long as they are known. What happens meanwhile is told like all that happens later.
+    pub(super) async fn listen(&mut self, sockets: &[SocketAddr]) -> Result<(), Error> {
+        // All ports are looked at before any is taken: a later one may overlap an earlier one of ours.
+        let sockets = sockets.iter().map(|socket| free_port(*socket)).collect::<Result<Vec<_>, _>>()?;
+        let mut waiting: Vec<(ListenerId, SocketAddr)> = Vec::new();
+        for socket in sockets {
+            for place in [quic(socket), tcp(socket)] {
+                let id = self.swarm.listen_on(place).map_err(|error| not_listening(socket, error))?;
+                waiting.push((id, socket));
+            }
+        }
+        let late = || Error::new(Kind::Network, "the network did not begin to listen in time");
+        let most = self.pending.len() + MAX_EARLY;
+        let begun = async {
+            while !waiting.is_empty() {
+                if self.pending.len() > most {
+                    return Err(late().with_source("too much comes from the network"));
+                }
+                match self.swarm.select_next_some().await {
+                    SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. } => {
+                        if let Some((_, socket)) = waiting.iter().find(|(id, _)| *id == listener_id) {
+                            return Err(not_listening(*socket, error));
+                        }
+                    }
+                    event => {
+                        if let SwarmEvent::NewListenAddr { listener_id, .. } = &event {
+                            waiting.retain(|(id, _)| id != listener_id);
+                        }
+                        self.on_event(event);
+                    }
+                }
+            }
+            Ok(())
+        };
+        timeout(LISTEN_PATIENCE, begun).await.unwrap_or_else(|_| Err(late()))
+    }
+
     /// Runs until it is told to end, or nobody listens any more.
     pub(super) async fn run(mut self) {
         let inputs = self.inputs.clone();
@@ -176,7 +226,7 @@ impl Driver {
                 self.swarm.select_next_some().await;
             }
         };
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        let _ = timeout(GOODBYE, goodbye).await;
         drop(self);
         if let Some(ended) = ended {
             let _ = ended.send(());
@@ -524,7 +574,7 @@ impl Link {
 }
 
 /// Notes that a place is listened on, or no longer.
-pub(super) fn note_listener(listeners: &Listeners, place: &Multiaddr, listening: bool) {
+fn note_listener(listeners: &Listeners, place: &Multiaddr, listening: bool) {
     let Some(socket) = socket_of(place) else { return };
     let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
     if listening {
@@ -532,5 +582,51 @@ pub(super) fn note_listener(listeners: &Listeners, place: &Multiaddr, listening:
         listeners.insert(socket);
     } else {
         listeners.remove(&socket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Net, Settings, behaviour};
+
+    fn identity(seed: u8) -> [u8; 32] {
+        [seed; 32]
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_happens_before_the_listeners_have_begun_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).await.unwrap();
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let settings = Settings {
+            identity: identity(1),
+            listen: vec![listen],
+            peers: Vec::new(),
+            mdns: false,
+            max_connections: 8,
+        };
+        let (other, mut heard) = Net::start(settings, blobs.clone()).await.unwrap();
+
+        let swarm =
+            behaviour::swarm(libp2p::identity::Keypair::ed25519_from_bytes(identity(2)).unwrap(), false, 8).unwrap();
+        let (_commands, actions) = mpsc::channel(1);
+        let (inputs, _inputs) = mpsc::channel(1);
+        let mut driver = Driver::new(swarm, blobs.clone(), actions, inputs, Listeners::default(), Vec::new());
+        let address = Address(other.listeners()[0].to_string());
+        driver.act(Action::Dial(address.clone()));
+        while !matches!(heard.recv().await, Some(Input::Connected { .. })) {}
+        driver.listen(&[listen]).await.unwrap();
+        let wanted = Input::Connected { node: other.node(), address: Some(address) };
+        let told = async {
+            while !driver.pending.contains(&wanted) {
+                let event = driver.swarm.select_next_some().await;
+                driver.on_event(event);
+            }
+        };
+        timeout(Duration::from_mins(1), told).await.expect("a connection that was made is told");
+        drop(driver);
+        other.shutdown().await;
+        blobs.shutdown().await.unwrap();
     }
 }

@@ -22,6 +22,7 @@ use burr_protocol::{
     fetch::{GROUP, Request},
 };
 use iroh_blobs::{
+    api::blobs::ImportBaoHandle,
     protocol::{GetRequest, RequestType},
     store::IROH_BLOCK_SIZE,
 };
@@ -84,7 +85,8 @@ pub(crate) async fn fetch<P: Future<Output = ()> + Send>(
     if u64::from_le_bytes(source.read_exact().await.map_err(|error| lost(&error))?) != size.get() {
         return Err(FetchFailure::Corrupt);
     }
-    let import = blobs.store().import_bao(request.blob.0, size, WAITING).await.map_err(store)?;
+    let begin = || async { blobs.store().import_bao(request.blob.0, size, WAITING).await.map_err(store) };
+    let mut import = begin().await?;
     let mut decoder = ResponseDecoder::new(
         request.blob.0.into(),
         chunks(request.start, request.end),
@@ -109,25 +111,33 @@ pub(crate) async fn fetch<P: Future<Output = ()> + Send>(
         }
         import.tx.send(item).await.map_err(store)?;
         if untold >= REPORT_BYTES || (untold > 0 && told.elapsed() >= REPORT_INTERVAL) {
-            progress(std::mem::take(&mut untold)).await;
-            told = Instant::now();
             if !noted {
-                // From here on, a kill does not forget the blob.
+                // From here on, a kill does not forget the blob. That it exists is certain to be on its way to the
+                // database only when an import has ended; while one runs, all that was sent to it may wait still.
+                let first = std::mem::replace(&mut import, begin().await?);
+                end(first).await?;
                 blobs.sync(request.blob).await.map_err(store)?;
                 noted = true;
             }
+            progress(std::mem::take(&mut untold)).await;
+            told = Instant::now();
         }
     }
-    drop(import.tx);
-    import.rx.await.map_err(store)?.map_err(store)?;
-    if untold > 0 {
-        progress(untold).await;
-    }
+    end(import).await?;
     let (_, held) = blobs.ranges(request.blob).await.map_err(store)?;
     if !noted || held.is_superset(&chunks(0, request.size)) {
         blobs.sync(request.blob).await.map_err(store)?;
     }
+    if untold > 0 {
+        progress(untold).await;
+    }
     Ok(())
+}
+
+/// Waits until all that was sent to an import is written.
+async fn end(import: ImportBaoHandle) -> Result<(), FetchFailure> {
+    drop(import.tx);
+    import.rx.await.map_err(store)?.map_err(store)
 }
 
 /// Opens the stream and sends the request.

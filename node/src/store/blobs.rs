@@ -4,8 +4,11 @@
 //! - Small blobs (16 KiB) lie in its database; larger ones are files of their own, or stay where they were imported from.
 //! - Everything is verified again when it is read or served, so a file that changed on disk is an error, never bad bytes.
 //! - After a kill, what is held of a partial blob is found again by hashing it against its stored tree.
+//! - Files that a kill left behind unnoted are removed when the store is opened (`blobs/orphans.rs`).
 //! - The store collects what no tag protects. Every blob gets a tag of its own before its first byte arrives, and
 //!   [`Blobs::delete`] is the only thing that takes it away and the only thing that starts a collection.
+
+mod orphans;
 
 use std::{
     collections::BTreeSet,
@@ -114,6 +117,7 @@ impl Blobs {
         })?;
         let blobs = Self { store, dir, tagged: Arc::default(), collector };
         blobs.load_tags().await?;
+        blobs.remove_orphans().await?;
         Ok(blobs)
     }
 
@@ -345,6 +349,19 @@ impl Blobs {
             BlobStatus::NotFound if hash == Hash::of(b"") => Ok(Imported { hash, size: 0 }),
             _ => Err(Error::new(Kind::Storage, format!("the blob {hash} vanished while it was imported"))),
         }
+    }
+
+    /// To be called before the store is used.
+    async fn remove_orphans(&self) -> Result<(), Error> {
+        let known = self.store.blobs().list().hashes().await.map_err(broken)?;
+        let known = known.into_iter().map(|hash| hash.to_hex()).collect();
+        let dir = self.dir.clone();
+        let removed = tokio::task::spawn_blocking(move || orphans::remove(&dir, &known)).await.map_err(broken)?;
+        if let Err(error) = removed {
+            // They take space, no more: the store works.
+            tracing::warn!("can't remove what a kill left in the blob store: {error}");
+        }
+        Ok(())
     }
 
     async fn load_tags(&self) -> Result<(), Error> {

@@ -75,6 +75,29 @@ async fn an_imported_file_is_not_copied_and_survives_its_deletion() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn files_of_blobs_that_a_kill_left_unnoted_are_removed() {
+    let dir = TempDir::new().unwrap();
+    let (kept, lost) = (noise(MIB), noise(2 * MIB));
+    let blobs = Blobs::open(dir.path()).await.unwrap();
+    let kept_hash = blobs.import_bytes(kept).await.unwrap().hash;
+    blobs.shutdown().await.unwrap();
+    // As the store leaves them when it is killed after it wrote a part and before it noted it, or while it imports.
+    let lost_hash = Hash::of(&lost);
+    let left = ["data", "obao4", "sizes4", "bitfield"].map(|kind| dir.path().join(format!("data/{lost_hash}.{kind}")));
+    let half = dir.path().join("temp/half.temp");
+    for path in left.iter().chain([&half]) {
+        std::fs::write(path, &lost[..MIB]).unwrap();
+    }
+    let blobs = Blobs::open(dir.path()).await.unwrap();
+    assert!(left.iter().chain([&half]).all(|path| !path.exists()));
+    assert_eq!(blobs.list().await.unwrap(), [Listed { hash: kept_hash, size: Some(MIB as u64), complete: true }]);
+    assert!(blobs.reader(kept_hash).next().await.unwrap().is_some());
+    assert_eq!(blobs.import_bytes(lost).await.unwrap().hash, lost_hash);
+    assert_eq!(blobs.held(lost_hash, 2 * MIB as u64).await.unwrap(), PieceMap::All);
+    blobs.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_is_not_read() {
     let dir = TempDir::new().unwrap();
     let blobs = Blobs::open(dir.path()).await.unwrap();
@@ -150,6 +173,11 @@ async fn a_fetch_that_is_killed_goes_on_where_it_was() {
     for kill_after in [1, 20 * MIB as u64, 5 * MIB as u64, u64::MAX] {
         let words = words.clone();
         received += tokio::task::spawn_blocking(move || run_victim(&words, kill_after)).await.unwrap();
+        // The first word of bytes received is not said before the store would find them again.
+        let taken = Blobs::open(taker.path()).await.unwrap();
+        let listed = taken.list().await.unwrap();
+        assert_eq!(listed.iter().map(|blob| blob.hash).collect::<Vec<_>>(), [imported.hash], "{kill_after}");
+        taken.shutdown().await.unwrap();
     }
     // What a killed process stored without saying so is missing from its sum.
     let twice = received.saturating_sub(VICTIM_BYTES as u64);
