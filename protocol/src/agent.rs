@@ -416,8 +416,8 @@ impl Agent {
                     self.arriving.remove(&verified.repository());
                 }
             }
-            // Not acknowledged: whoever sent them has them still.
-            After::Receipts { .. } | After::Nothing => {}
+            After::Receipts { kept, .. } => self.missed(&kept),
+            After::Nothing => {}
             After::App { app, .. } => {
                 if let Some(update) = self.apps.get_mut(&app) {
                     update.store_failed(self.now.time, &self.config);

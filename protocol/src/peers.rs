@@ -208,7 +208,11 @@ impl Peer {
             }
         }
         self.newest.retain(&self.repositories);
-        digest.marks.iter().for_each(|mark| self.mark(mark));
+        for mark in &digest.marks {
+            // It may be lower than before: a receipt below an acknowledged one could not be kept.
+            self.marks.remove(&(mark.repository, mark.device));
+            self.mark(mark);
+        }
     }
 
     /// The peer holds this device's receipts up to the mark.

@@ -161,13 +161,15 @@ pub struct Receipts {
     own: NodeId,
     kept: BTreeMap<(RepositoryId, NodeId), BTreeMap<u64, SignedReceipt>>,
     count: usize,
+    /// The lowest counter of each device that came and could not be kept, until it comes again.
+    missed: BTreeMap<(RepositoryId, NodeId), u64>,
 }
 
 impl Receipts {
     /// No receipts yet, on the device `own`.
     #[must_use]
     pub fn new(own: NodeId) -> Self {
-        Self { own, kept: BTreeMap::new(), count: 0 }
+        Self { own, kept: BTreeMap::new(), count: 0, missed: BTreeMap::new() }
     }
 
     /// Whether a receipt of this number is here already, or newer ones pushed it out.
@@ -183,6 +185,9 @@ impl Receipts {
     /// there is no room and no device has more, whoever sent it has to keep it.
     pub fn insert(&mut self, receipt: &Receipt, signed: SignedReceipt, bound: usize) -> Vec<Mark> {
         let key = (receipt.repository, receipt.device);
+        if self.missed.get(&key) == Some(&receipt.counter) {
+            self.missed.remove(&key);
+        }
         let kept = self.kept.entry(key).or_default();
         if kept.insert(receipt.counter, signed).is_none() {
             self.count += 1;
@@ -215,14 +220,29 @@ impl Receipts {
         gone
     }
 
-    /// The newest counter held of each device, at most [`MAX_MARKS`].
+    /// A receipt came that could not be kept: it is not claimed by the mark of a later one.
+    pub fn missed(&mut self, mark: &Mark) {
+        let key = (mark.repository, mark.device);
+        if self.knows(mark.repository, mark.device, mark.counter)
+            || self.missed.len() >= MAX_MARKS && !self.missed.contains_key(&key)
+        {
+            return;
+        }
+        let lowest = self.missed.entry(key).or_insert(mark.counter);
+        *lowest = mark.counter.min(*lowest);
+    }
+
+    /// The newest counter held of each device, or the one before the first that was missed; at most [`MAX_MARKS`].
     #[must_use]
     pub fn marks(&self) -> Vec<Mark> {
-        let newest = |kept: &BTreeMap<u64, SignedReceipt>| kept.last_key_value().map(|(counter, _)| *counter);
         self.kept
             .iter()
-            .filter_map(|((repository, device), kept)| {
-                newest(kept).map(|counter| Mark { repository: *repository, device: *device, counter })
+            .filter_map(|(key, kept)| {
+                let (newest, _) = kept.last_key_value()?;
+                // One that newer ones have pushed out since is missed no more.
+                let missed = self.missed.get(key).filter(|missed| !self.knows(key.0, key.1, **missed));
+                let missed = missed.map_or(u64::MAX, |missed| missed.saturating_sub(1));
+                Some(Mark { repository: key.0, device: key.1, counter: missed.min(*newest) })
             })
             .take(MAX_MARKS)
             .collect()

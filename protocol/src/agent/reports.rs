@@ -14,9 +14,6 @@ use crate::{
 impl Agent {
     /// Receipts came from a peer. They are acknowledged once they are on disk.
     pub(super) fn receive(&mut self, node: NodeId, receipts: Vec<SignedReceipt>, actions: &mut Vec<Action>) {
-        if self.pending.len() >= MAX_PENDING {
-            return;
-        }
         let mut known = Vec::new();
         let mut kept = Vec::new();
         for signed in receipts {
@@ -39,12 +36,22 @@ impl Agent {
         if !known.is_empty() {
             Self::send(node, &Message::Stored(known), actions);
         }
-        if !kept.is_empty() {
+        if self.pending.len() >= MAX_PENDING {
+            self.missed(&kept);
+        } else if !kept.is_empty() {
             let record = |(receipt, signed): &(Receipt, SignedReceipt)| Record::Receipt {
                 mark: mark(receipt),
                 receipt: Some(signed.clone()),
             };
             self.persist(kept.iter().map(record).collect(), After::Receipts { from: node, kept }, actions);
+        }
+    }
+
+    /// Receipts of others are not on disk, nor acknowledged: whoever sent them has them still, and sends them after the
+    /// next digest.
+    pub(super) fn missed(&mut self, receipts: &[(Receipt, SignedReceipt)]) {
+        for (receipt, _) in receipts {
+            self.receipts.missed(&mark(receipt));
         }
     }
 

@@ -1,13 +1,13 @@
-//! One agent and a peer that says too much. Rule numbers are those of `protocol/README.md`.
+//! One agent and a peer that says too much, or that is heard while the disk fails. Rule numbers are those of `protocol/README.md`.
 
 use std::collections::BTreeMap;
 
 use burr_protocol::{
     Agent, Hash, NodeId, Now, RepositoryId, Time, Wall,
-    action::{Action, Input},
+    action::{Action, Input, Token},
     config::Config,
     receipt::{Outcome, Receipt, SignedReceipt},
-    wire::{Digest, Message},
+    wire::{Digest, Mark, Message},
 };
 use burr_sim::{Publisher, story::EPOCH};
 use ed25519_dalek::SigningKey;
@@ -47,14 +47,40 @@ impl Flooded {
     fn say(&mut self, message: &Message) -> Vec<Action> {
         self.give(Input::Message { node: STRANGER, bytes: message.encode() })
     }
+
+    /// Says receipts and returns the token of their persist.
+    fn say_receipts(&mut self, receipts: &[SignedReceipt]) -> Token {
+        let actions = self.say(&Message::Receipts(receipts.to_vec()));
+        let token = |action: &Action| match action {
+            Action::Persist { token, .. } => Some(*token),
+            _ => None,
+        };
+        actions.iter().find_map(token).unwrap()
+    }
+
+    /// The next digest that the peer hears.
+    fn next_digest(&mut self) -> Digest {
+        self.now.time = self.now.time + Config::default().sync_interval;
+        let digest = |message| if let Message::Digest(digest) = message { Some(digest) } else { None };
+        sent(&self.give(Input::Wake)).into_iter().find_map(digest).unwrap()
+    }
 }
 
-fn receipt(repository: RepositoryId, device: u64) -> SignedReceipt {
+/// The messages among the actions.
+fn sent(actions: &[Action]) -> Vec<Message> {
+    let message = |action: &Action| match action {
+        Action::Send { bytes, .. } => Some(Message::decode(bytes).unwrap()),
+        _ => None,
+    };
+    actions.iter().filter_map(message).collect()
+}
+
+fn receipt(repository: RepositoryId, device: u64, counter: u64) -> SignedReceipt {
     let key = SigningKey::from_bytes(&Hash::of(&device.to_le_bytes()).0);
     let receipt = Receipt {
         repository,
         device: NodeId(key.verifying_key().to_bytes()),
-        counter: 1,
+        counter,
         app: "shop".to_owned(),
         channel: "stable".to_owned(),
         version: "1.0.0".to_owned(),
@@ -91,7 +117,7 @@ fn receipts_are_dropped_while_the_disk_is_behind_and_taken_once_it_is_not() {
     let mut flooded = Flooded::new(&shop);
     let mut tokens = Vec::new();
     for device in 0..200 {
-        for action in flooded.say(&Message::Receipts(vec![receipt(shop.id(), device)])) {
+        for action in flooded.say(&Message::Receipts(vec![receipt(shop.id(), device, 1)])) {
             if let Action::Persist { token, .. } = action {
                 tokens.push(token);
             }
@@ -103,6 +129,34 @@ fn receipts_are_dropped_while_the_disk_is_behind_and_taken_once_it_is_not() {
         flooded.give(Input::Stored(token));
     }
     assert_eq!(flooded.agent.receipts().iter().count(), 64);
-    let actions = flooded.say(&Message::Receipts(vec![receipt(shop.id(), 199)]));
+    let actions = flooded.say(&Message::Receipts(vec![receipt(shop.id(), 199, 1)]));
     assert!(actions.iter().any(|action| matches!(action, Action::Persist { .. })));
+}
+
+#[test]
+fn a_receipt_that_could_not_be_written_comes_again_though_a_later_one_was() {
+    // §9.3, §9.4
+    let shop = Publisher::new("shop", "the shop", EPOCH);
+    let mut receiver = Flooded::new(&shop);
+    let [first, second, third] = [1, 2, 3].map(|counter| receipt(shop.id(), 0, counter));
+    let device = first.peek().unwrap().device;
+    let mark = |counter| Mark { repository: shop.id(), device, counter };
+    let [one, two, three] = [&first, &second, &third].map(|one| receiver.say_receipts(std::slice::from_ref(one)));
+    receiver.give(Input::Stored(one));
+    receiver.give(Input::StoreFailed { token: two, why: "the disk is full".to_owned() });
+    assert_eq!(sent(&receiver.give(Input::Stored(three))), [Message::Stored(vec![mark(3)])]);
+    let digest = receiver.next_digest();
+    assert_eq!(digest.marks, [mark(1)]);
+
+    // Whoever has them heard all be acknowledged, but sends again what the digest does not claim.
+    let mut sender = Flooded::new(&shop);
+    let token = sender.say_receipts(&[first, second, third]);
+    sender.give(Input::Stored(token));
+    let again = sent(&sender.say(&Message::Digest(digest)));
+    let [Message::Receipts(again)] = &again[..] else { panic!("{again:?}") };
+    assert_eq!(again.len(), 2);
+    let token = receiver.say_receipts(again);
+    assert_eq!(sent(&receiver.give(Input::Stored(token))), [Message::Stored(vec![mark(2)])]);
+    assert_eq!(receiver.agent.receipts().iter().count(), 3);
+    assert_eq!(receiver.next_digest().marks, [mark(3)]);
 }
