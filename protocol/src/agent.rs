@@ -10,7 +10,10 @@ mod metadata;
 mod reports;
 mod transfer;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ed25519_dalek::SigningKey;
 
@@ -27,7 +30,7 @@ use crate::{
     receipt::{Receipt, Receipts, SignedReceipt},
     record::{AppRecord, Record},
     status::{self, Status},
-    trust::{self, Verified},
+    trust::{self, Memory, Verified},
     update::Update,
     wire::{Digest, Message},
 };
@@ -54,7 +57,7 @@ const MAX_PENDING: usize = 64;
 pub struct Agent {
     me: NodeId,
     key: SigningKey,
-    config: Config,
+    config: Arc<Config>,
     now: Now,
     /// The newest signed time that was verified: no clock can undercut it.
     floor: Wall,
@@ -81,6 +84,8 @@ pub struct Agent {
     next_sync: Time,
     next_map: Option<Time>,
     started: bool,
+    /// Lent by the driver while it calls.
+    memory: Memory,
 }
 
 impl Agent {
@@ -92,11 +97,12 @@ impl Agent {
     #[must_use]
     pub fn new(
         key: SigningKey,
-        config: Config,
+        config: impl Into<Arc<Config>>,
         records: Vec<Record>,
         store: BTreeMap<Hash, Stored>,
         now: Now,
     ) -> (Self, Vec<Fact>) {
+        let config = config.into();
         assert_eq!(config.check(), Ok(()), "the driver checks its configuration first");
         let mut agent = Self {
             me: NodeId(key.verifying_key().to_bytes()),
@@ -119,6 +125,7 @@ impl Agent {
             next_sync: now.time + config.sync_interval,
             next_map: None,
             started: false,
+            memory: Memory::default(),
             key,
             config,
         };
@@ -232,6 +239,16 @@ impl Agent {
             Input::Confirm { app } => self.update(&app, actions, Update::confirm),
         }
         self.due(actions);
+    }
+
+    /// The same with a memory of what was verified before, which a driver of many agents lends to each.
+    ///
+    /// # Panics
+    /// When the driver's monotonic time goes back.
+    pub fn handle_with(&mut self, memory: &mut Memory, now: Now, input: Input, actions: &mut Vec<Action>) {
+        std::mem::swap(&mut self.memory, memory);
+        self.handle(now, input, actions);
+        std::mem::swap(&mut self.memory, memory);
     }
 
     /// When to call with [`Input::Wake`] if nothing else happens before; `None` if never.

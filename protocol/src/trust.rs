@@ -11,6 +11,7 @@ pub mod client;
 mod document;
 mod error;
 mod fleets;
+mod memory;
 pub mod pack;
 mod provider;
 mod releases;
@@ -28,6 +29,7 @@ use crate::{Hash, RepositoryId, Wall, release::Release};
 use document::Authority;
 pub use error::TrustError;
 pub use fleets::Fleet;
+pub use memory::Memory;
 use pack::{MAX_TIMESTAMP, Pack};
 use write::Signers;
 
@@ -39,13 +41,13 @@ pub struct Verified {
     timestamp_version: u64,
     snapshot_version: u64,
     /// Versions that the snapshot pins, by file name: the floors of what comes next.
-    pinned: BTreeMap<String, u64>,
+    pinned: Arc<BTreeMap<String, u64>>,
     pack: Arc<[u8]>,
     pack_hash: Hash,
     issued: Wall,
     expires: Wall,
-    releases: Vec<Release>,
-    fleets: BTreeMap<String, Fleet>,
+    releases: Arc<[Release]>,
+    fleets: Arc<BTreeMap<String, Fleet>>,
 }
 
 impl Verified {
@@ -181,13 +183,13 @@ pub fn verify(repository: RepositoryId, held: Option<&Verified>, pack: &[u8]) ->
         root_version: root.version,
         timestamp_version: timestamp.signed().version,
         snapshot_version: snapshot.signed().version,
-        pinned,
+        pinned: Arc::new(pinned),
         pack: pack.into(),
         pack_hash: Hash::of(pack),
         issued,
         expires: wall(expires),
-        releases: delegated.releases,
-        fleets: delegated.fleets,
+        releases: delegated.releases.into(),
+        fleets: Arc::new(delegated.fleets),
     })
 }
 
@@ -423,7 +425,7 @@ fn check_snapshot_floor(
     if version < held.snapshot_version {
         return rollback("the snapshot", held.snapshot_version, version);
     }
-    for (name, known) in &held.pinned {
+    for (name, known) in held.pinned.iter() {
         let offered = pinned.get(name).copied().unwrap_or(0);
         if offered < *known {
             return rollback(name, *known, offered);
@@ -435,7 +437,7 @@ fn check_snapshot_floor(
 /// A fleet's list of revocations has a sequence of its own, so that even its own keys can't take one back unseen.
 fn check_fleets_floor(floor: Option<&Floor<'_>>, offered: &BTreeMap<String, Fleet>) -> Result<(), TrustError> {
     let Some(Floor { held, .. }) = floor else { return Ok(()) };
-    for (name, fleet) in &held.fleets {
+    for (name, fleet) in held.fleets.iter() {
         let seq = offered.get(name).map_or(0, |offered| offered.revoked.seq());
         if seq < fleet.revoked.seq() {
             let document = format!("the revocations of fleet {name}");

@@ -1,12 +1,16 @@
 //! A node's disk: what was written before the durable mark survives a crash, the rest is gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use burr_protocol::{
     Hash, RepositoryId,
     cache::Stored,
     fetch::{PieceMap, Pieces, piece_size},
-    record::Record,
+    record::{AppRecord, Record},
+    wire::Mark,
 };
 
 /// One blob, known by its pieces alone.
@@ -20,7 +24,8 @@ struct Blob {
 #[derive(Debug, Clone, Default)]
 pub struct Disk {
     records: BTreeMap<Vec<u8>, Vec<u8>>,
-    metadata: BTreeMap<RepositoryId, Vec<u8>>,
+    /// The newest pack, and the first.
+    metadata: BTreeMap<RepositoryId, [Arc<[u8]>; 2]>,
     blobs: BTreeMap<Hash, Blob>,
     slots: BTreeMap<String, BTreeSet<Hash>>,
     current: BTreeMap<String, Hash>,
@@ -32,7 +37,9 @@ impl Disk {
         for record in records {
             match (record, record.entry()) {
                 (Record::Metadata { repository, pack }, _) => {
-                    self.metadata.insert(*repository, pack.clone());
+                    let pack: Arc<[u8]> = Arc::from(pack.as_slice());
+                    let kept = self.metadata.entry(*repository).or_insert_with(|| [pack.clone(), pack.clone()]);
+                    kept[0] = pack;
                 }
                 (_, Some((key, Some(value)))) => {
                     self.records.insert(key, value);
@@ -54,7 +61,7 @@ impl Disk {
         let metadata = self
             .metadata
             .iter()
-            .map(|(repository, pack)| Record::Metadata { repository: *repository, pack: pack.clone() });
+            .map(|(repository, [pack, _])| Record::Metadata { repository: *repository, pack: pack.to_vec() });
         let read =
             |(key, value): (&Vec<u8>, &Vec<u8>)| Record::read(key, value).expect("what was written is read back");
         metadata.chain(self.records.iter().map(read)).collect()
@@ -63,6 +70,59 @@ impl Disk {
     /// Loses all records but the metadata, which are files of their own: a database that was damaged and set aside.
     pub(crate) fn lose_records(&mut self) {
         self.records.clear();
+    }
+
+    /// The trust pack of a repository.
+    #[must_use]
+    pub fn metadata(&self, repository: RepositoryId) -> Option<&[u8]> {
+        self.metadata.get(&repository).map(|[pack, _]| &**pack)
+    }
+
+    /// The first trust pack of a repository that was here.
+    pub(crate) fn first_metadata(&self, repository: RepositoryId) -> Option<&[u8]> {
+        self.metadata.get(&repository).map(|[_, first]| &**first)
+    }
+
+    /// Whether there is a record of this key.
+    pub(crate) fn has_record(&self, key: &[u8]) -> bool {
+        self.records.contains_key(key)
+    }
+
+    /// How many receipts of a device are here.
+    pub(crate) fn receipts_of(&self, mark: &Mark) -> usize {
+        let prefix = format!("receipt/{}/{}/", mark.repository, mark.device).into_bytes();
+        self.records.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix)).count()
+    }
+
+    /// How an app stands, by its record.
+    pub(crate) fn app(&self, app: &str) -> Option<AppRecord> {
+        let key = format!("app/{app}").into_bytes();
+        match Record::read(&key, self.records.get(&key)?) {
+            Ok(Record::App { state, .. }) => Some(state),
+            _ => None,
+        }
+    }
+
+    /// Bytes of blobs.
+    pub(crate) fn bytes(&self) -> u64 {
+        let held = |blob: &Blob| {
+            if blob.pieces.is_all() { blob.size } else { blob.pieces.len() as u64 * piece_size(blob.size) }
+        };
+        self.blobs.values().map(held).sum()
+    }
+
+    /// Whether everything that is current is there.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.current.iter().all(|(app, bundle)| self.slots.get(app).is_some_and(|slots| slots.contains(bundle)))
+    }
+
+    /// Loses a piece of a blob.
+    pub(crate) fn lose_piece(&mut self, blob: Hash, piece: usize) {
+        if let Some(held) = self.blobs.get_mut(&blob) {
+            let mut left = Pieces::none(held.size);
+            (0..left.count()).filter(|at| *at != piece && held.pieces.contains(*at)).for_each(|at| left.insert(at));
+            held.pieces = left;
+        }
     }
 
     /// What the blob store holds.

@@ -5,7 +5,11 @@
 //! healthy unless the world says otherwise). Same seed, same world, same digest.
 
 pub mod disk;
+pub mod ledger;
+pub mod network;
 pub mod publisher;
+pub mod queue;
+pub mod random;
 pub mod story;
 pub mod world;
 

@@ -1,25 +1,41 @@
-//! The world: one clock, one queue of events, nodes with their disks, links between them.
+//! The world: one clock, one queue of events, nodes with their disks, and what lies between them.
 //!
 //! A node's driver is `World::carry_out`: one match over [`Action`]. Two events of one moment happen in the order in
-//! which they were caused.
+//! which they were caused. `machine` is a node, `place` what lies between nodes, `presence` how they come and go,
+//! `transfer` and `gossip` what travels, `check` what always holds.
+
+mod check;
+mod gossip;
+mod machine;
+mod names;
+mod place;
+mod presence;
+mod transfer;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use burr_protocol::{
     Agent, Hash, NodeId, Now, RepositoryId, Time, Wall,
-    action::{Action, FetchFailure, GossipId, Input, StageFailure, Token, Verdict},
-    config::Config,
+    action::{Action, FetchFailure, Input, StageFailure},
     fact::Fact,
-    fetch::{PieceMap, Request, RequestId},
-    peers::Address,
+    fetch::{PieceMap, RequestId},
     record::Record,
+    trust::Memory,
 };
-use ed25519_dalek::SigningKey;
 
-use crate::disk::Disk;
+use crate::{disk::Disk, ledger::Ledger, network::Network, queue::Queue};
+use check::Checks;
+pub use check::{Rule, Violation};
+pub use machine::{Clock, Lies, Write};
+use machine::{Connection, Machine, Writing};
+use names::Names;
+use place::{Link, Place, address};
+pub use place::{PlaceIndex, PlaceModel, Uplink};
+pub use presence::{Habit, Route};
 
 /// A node's place in the world.
 pub type NodeIndex = usize;
@@ -32,206 +48,125 @@ const REPORT: Duration = Duration::from_millis(1);
 const LOOK: Duration = Duration::from_millis(2);
 /// How long staging and switching take.
 const INSTALL: Duration = Duration::from_millis(20);
-/// What is in flight of a fetch is reported this often.
-const PROGRESS: Duration = Duration::from_millis(100);
 
-/// More events than this of one moment, and the world stands still: an agent wakes in a loop.
-const MAX_EVENTS_OF_A_MOMENT: u64 = 10_000;
+/// More events than this of one moment, a node, and the world stands still: an agent wakes in a loop.
+const MAX_EVENTS_OF_A_MOMENT: usize = 5000;
 
-/// What a node's wall clock shows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Clock {
-    /// The right time.
-    #[default]
-    Right,
-    /// Nothing: it was never set.
-    Unset,
-    /// The same time always.
-    Stopped(Wall),
-}
+/// An event of no life: it happens whether the node is on, off, or on again.
+const ANY_LIFE: u32 = u32::MAX;
 
-/// How far a write is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Write {
-    /// Asked for, and not durable yet: a crash loses it.
-    Asked,
-    /// Durable, but the agent has not heard of it.
-    Durable,
-}
-
-/// In which ways a node lies.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Lies {
-    /// It serves altered bytes.
-    pub altered_bytes: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Link {
-    delay: Duration,
-    /// Bytes a second.
-    rate: u64,
-    up: bool,
-}
-
-/// What a node is doing with one request.
-#[derive(Debug)]
-struct Transfer {
-    request: Request,
-    reported: u64,
-    started: Time,
-}
-
-#[derive(Debug)]
-struct Machine {
-    key: SigningKey,
-    config: Config,
-    agent: Option<Agent>,
-    /// Counts starts: what was caused before a crash does not reach the agent after it.
-    life: u64,
-    disk: Disk,
-    clock: Clock,
-    /// Bytes that fetches brought, whether they were here already or not.
-    received: u64,
-    lies: Lies,
-    connected: BTreeSet<NodeIndex>,
-    transfers: BTreeMap<RequestId, Transfer>,
-    subscribed: BTreeSet<RepositoryId>,
-    /// Gossip that was seen, by its hash.
-    seen: BTreeSet<Hash>,
-    /// Gossip that waits for a verdict.
-    judged: BTreeMap<GossipId, (RepositoryId, Vec<u8>)>,
-    next_gossip: u64,
-    facts: Vec<(Time, Fact)>,
-    wake: Option<Time>,
-}
-
-#[derive(Debug)]
+/// What is to happen to a node.
+#[derive(Debug, Default)]
 enum Event {
+    /// Nothing: what is left of an event that was taken.
+    #[default]
+    None,
+    /// The agent's deadline.
     Wake,
-    Give(Input),
-    Durable { records: Vec<Record>, token: Token },
-    Reported { records: Vec<Record>, token: Token },
-    Connect(NodeIndex),
-    Gossip { from: NodeIndex, repository: RepositoryId, bytes: Vec<u8> },
-    Progress(RequestId),
-    Installed { app: String, bundle: Hash, stage: bool },
+    Give(Box<Input>),
+    Message {
+        from: u32,
+        session: u32,
+        bytes: Vec<u8>,
+    },
+    /// The oldest write that is not durable is durable.
+    Durable,
+    /// The oldest write is reported.
+    Reported,
+    Connect(u32),
+    Gossip {
+        from: u32,
+        repository: Box<RepositoryId>,
+        bytes: Arc<[u8]>,
+    },
+    Flow(RequestId),
+    Failed(RequestId, FetchFailure),
+    Installed {
+        app: Box<str>,
+        bundle: Box<Hash>,
+        stage: bool,
+    },
+    /// The pipes are shared anew.
+    Share,
+    /// The node comes or goes.
+    Turn,
+    /// Connections over which nothing came back are given up.
+    Idle,
 }
+
+/// Of which node, in which life, and what.
+type Happening = (u32, u32, Event);
 
 /// The whole world.
 #[derive(Debug)]
 pub struct World {
+    seed: u64,
     time: Time,
     epoch: Wall,
-    queue: BTreeMap<(Time, u64), (NodeIndex, u64, Event)>,
-    caused: u64,
+    queue: Queue<Happening>,
     machines: Vec<Machine>,
-    links: BTreeMap<(NodeIndex, NodeIndex), Link>,
+    names: Names,
+    links: BTreeMap<(u32, u32), Link>,
+    places: Vec<Place>,
+    network: Network,
+    /// Whose request each flow is.
+    flows: Vec<Option<(u32, RequestId)>>,
+    sharing: bool,
+    sessions: u32,
     /// Bundles that do not stage, and bundles that are unhealthy.
     broken: BTreeSet<Hash>,
     unhealthy: BTreeSet<Hash>,
+    /// Packs that were verified: the same bytes are checked once.
+    memory: Memory,
+    actions: Vec<Action>,
+    ledger: Ledger,
+    checks: Option<Box<Checks>>,
+    speaks_too_soon: bool,
+    handled: u64,
     digest: blake3::Hasher,
+    /// Keeps every fact, and hashes every action rather than what was told.
+    thorough: bool,
 }
 
 impl World {
     /// An empty world whose wall clocks show `epoch` at its start.
     #[must_use]
     pub fn new(epoch: Wall) -> Self {
+        Self::of_seed(0, epoch)
+    }
+
+    /// An empty world with the luck of this seed.
+    #[must_use]
+    pub fn of_seed(seed: u64, epoch: Wall) -> Self {
         Self {
+            seed,
             time: Time::default(),
             epoch,
-            queue: BTreeMap::new(),
-            caused: 0,
+            queue: Queue::default(),
             machines: Vec::new(),
+            names: Names::default(),
             links: BTreeMap::new(),
+            places: Vec::new(),
+            network: Network::default(),
+            flows: Vec::new(),
+            sharing: false,
+            sessions: 0,
             broken: BTreeSet::new(),
             unhealthy: BTreeSet::new(),
+            memory: Memory::of(1 << 12),
+            actions: Vec::new(),
+            ledger: Ledger::default(),
+            checks: None,
+            speaks_too_soon: false,
+            handled: 0,
             digest: blake3::Hasher::new(),
+            thorough: true,
         }
     }
 
-    /// Adds a node, switched on, with an identity that follows from its place.
-    pub fn add(&mut self, config: Config) -> NodeIndex {
-        let index = self.machines.len();
-        let seed = Hash::of(format!("burr-sim node {index}").as_bytes()).0;
-        self.machines.push(Machine {
-            key: SigningKey::from_bytes(&seed),
-            config,
-            agent: None,
-            life: 0,
-            disk: Disk::default(),
-            clock: Clock::default(),
-            received: 0,
-            lies: Lies::default(),
-            connected: BTreeSet::new(),
-            transfers: BTreeMap::new(),
-            subscribed: BTreeSet::new(),
-            seen: BTreeSet::new(),
-            judged: BTreeMap::new(),
-            next_gossip: 0,
-            facts: Vec::new(),
-            wake: None,
-        });
-        self.start(index);
-        index
-    }
-
-    /// Connects two nodes from now on: `delay` one way, `rate` in bytes a second each way.
-    pub fn link(&mut self, a: NodeIndex, b: NodeIndex, delay: Duration, rate: u64) {
-        assert!(a != b && rate > 0, "a link has two ends and a rate");
-        self.links.insert(ends(a, b), Link { delay, rate, up: true });
-        self.find(a, b);
-        self.find(b, a);
-    }
-
-    /// Cuts a link: connections and everything in flight on it are lost.
-    pub fn cut(&mut self, a: NodeIndex, b: NodeIndex) {
-        if let Some(link) = self.links.get_mut(&ends(a, b)) {
-            link.up = false;
-        }
-        self.disconnect(a, b);
-    }
-
-    /// Mends a link.
-    pub fn mend(&mut self, a: NodeIndex, b: NodeIndex) {
-        if let Some(link) = self.links.get_mut(&ends(a, b)) {
-            link.up = true;
-        }
-        self.find(a, b);
-        self.find(b, a);
-    }
-
-    /// Switches a node off, as a power cut does: what is not durable is gone.
-    pub fn crash(&mut self, node: NodeIndex) {
-        let peers: Vec<_> = self.machines[node].connected.iter().copied().collect();
-        for peer in peers {
-            self.disconnect(node, peer);
-        }
-        let machine = &mut self.machines[node];
-        machine.agent = None;
-        machine.life += 1;
-        machine.transfers.clear();
-        machine.subscribed.clear();
-        machine.seen.clear();
-        machine.judged.clear();
-        machine.wake = None;
-    }
-
-    /// Switches a node on; it goes on from its disk.
-    pub fn start(&mut self, node: NodeIndex) {
-        let now = self.shown(node);
-        let machine = &mut self.machines[node];
-        assert!(machine.agent.is_none(), "node {node} is on");
-        let (agent, facts) =
-            Agent::new(machine.key.clone(), machine.config.clone(), machine.disk.records(), machine.disk.store(), now);
-        machine.facts.extend(facts.into_iter().map(|fact| (now.time, fact)));
-        machine.agent = Some(agent);
-        self.give(node, Input::Wake);
-        let linked: Vec<_> = self.links.keys().filter(|(a, b)| *a == node || *b == node).copied().collect();
-        for (a, b) in linked {
-            self.find(a, b);
-            self.find(b, a);
-        }
+    /// For many nodes: facts are counted and not kept, and the digest is one of what was told alone.
+    pub fn keep_little(&mut self) {
+        self.thorough = false;
     }
 
     /// A publisher's act on a node: its payload and its new trust pack are there.
@@ -263,28 +198,47 @@ impl World {
         self.machines[node].clock = clock;
     }
 
+    /// From now on nothing can be written on a node, or it can again.
+    pub fn set_full(&mut self, node: NodeIndex, full: bool) {
+        self.machines[node].full = full;
+    }
+
+    /// Damages a piece of a blob on a node that is off: its store finds out when it is started.
+    pub fn corrupt(&mut self, node: NodeIndex, blob: Hash, piece: usize) {
+        assert!(self.machines[node].agent.is_none(), "node {node} is on");
+        self.machines[node].disk.lose_piece(blob, piece);
+    }
+
     /// Damages the database of a node that is off: its records are gone, its metadata files and blobs are not.
     pub fn lose_records(&mut self, node: NodeIndex) {
         assert!(self.machines[node].agent.is_none(), "node {node} is on");
         self.machines[node].disk.lose_records();
     }
 
+    /// A defect of the driver, for tests of the rules alone: what is asked to be written is reported at once, and
+    /// durable later.
+    pub fn speak_too_soon(&mut self) {
+        self.speaks_too_soon = true;
+    }
+
     /// Hands an input to a node from outside the world: what a forger or an app would say.
     pub fn give(&mut self, node: NodeIndex, input: Input) {
         let now = self.shown(node);
         let Some(agent) = &mut self.machines[node].agent else { return };
-        let mut actions = Vec::new();
-        agent.handle(now, input, &mut actions);
-        for action in actions {
-            self.digest.update(&postcard::to_stdvec(&(now, node, &action)).expect("actions encode"));
+        self.handled += 1;
+        let mut actions = std::mem::take(&mut self.actions);
+        agent.handle_with(&mut self.memory, now, input, &mut actions);
+        let wake = agent.wake_at().map(|at| at.max(now.time));
+        for action in actions.drain(..) {
+            if self.thorough {
+                self.digest.update(&postcard::to_stdvec(&(now, node, &action)).expect("actions encode"));
+            }
             self.carry_out(node, action);
         }
-        let wake = self.machines[node].agent.as_ref().and_then(Agent::wake_at).map(|at| at.max(now.time));
-        if wake != self.machines[node].wake {
-            self.machines[node].wake = wake;
-            if let Some(at) = wake {
-                self.cause(at, node, Event::Wake);
-            }
+        self.actions = actions;
+        if let Some(at) = wake.filter(|at| self.machines[node].wake.is_none_or(|queued| *at < queued)) {
+            self.machines[node].wake = Some(at);
+            self.cause(at, node, Event::Wake);
         }
     }
 
@@ -306,25 +260,42 @@ impl World {
             if until(self) {
                 return true;
             }
-            let next = self.queue.first_entry().filter(|event| event.key().0 <= end);
-            let Some(event) = next else {
+            let Some((time, (node, life, event))) = self.queue.pop(end) else {
                 self.time = end;
                 return until(self);
             };
-            let ((time, _), (node, life, event)) = event.remove_entry();
             events = if time == self.time { events + 1 } else { 0 };
-            assert!(events < MAX_EVENTS_OF_A_MOMENT, "time stands still at {time:?} for node {node}");
+            let most = MAX_EVENTS_OF_A_MOMENT * (self.machines.len() + 1);
+            assert!(events < most, "time stands still at {time:?} for node {node}");
             self.time = time;
-            if life == self.machines[node].life {
+            let node = node as usize;
+            if life == ANY_LIFE || life == self.machines[node].life {
                 self.happen(node, event);
             }
         }
     }
 
-    /// What all actions so far hash to.
+    /// What all actions so far hash to; of a world that keeps little, what was told.
     #[must_use]
     pub fn digest(&self) -> Hash {
         Hash(*self.digest.finalize().as_bytes())
+    }
+
+    /// Inputs that agents handled so far.
+    #[must_use]
+    pub fn handled(&self) -> u64 {
+        self.handled
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The same, to say what is to be counted.
+    pub fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
     }
 
     /// The time that passed.
@@ -340,26 +311,22 @@ impl World {
         Now { time: self.time, wall: Some(Wall(self.epoch.0.saturating_add(seconds))) }
     }
 
-    /// What a node's clocks show.
-    fn shown(&self, node: NodeIndex) -> Now {
-        let now = self.now();
-        match self.machines[node].clock {
-            Clock::Right => now,
-            Clock::Unset => Now { wall: None, ..now },
-            Clock::Stopped(wall) => Now { wall: Some(wall), ..now },
-        }
+    /// How many nodes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.machines.len()
+    }
+
+    /// Whether there is no node.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.machines.is_empty()
     }
 
     /// The writes of a node that it does not know to be durable, first asked first.
     pub fn writes(&self, node: NodeIndex) -> impl Iterator<Item = (Write, &[Record])> {
-        let life = self.machines[node].life;
-        self.queue.values().filter(move |(of, in_life, _)| (*of, *in_life) == (node, life)).filter_map(
-            |(_, _, event)| match event {
-                Event::Durable { records, .. } => Some((Write::Asked, records.as_slice())),
-                Event::Reported { records, .. } => Some((Write::Durable, records.as_slice())),
-                _ => None,
-            },
-        )
+        let far = |writing: &Writing| if writing.durable.is_some() { Write::Durable } else { Write::Asked };
+        self.machines[node].writes.iter().map(move |writing| (far(writing), writing.records.as_slice()))
     }
 
     /// Bytes that fetches brought to a node, over all its lives.
@@ -368,10 +335,16 @@ impl World {
         self.machines[node].received
     }
 
+    /// Bytes that others fetched from a node, over all its lives.
+    #[must_use]
+    pub fn served(&self, node: NodeIndex) -> u64 {
+        self.machines[node].served
+    }
+
     /// A node's name.
     #[must_use]
     pub fn id(&self, node: NodeIndex) -> NodeId {
-        NodeId(self.machines[node].key.verifying_key().to_bytes())
+        self.machines[node].id
     }
 
     /// A node's disk.
@@ -383,7 +356,7 @@ impl World {
     /// A node's agent, while it is on.
     #[must_use]
     pub fn agent(&self, node: NodeIndex) -> Option<&Agent> {
-        self.machines[node].agent.as_ref()
+        self.machines[node].agent.as_deref()
     }
 
     /// The version of an app that is active and confirmed on a node, while it is on.
@@ -400,66 +373,85 @@ impl World {
     }
 
     fn cause(&mut self, at: Time, node: NodeIndex, event: Event) {
-        self.caused += 1;
-        self.queue.insert((at, self.caused), (node, self.machines[node].life, event));
+        let number = u32::try_from(node).expect("fewer nodes than 2^32");
+        // The world's own events are of no node, and there may be none yet.
+        let life = self.machines.get(node).map_or(0, |machine| machine.life);
+        let life = if matches!(event, Event::Share) { ANY_LIFE } else { life };
+        self.queue.push(at, (number, life, event));
+    }
+
+    /// The same, whether the node is on then or not.
+    fn cause_anyway(&mut self, at: Time, node: NodeIndex, event: Event) {
+        let number = u32::try_from(node).expect("fewer nodes than 2^32");
+        self.queue.push(at, (number, ANY_LIFE, event));
     }
 
     fn later(&mut self, wait: Duration, node: NodeIndex, event: Event) {
         self.cause(self.time + wait, node, event);
     }
 
-    fn link_between(&self, a: NodeIndex, b: NodeIndex) -> Option<Link> {
-        self.links.get(&ends(a, b)).copied().filter(|link| link.up)
-    }
-
     fn index(&self, id: NodeId) -> Option<NodeIndex> {
-        (0..self.machines.len()).find(|index| self.id(*index) == id)
+        self.names.find(id, |node| self.machines[node as usize].id).map(|node| node as usize)
     }
 
-    fn find(&mut self, node: NodeIndex, other: NodeIndex) {
-        if self.link_between(node, other).is_some() {
-            let id = self.id(other);
-            let found = Input::Found { address: Address(format!("node {other}")), node: Some(id), fixed: false };
-            self.give(node, found);
-        }
+    fn is_connected(&self, node: NodeIndex, other: NodeIndex) -> bool {
+        u32::try_from(other).is_ok_and(|other| self.machines[node].connected.contains_key(&other))
     }
 
     fn disconnect(&mut self, a: NodeIndex, b: NodeIndex) {
         for (node, other) in [(a, b), (b, a)] {
             let id = self.id(other);
-            if self.machines[node].connected.remove(&other) {
+            if self.unplug(node, other) {
                 self.give(node, Input::Disconnected { node: id });
             }
         }
     }
 
+    /// Ends one side of a connection and what it has under way; returns whether there was one.
+    fn unplug(&mut self, node: NodeIndex, other: NodeIndex) -> bool {
+        let number = u32::try_from(other).expect("fewer nodes than 2^32");
+        let was = self.machines[node].connected.remove(&number).is_some();
+        if was {
+            self.lose_transfers(node, other);
+        }
+        was
+    }
+
     fn happen(&mut self, node: NodeIndex, event: Event) {
         match event {
-            Event::Wake => {
-                if self.machines[node].wake == Some(self.time) {
-                    self.machines[node].wake = None;
-                    self.give(node, Input::Wake);
-                }
-            }
-            Event::Give(Input::Message { node: from, bytes }) => {
+            Event::None => {}
+            Event::Wake => self.wake(node),
+            Event::Give(input) => self.give(node, *input),
+            Event::Message { from, session, bytes } => {
                 // What was in flight on a connection is lost with it.
-                if self.index(from).is_some_and(|from| self.machines[node].connected.contains(&from)) {
+                let connection = self.machines[node].connected.get(&from);
+                if connection.is_some_and(|connection| connection.session == session) {
+                    let from = self.id(from as usize);
                     self.give(node, Input::Message { node: from, bytes });
                 }
             }
-            Event::Give(input) => self.give(node, input),
-            Event::Durable { records, token } => {
-                self.machines[node].disk.write(&records);
-                // The news of it comes a moment later: a crash fits in between.
-                self.later(REPORT, node, Event::Reported { records, token });
+            Event::Durable => self.write(node),
+            Event::Reported => {
+                let Some(writing) = self.machines[node].writes.pop_front() else { return };
+                let token = writing.token;
+                self.give(
+                    node,
+                    match writing.durable {
+                        Some(false) => Input::StoreFailed { token, why: "no space is left".to_owned() },
+                        _ => Input::Stored(token),
+                    },
+                );
             }
-            Event::Reported { token, .. } => self.give(node, Input::Stored(token)),
-            Event::Connect(other) => self.connect(node, other),
-            Event::Gossip { from, repository, bytes } => self.gossip(node, from, repository, bytes),
-            Event::Progress(id) => self.progress(node, id),
+            Event::Connect(other) => self.connect(node, other as usize),
+            Event::Gossip { from, repository, bytes } => self.hear(node, from, *repository, &bytes),
+            Event::Flow(id) => self.flow(node, id),
+            Event::Failed(id, why) => self.give(node, Input::FetchFailed { id, why }),
             Event::Installed { app, bundle, stage: true } => {
+                let (app, bundle) = (app.into_string(), *bundle);
                 let result = if self.broken.contains(&bundle) {
                     Err(StageFailure::Bad("the payload is not the bundle".to_owned()))
+                } else if self.machines[node].full {
+                    Err(StageFailure::NoSpace("no space is left".to_owned()))
                 } else {
                     self.machines[node].disk.stage(&app, bundle);
                     Ok(())
@@ -468,167 +460,156 @@ impl World {
             }
             Event::Installed { app, bundle, stage: false } => {
                 let healthy = !self.unhealthy.contains(&bundle);
-                let words = if healthy { "" } else { "the page stays blank" };
-                self.give(node, Input::Health { app, bundle, healthy, words: words.to_owned() });
+                let words = if healthy { "" } else { "the page stays blank" }.to_owned();
+                self.give(node, Input::Health { app: app.into_string(), bundle: *bundle, healthy, words });
+            }
+            Event::Share => self.share(),
+            Event::Turn => self.turn(node),
+            Event::Idle => {
+                if self.machines[node].mute {
+                    let peers: Vec<_> = self.machines[node].connected.keys().copied().collect();
+                    for peer in peers {
+                        self.disconnect(node, peer as usize);
+                    }
+                }
             }
         }
     }
 
-    fn connect(&mut self, node: NodeIndex, other: NodeIndex) {
-        let address = Address(format!("node {other}"));
-        if self.link_between(node, other).is_none() || self.machines[other].agent.is_none() {
-            return self.give(node, Input::DialFailed { address });
+    fn wake(&mut self, node: NodeIndex) {
+        // A deadline that came earlier has its own event.
+        if self.machines[node].wake != Some(self.time) {
+            return;
         }
-        for (this, that, address) in [(node, other, Some(address)), (other, node, None)] {
+        self.machines[node].wake = None;
+        let Some(at) = self.machines[node].agent.as_ref().and_then(|agent| agent.wake_at()) else { return };
+        if at <= self.time {
+            self.give(node, Input::Wake);
+        } else {
+            self.machines[node].wake = Some(at);
+            self.cause(at, node, Event::Wake);
+        }
+    }
+
+    /// The oldest write that is not durable becomes so, or can't be written.
+    fn write(&mut self, node: NodeIndex) {
+        let machine = &mut self.machines[node];
+        let full = machine.full;
+        let Some(at) = machine.writes.iter().position(|writing| writing.durable.is_none()) else { return };
+        machine.writes[at].durable = Some(!full);
+        if !full {
+            let records = std::mem::take(&mut machine.writes[at].records);
+            machine.disk.write(&records);
+            self.check_durable(node, &records);
+            self.machines[node].writes[at].records = records;
+        }
+        // The news of it comes a moment later: a crash fits in between.
+        self.later(REPORT, node, Event::Reported);
+    }
+
+    fn connect(&mut self, node: NodeIndex, other: NodeIndex) {
+        let there = self.machines[other].agent.is_some() && !self.machines[node].mute && !self.machines[other].mute;
+        if self.path(node, other).is_none() || !there {
+            return self.give(node, Input::DialFailed { address: address(other) });
+        }
+        self.sessions += 1;
+        let session = self.sessions;
+        for (this, that, address) in [(node, other, Some(address(other))), (other, node, None)] {
             let id = self.id(that);
-            if self.machines[this].connected.insert(that) {
+            let number = u32::try_from(that).expect("fewer nodes than 2^32");
+            if !self.machines[this].connected.contains_key(&number) {
+                self.machines[this].connected.insert(number, Connection { session, clear: self.time });
                 self.give(this, Input::Connected { node: id, address });
             }
         }
     }
 
-    fn gossip(&mut self, node: NodeIndex, from: NodeIndex, repository: RepositoryId, bytes: Vec<u8>) {
-        let from_id = self.id(from);
-        let machine = &mut self.machines[node];
-        let wanted = machine.connected.contains(&from) && machine.subscribed.contains(&repository);
-        if wanted && machine.seen.insert(Hash::of(&bytes)) {
-            let id = GossipId(machine.next_gossip);
-            machine.next_gossip += 1;
-            machine.judged.insert(id, (repository, bytes.clone()));
-            self.give(node, Input::Announcement { node: from_id, id, bytes });
+    fn send(&mut self, node: NodeIndex, to: NodeId, mut bytes: Vec<u8>) {
+        let Some(to) = self.index(to).filter(|to| self.is_connected(node, *to)) else { return };
+        let Some(path) = self.path(node, to) else { return };
+        self.check_sent(node, &bytes);
+        if self.machines[node].mute {
+            return;
         }
-    }
-
-    fn flood(&mut self, node: NodeIndex, repository: RepositoryId, bytes: &[u8]) {
-        let peers: Vec<_> = self.machines[node].connected.iter().copied().collect();
-        for peer in peers {
-            if let Some(link) = self.link_between(node, peer) {
-                let event = Event::Gossip { from: node, repository, bytes: bytes.to_vec() };
-                self.later(link.delay, peer, event);
-            }
-        }
-    }
-
-    /// A request moves on, a step of [`PROGRESS`] at a time.
-    fn progress(&mut self, node: NodeIndex, id: RequestId) {
-        let Some(transfer) = self.machines[node].transfers.get(&id) else { return };
-        let request = transfer.request;
-        let failure = |why| Input::FetchFailed { id, why };
-        let provider = self.index(request.node);
-        let link = provider.and_then(|provider| self.link_between(node, provider));
-        let (Some(provider), Some(link)) = (provider.filter(|p| self.machines[node].connected.contains(p)), link)
-        else {
-            self.machines[node].transfers.remove(&id);
-            return self.give(node, failure(FetchFailure::Lost));
-        };
-        if !self.machines[provider].disk.holds(request.blob, request.start, request.end) {
-            self.machines[node].transfers.remove(&id);
-            return self.give(node, failure(FetchFailure::NotFound));
-        }
-        if self.machines[provider].lies.altered_bytes {
-            self.machines[node].transfers.remove(&id);
-            return self.give(node, failure(FetchFailure::Corrupt));
-        }
-        // Requests on one link share its rate evenly.
-        let sharing = self.machines[node].transfers.values().filter(|t| t.request.node == request.node).count() as u64;
-        let Some(transfer) = self.machines[node].transfers.get_mut(&id) else { return };
-        let length = request.end - request.start;
-        let step = u64::try_from(PROGRESS.as_millis()).unwrap_or(1) * link.rate / 1000 / sharing.max(1);
-        let started = self.time.since(transfer.started) >= link.delay * 2;
-        let bytes = if started { step.max(1).min(length - transfer.reported) } else { 0 };
-        transfer.reported += bytes;
-        let whole = transfer.reported == length;
-        let (start, end) = (request.start, request.start + transfer.reported);
-        self.machines[node].received += bytes;
-        if whole {
-            self.machines[node].transfers.remove(&id);
-        }
-        self.machines[node].disk.add(request.blob, request.size, start, end);
-        if bytes > 0 {
-            self.give(node, Input::Received { id, bytes });
-        }
-        if whole {
-            self.give(node, Input::Fetched { id });
-        } else {
-            self.later(PROGRESS, node, Event::Progress(id));
-        }
+        self.lie_about(node, &mut bytes);
+        let wire = self.message_time(node, to, &path, bytes.len());
+        let number = u32::try_from(to).expect("fewer nodes than 2^32");
+        let Some(connection) = self.machines[node].connected.get_mut(&number) else { return };
+        let at = (self.time + wire).max(connection.clear);
+        connection.clear = at;
+        let session = connection.session;
+        let from = u32::try_from(node).expect("fewer nodes than 2^32");
+        self.cause(at, to, Event::Message { from, session, bytes });
     }
 
     /// The driver: one match over what an agent wants done.
     fn carry_out(&mut self, node: NodeIndex, action: Action) {
         match action {
             Action::Persist { token, records } => {
-                self.later(WRITE, node, Event::Durable { records, token });
+                self.machines[node].writes.push_back(Writing { token, records, durable: None });
+                self.later(WRITE, node, Event::Durable);
+                if self.speaks_too_soon {
+                    self.later(Duration::ZERO, node, Event::Give(Box::new(Input::Stored(token))));
+                }
             }
             Action::Dial(address) => {
                 let other = address.0.strip_prefix("node ").and_then(|index| index.parse().ok());
-                match other.filter(|other| self.link_between(node, *other).is_some()) {
-                    Some(other) => self.later(Duration::from_millis(1), node, Event::Connect(other)),
-                    None => self.later(Duration::from_millis(1), node, Event::Give(Input::DialFailed { address })),
+                let path = other.and_then(|other| Some((other, self.path(node, other as usize)?)));
+                if let Some((other, path)) = path {
+                    self.later(path.delay * 2 + Duration::from_millis(1), node, Event::Connect(other));
+                } else {
+                    let failed = Input::DialFailed { address };
+                    self.later(Duration::from_millis(1), node, Event::Give(Box::new(failed)));
                 }
             }
             Action::Refuse(id) => {
                 if let Some(other) = self.index(id) {
                     // Not within the agent's own call: its next inputs come after all its actions.
-                    self.machines[node].connected.remove(&other);
+                    self.unplug(node, other);
                     let me = self.id(node);
-                    if self.machines[other].connected.remove(&node) {
-                        self.later(Duration::ZERO, other, Event::Give(Input::Disconnected { node: me }));
+                    if self.unplug(other, node) {
+                        let gone = Input::Disconnected { node: me };
+                        self.later(Duration::ZERO, other, Event::Give(Box::new(gone)));
                     }
                 }
             }
-            Action::Send { node: to, bytes } => {
-                if let Some(to) = self.index(to)
-                    && let Some(link) = self.link_between(node, to)
-                {
-                    let from = self.id(node);
-                    let wire = Duration::from_millis(bytes.len() as u64 * 1000 / link.rate);
-                    self.later(link.delay + wire, to, Event::Give(Input::Message { node: from, bytes }));
-                }
-            }
-            Action::Subscribe(repository) => {
-                self.machines[node].subscribed.insert(repository);
-            }
+            Action::Send { node: to, bytes } => self.send(node, to, bytes),
+            Action::Subscribe(repository) => self.subscribe(node, repository),
             Action::Announce { repository, bytes } => {
-                if self.machines[node].seen.insert(Hash::of(&bytes)) {
-                    self.flood(node, repository, &bytes);
-                }
+                self.check_announced(node, &bytes);
+                self.announce(node, repository, &bytes);
             }
-            Action::Verdict { id, verdict } => {
-                let judged = self.machines[node].judged.remove(&id);
-                if let (Some((repository, bytes)), Verdict::Accept) = (judged, verdict) {
-                    self.flood(node, repository, &bytes);
-                }
-            }
+            Action::Verdict { id, verdict } => self.judge(node, id, verdict),
             Action::Look { blob, size } => {
                 let pieces = self.machines[node].disk.pieces(blob, size);
-                self.later(LOOK, node, Event::Give(Input::Held { blob, size, pieces }));
+                self.later(LOOK, node, Event::Give(Box::new(Input::Held { blob, size, pieces })));
             }
             Action::Fetch(request) => {
-                let transfer = Transfer { request, reported: 0, started: self.time };
-                self.machines[node].transfers.insert(request.id, transfer);
-                self.later(Duration::from_millis(1), node, Event::Progress(request.id));
+                self.ask(node, request);
+                self.check_asked(node);
             }
-            Action::Cancel(id) => {
-                self.machines[node].transfers.remove(&id);
-            }
+            Action::Cancel(id) => self.drop_transfer(node, id),
             Action::Delete { blob } => self.machines[node].disk.delete(blob),
             Action::Stage { app, bundle, .. } => {
-                self.later(INSTALL, node, Event::Installed { app, bundle, stage: true });
+                let event = Event::Installed { app: app.into_boxed_str(), bundle: Box::new(bundle), stage: true };
+                self.later(INSTALL, node, event);
             }
             Action::Switch { app, bundle } => {
+                self.check_switch(node, &app, bundle);
                 let result = self.machines[node].disk.switch(&app, bundle);
-                self.later(INSTALL, node, Event::Give(Input::Switched { app, bundle, result }));
+                self.later(INSTALL, node, Event::Give(Box::new(Input::Switched { app, bundle, result })));
             }
             Action::CheckHealth { app, bundle, .. } => {
-                self.later(INSTALL, node, Event::Installed { app, bundle, stage: false });
+                let event = Event::Installed { app: app.into_boxed_str(), bundle: Box::new(bundle), stage: false };
+                self.later(INSTALL, node, event);
             }
             Action::Clean { app, keep } => self.machines[node].disk.clean(&app, &keep),
-            Action::Tell(fact) => self.machines[node].facts.push((self.time, fact)),
+            Action::Tell(fact) => {
+                if !self.thorough {
+                    self.digest.update(&postcard::to_stdvec(&(self.time, node, &fact)).expect("facts encode"));
+                }
+                self.tell(node, fact);
+            }
         }
     }
-}
-
-fn ends(a: NodeIndex, b: NodeIndex) -> (NodeIndex, NodeIndex) {
-    (a.min(b), a.max(b))
 }

@@ -124,7 +124,7 @@ impl Agent {
             return;
         }
         let held = self.arriving.get(&repository).or_else(|| self.catalog.verified(repository));
-        match (trust::verify(repository, held, bytes), from) {
+        match (self.memory.verify(repository, held, bytes), from) {
             (Ok(verified), _) => {
                 if let Some(peer) = from.and_then(|node| self.peers.get_mut(node)) {
                     peer.doubted.remove(&repository);

@@ -137,7 +137,7 @@ fn altered_bytes_are_refused_and_named_and_the_payload_comes_from_an_honest_node
     let there = |world: &burr_sim::World| world.received(honest) >= 4 * MIB;
     pair.part();
     assert!(pair.world.run_while(std::time::Duration::from_secs(60), there));
-    pair.world.lie(pair.source, Lies { altered_bytes: true });
+    pair.world.lie(pair.source, Lies { altered_bytes: true, ..Lies::default() });
     pair.link(pair.device, honest);
     pair.meet();
     pair.run(60);

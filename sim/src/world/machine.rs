@@ -1,0 +1,242 @@
+//! One node: its agent, its disk, its clocks, and what its driver has under way.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use burr_protocol::{
+    Agent, Hash, NodeId, Now, RepositoryId, Time, Wall,
+    action::{GossipId, Token},
+    config::Config,
+    fact::Fact,
+    fetch::RequestId,
+    record::Record,
+    wire::Message,
+};
+use ed25519_dalek::SigningKey;
+
+use super::{NodeIndex, World, presence::Presence, transfer::Transfer};
+use crate::{disk::Disk, network::PipeId, random::Stream};
+
+/// What a node's wall clock shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// The right time.
+    #[default]
+    Right,
+    /// Nothing: it was never set.
+    Unset,
+    /// The same time always.
+    Stopped(Wall),
+    /// So many seconds more than the right time, or fewer.
+    Off(i64),
+}
+
+/// How far a write is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    /// Asked for, and not durable yet: a crash loses it.
+    Asked,
+    /// Durable, but the agent has not heard of it.
+    Durable,
+}
+
+/// In which ways a node lies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lies {
+    /// It serves altered bytes.
+    pub altered_bytes: bool,
+    /// It alters the metadata that it passes on.
+    pub altered_metadata: bool,
+    /// It answers with the first metadata that it ever held.
+    pub old_metadata: bool,
+}
+
+/// A write under way.
+#[derive(Debug)]
+pub(super) struct Writing {
+    pub(super) token: Token,
+    pub(super) records: Vec<Record>,
+    /// `None` until it is known; then whether it was written.
+    pub(super) durable: Option<bool>,
+}
+
+/// A connection, as one of its ends sees it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Tells this connection from earlier ones with the same peer.
+    pub(super) session: u32,
+    /// When what was sent last arrives: a stream keeps its order.
+    pub(super) clear: Time,
+}
+
+/// Gossip that a node has heard.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    pub(super) subscribed: Vec<RepositoryId>,
+    /// What was seen lately, by its hash, oldest first.
+    pub(super) seen: VecDeque<Hash>,
+    /// What waits for a verdict.
+    pub(super) judged: BTreeMap<GossipId, (RepositoryId, Arc<[u8]>)>,
+    pub(super) next: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) id: NodeId,
+    pub(super) config: Arc<Config>,
+    pub(super) agent: Option<Box<Agent>>,
+    /// Counts starts: what was caused before a crash does not reach the agent after it.
+    pub(super) life: u32,
+    pub(super) disk: Disk,
+    pub(super) clock: Clock,
+    /// Set while nothing can be written.
+    pub(super) full: bool,
+    /// Bytes that fetches brought, whether they were here already or not.
+    pub(super) received: u64,
+    /// Bytes that others fetched from here.
+    pub(super) served: u64,
+    pub(super) lies: Lies,
+    /// What it says arrives nowhere.
+    pub(super) mute: bool,
+    pub(super) connected: BTreeMap<u32, Connection>,
+    pub(super) transfers: BTreeMap<RequestId, Transfer>,
+    pub(super) writes: VecDeque<Writing>,
+    pub(super) heard: Heard,
+    pub(super) facts: Vec<(Time, Fact)>,
+    /// The earliest wake that is in the queue.
+    pub(super) wake: Option<Time>,
+    pub(super) presence: Presence,
+    /// Bytes a second out of and into the node, at a place.
+    pub(super) rate: (u64, u64),
+    /// Pipes of these rates, while anything flows.
+    pub(super) pipes: Option<(PipeId, PipeId)>,
+    /// Nodes that it is configured to know.
+    pub(super) fixed: Arc<[u32]>,
+}
+
+/// The key of the node of this number: its identity follows from its place in the world.
+pub(super) fn key(node: NodeIndex) -> SigningKey {
+    SigningKey::from_bytes(&Hash::of(format!("burr-sim node {node}").as_bytes()).0)
+}
+
+impl World {
+    /// Adds a node, switched on, with an identity that follows from its place in the world.
+    pub fn add(&mut self, config: impl Into<Arc<Config>>) -> NodeIndex {
+        let index = self.add_dark(config);
+        self.start(index);
+        index
+    }
+
+    /// Adds a node that is off.
+    pub fn add_dark(&mut self, config: impl Into<Arc<Config>>) -> NodeIndex {
+        let index = self.machines.len();
+        let number = u32::try_from(index).expect("fewer nodes than 2^32");
+        let id = NodeId(key(index).verifying_key().to_bytes());
+        self.names.insert(id, number);
+        self.machines.push(Machine {
+            id,
+            config: config.into(),
+            agent: None,
+            life: 0,
+            disk: Disk::default(),
+            clock: Clock::default(),
+            full: false,
+            received: 0,
+            served: 0,
+            lies: Lies::default(),
+            mute: false,
+            connected: BTreeMap::new(),
+            transfers: BTreeMap::new(),
+            writes: VecDeque::new(),
+            heard: Heard::default(),
+            facts: Vec::new(),
+            wake: None,
+            presence: Presence::default(),
+            rate: (u64::MAX, u64::MAX),
+            pipes: None,
+            fixed: Arc::from([]),
+        });
+        index
+    }
+
+    /// Switches a node off, as a power cut does: what is not durable is gone.
+    pub fn crash(&mut self, node: NodeIndex) {
+        let peers: Vec<_> = self.machines[node].connected.keys().copied().collect();
+        for peer in peers {
+            self.disconnect(node, peer as usize);
+        }
+        self.end_transfers(node);
+        let machine = &mut self.machines[node];
+        machine.agent = None;
+        machine.life += 1;
+        machine.writes.clear();
+        machine.heard = Heard::default();
+        machine.wake = None;
+    }
+
+    /// Switches a node on; it goes on from its disk.
+    pub fn start(&mut self, node: NodeIndex) {
+        let now = self.shown(node);
+        let machine = &mut self.machines[node];
+        assert!(machine.agent.is_none(), "node {node} is on");
+        let (records, store) = (machine.disk.records(), machine.disk.store());
+        let (agent, facts) = Agent::new(key(node), machine.config.clone(), records, store, now);
+        machine.agent = Some(Box::new(agent));
+        self.check_start(node);
+        for fact in facts {
+            self.tell(node, fact);
+        }
+        self.give(node, burr_protocol::action::Input::Wake);
+        self.discover_all(node);
+    }
+
+    /// Whether a node is on.
+    #[must_use]
+    pub fn is_on(&self, node: NodeIndex) -> bool {
+        self.machines[node].agent.is_some()
+    }
+
+    /// What a node's clocks show.
+    pub(super) fn shown(&self, node: NodeIndex) -> Now {
+        let now = self.now();
+        match self.machines[node].clock {
+            Clock::Right => now,
+            Clock::Unset => Now { wall: None, ..now },
+            Clock::Stopped(wall) => Now { wall: Some(wall), ..now },
+            Clock::Off(seconds) => Now { wall: now.wall.map(|wall| Wall(wall.0.saturating_add(seconds))), ..now },
+        }
+    }
+
+    /// What a liar makes of a message.
+    pub(super) fn lie_about(&mut self, node: NodeIndex, bytes: &mut Vec<u8>) {
+        let lies = self.machines[node].lies;
+        if !lies.altered_metadata && !lies.old_metadata {
+            return;
+        }
+        if let Ok(Message::Pack { repository, bytes: mut pack }) = Message::decode(bytes) {
+            if lies.old_metadata {
+                pack = self.machines[node].disk.first_metadata(repository).map_or(pack, <[u8]>::to_vec);
+            } else {
+                let middle = pack.len() / 2;
+                pack[middle] ^= 1;
+            }
+            *bytes = Message::Pack { repository, bytes: pack }.encode();
+        }
+    }
+
+    /// A node told people something.
+    pub(super) fn tell(&mut self, node: NodeIndex, fact: Fact) {
+        self.ledger.note(self.time, node, &fact, |id| self.names.find(id, |n| self.machines[n as usize].id));
+        if self.thorough {
+            self.machines[node].facts.push((self.time, fact));
+        }
+    }
+
+    /// The luck of a node for one purpose, new in each millisecond.
+    pub(super) fn luck(&self, node: NodeIndex, purpose: &str) -> Stream {
+        let mut stream = Stream::of(self.seed, node as u64, purpose);
+        Stream::of(stream.bits(), self.time.0, purpose)
+    }
+}

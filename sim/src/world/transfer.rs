@@ -1,0 +1,199 @@
+//! Requests under way: from the question over the flow of its bytes to the answer.
+
+use std::time::Duration;
+
+use burr_protocol::{
+    Time,
+    action::{FetchFailure, Input},
+    fetch::{Request, RequestId},
+};
+
+use super::{Event, NodeIndex, World};
+use crate::network::FlowId;
+
+/// What is in flight of a fetch is reported this often.
+const PROGRESS: Duration = Duration::from_millis(1000);
+
+/// What a node is doing with one request.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    pub(super) request: Request,
+    /// Whom it asks.
+    provider: u32,
+    /// Once the question has arrived.
+    flow: Option<FlowId>,
+    /// Bytes that the agent and the disk know of.
+    reported: u64,
+    /// The earliest of its events that are in the queue.
+    due: Option<Time>,
+    /// Bytes pass between places, and not within one.
+    far: bool,
+}
+
+impl World {
+    /// A request goes out: a round trip later its bytes begin to flow.
+    pub(super) fn ask(&mut self, node: NodeIndex, request: Request) {
+        let provider = self.index(request.node).filter(|provider| self.is_connected(node, *provider));
+        let path = provider.and_then(|provider| self.path(node, provider));
+        let (Some(provider), Some(path)) = (provider, path) else {
+            return self.later(Duration::from_millis(1), node, Event::Failed(request.id, FetchFailure::Lost));
+        };
+        let provider = u32::try_from(provider).expect("fewer nodes than 2^32");
+        let transfer = Transfer { request, provider, flow: None, reported: 0, due: None, far: path.far };
+        self.machines[node].transfers.insert(request.id, transfer);
+        let wait = (path.delay * 2).max(Duration::from_millis(1));
+        self.later(wait, node, Event::Flow(request.id));
+    }
+
+    /// A request has something to report: its first byte, some more, or the last.
+    pub(super) fn flow(&mut self, node: NodeIndex, id: RequestId) {
+        let Some(transfer) = self.machines[node].transfers.get_mut(&id) else { return };
+        if transfer.due.is_some_and(|due| due > self.time) {
+            return;
+        }
+        transfer.due = None;
+        if transfer.flow.is_none() {
+            return self.begin(node, id);
+        }
+        self.settle(node, id);
+        self.report(node, id);
+    }
+
+    /// The question has arrived at the provider.
+    fn begin(&mut self, node: NodeIndex, id: RequestId) {
+        let Some(transfer) = self.machines[node].transfers.get(&id) else { return };
+        let (request, provider) = (transfer.request, transfer.provider as usize);
+        let Some(path) = self.path(provider, node).filter(|_| self.is_connected(node, provider)) else {
+            return self.fail(node, id, FetchFailure::Lost);
+        };
+        if self.machines[node].full {
+            return self.fail(node, id, FetchFailure::Store);
+        }
+        if !self.machines[provider].disk.holds(request.blob, request.start, request.end) {
+            return self.fail(node, id, FetchFailure::NotFound);
+        }
+        self.check_served(provider, &request);
+        if self.machines[provider].lies.altered_bytes {
+            return self.fail(node, id, FetchFailure::Corrupt);
+        }
+        let way = self.way(provider, node, &path);
+        let flow = self.network.start(way, request.end - request.start, path.limit(), self.time);
+        self.flows.resize(self.flows.len().max(flow as usize + 1), None);
+        self.flows[flow as usize] = Some((u32::try_from(node).expect("fewer nodes than 2^32"), id));
+        if let Some(transfer) = self.machines[node].transfers.get_mut(&id) {
+            transfer.flow = Some(flow);
+        }
+        self.share_soon();
+        if request.start == request.end {
+            self.report(node, id);
+        }
+    }
+
+    /// Takes in what arrived of a request since it was looked at last.
+    fn settle(&mut self, node: NodeIndex, id: RequestId) {
+        let Some(transfer) = self.machines[node].transfers.get(&id) else { return };
+        let Some(flow) = transfer.flow else { return };
+        let moved = self.network.settle(flow, self.time);
+        let (request, provider, far) = (transfer.request, transfer.provider as usize, transfer.far);
+        let new = moved - transfer.reported;
+        if new == 0 {
+            return;
+        }
+        self.machines[provider].served += new;
+        let machine = &mut self.machines[node];
+        machine.received += new;
+        machine.disk.add(request.blob, request.size, request.start, request.start + moved);
+        self.ledger.moved(self.time, node, provider, new, far);
+        self.check_disk(node);
+    }
+
+    /// Tells the agent how far a request is, and looks again when there will be more to tell.
+    fn report(&mut self, node: NodeIndex, id: RequestId) {
+        let Some(transfer) = self.machines[node].transfers.get_mut(&id) else { return };
+        let Some(flow) = transfer.flow else { return };
+        let (request, length) = (transfer.request, transfer.request.end - transfer.request.start);
+        let moved = self.network.settle(flow, self.time);
+        let bytes = moved - transfer.reported;
+        transfer.reported = moved;
+        let whole = moved == length;
+        if whole {
+            self.machines[node].disk.add(request.blob, request.size, request.start, request.end);
+            self.drop_transfer(node, id);
+        } else {
+            self.watch(node, id);
+        }
+        if bytes > 0 {
+            self.give(node, Input::Received { id, bytes });
+        }
+        if whole {
+            self.give(node, Input::Fetched { id });
+        }
+    }
+
+    /// Sees to it that the queue has an event when a request has something to tell.
+    fn watch(&mut self, node: NodeIndex, id: RequestId) {
+        let Some(transfer) = self.machines[node].transfers.get_mut(&id) else { return };
+        let Some(flow) = transfer.flow else { return };
+        let soon = self.time + PROGRESS;
+        let at = self.network.ends_at(flow).unwrap_or(soon).min(soon).max(self.time);
+        if transfer.due.is_none_or(|due| at < due) {
+            transfer.due = Some(at);
+            self.cause(at, node, Event::Flow(id));
+        }
+    }
+
+    /// Works rates out again at the end of this moment, once for all that changed in it.
+    pub(super) fn share_soon(&mut self) {
+        if self.network.is_dirty() && !self.sharing {
+            self.sharing = true;
+            self.cause(self.time, 0, Event::Share);
+        }
+    }
+
+    /// The pipes are shared anew.
+    pub(super) fn share(&mut self) {
+        self.sharing = false;
+        for flow in self.network.share(self.time) {
+            if let Some((node, id)) = self.flows.get(flow as usize).copied().flatten() {
+                self.watch(node as usize, id);
+            }
+        }
+    }
+
+    /// A request came to nothing.
+    fn fail(&mut self, node: NodeIndex, id: RequestId, why: FetchFailure) {
+        self.drop_transfer(node, id);
+        self.give(node, Input::FetchFailed { id, why });
+    }
+
+    /// Ends a request; what came of it is on the disk.
+    pub(super) fn drop_transfer(&mut self, node: NodeIndex, id: RequestId) {
+        self.settle(node, id);
+        let Some(transfer) = self.machines[node].transfers.remove(&id) else { return };
+        let Some(flow) = transfer.flow else { return };
+        self.network.stop(flow, self.time);
+        self.flows[flow as usize] = None;
+        for end in [node, transfer.provider as usize] {
+            self.free_pipes(end);
+        }
+        self.share_soon();
+    }
+
+    /// Ends all requests of a node.
+    pub(super) fn end_transfers(&mut self, node: NodeIndex) {
+        let all: Vec<_> = self.machines[node].transfers.keys().copied().collect();
+        for id in all {
+            self.drop_transfer(node, id);
+        }
+    }
+
+    /// Ends the requests of a node to a provider that is gone.
+    pub(super) fn lose_transfers(&mut self, node: NodeIndex, provider: NodeIndex) {
+        let of = |transfer: &Transfer| transfer.provider as usize == provider;
+        let lost: Vec<_> = self.machines[node].transfers.iter().filter(|(_, t)| of(t)).map(|(id, _)| *id).collect();
+        for id in lost {
+            self.drop_transfer(node, id);
+            self.later(Duration::from_millis(1), node, Event::Failed(id, FetchFailure::Lost));
+        }
+    }
+}
