@@ -32,6 +32,7 @@ pub fn plan(wishes: &[(Hash, u64)], pinned: &BTreeSet<Hash>, store: &BTreeMap<Ha
     let mut room =
         quota.saturating_sub(store.iter().filter(|(hash, _)| pinned.contains(hash)).map(|(_, held)| held.size).sum());
     let mut stays = pinned.clone();
+    let mut planned = BTreeSet::new();
     for (hash, size) in wishes {
         if !stays.contains(hash) {
             if *size > room {
@@ -41,7 +42,7 @@ pub fn plan(wishes: &[(Hash, u64)], pinned: &BTreeSet<Hash>, store: &BTreeMap<Ha
             room -= size;
             stays.insert(*hash);
         }
-        if !store.get(hash).is_some_and(|held| held.whole) && !plan.fetch.iter().any(|(planned, _)| planned == hash) {
+        if !store.get(hash).is_some_and(|held| held.whole) && planned.insert(*hash) {
             plan.fetch.push((*hash, *size));
         }
     }

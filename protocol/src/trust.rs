@@ -334,6 +334,7 @@ fn read_delegated(
     let keys = roles.iter().map(|role| (role.name.as_str(), role.role_keys()));
     document::check_keys("the targets", &delegations.keys, keys)?;
     let (mut releases, mut fleets, mut ends) = (Vec::new(), BTreeMap::new(), None);
+    let mut apps = BTreeSet::new();
     for role in roles {
         let name = role.name.as_str();
         let bytes = documents.delegated(name).expect("the pack carries exactly these roles");
@@ -349,10 +350,15 @@ fn read_delegated(
             fleets.insert(fleet.to_owned(), fleets::read(metadata.signed(), fleet, signers)?);
         } else {
             let (app, channel) = releases::channel(role)?;
+            apps.insert(app);
             releases.extend(releases::read(metadata.signed(), app, channel)?);
         }
         let end = metadata.signed().expires;
         ends = Some(ends.map_or(end, |ends: jiff::Timestamp| ends.min(end)));
+    }
+    if apps.len() != 1 {
+        let problem = format!("they delegate to channels of {} apps, a repository is of one", apps.len());
+        return Err(TrustError::malformed("the targets", problem));
     }
     releases.sort_by(|a, b| (&a.channel, a.seq, &a.app).cmp(&(&b.channel, b.seq, &b.app)));
     Ok(Delegated { releases, fleets, ends })

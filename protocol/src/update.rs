@@ -462,7 +462,8 @@ impl Update {
             }
         };
         self.record.trial = None;
-        self.record.counter += 1;
+        // A damaged record is the only way to the last number.
+        self.record.counter = self.record.counter.saturating_add(1);
         self.phase = Phase::Saving { then: Then::End(step, version), report: Some(report.clone()), again: None };
         vec![Step::SaveOutcome(report)]
     }

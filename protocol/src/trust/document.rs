@@ -2,7 +2,7 @@
 //! one spelling and carries no byte that is not signed for, so nobody on the way can make a second one of it
 //! (`protocol/README.md` §4.2 to §4.4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -15,6 +15,12 @@ use crate::Wall;
 pub(super) const MAX_DEPTH: usize = 32;
 /// Versions stay below this, so that every JSON reader holds them exactly and a stolen key can't use them all up.
 pub(super) const MAX_VERSION: u64 = 1 << 53;
+
+/// Keys that one role names at most: as many people as one ceremony can gather. It bounds what a stranger can make a
+/// reader compute before it knows who signed.
+pub(super) const MAX_KEYS: usize = 32;
+/// Signatures under one document at most: a root's are by the keys of two roles.
+const MAX_SIGNATURES: usize = 2 * MAX_KEYS;
 
 /// Keys and threshold that a document's signatures are judged by.
 pub(super) struct Authority<'a> {
@@ -52,6 +58,9 @@ pub(super) fn read_value(name: &str, bytes: &[u8]) -> Result<Value, TrustError> 
 fn check_envelope(value: &Value) -> Result<(), &'static str> {
     let envelope = value.as_object().filter(|envelope| envelope.len() == 2).ok_or("it is no signed document")?;
     let signatures = envelope.get("signatures").and_then(Value::as_array).ok_or("it has no list of signatures")?;
+    if signatures.len() > MAX_SIGNATURES {
+        return Err("it has more than 64 signatures");
+    }
     let mut last = "";
     for signature in signatures {
         let fields = signature.as_object().filter(|fields| fields.len() == 2).ok_or("a signature has other fields")?;
@@ -128,8 +137,12 @@ pub(super) fn check_keys<'a>(
         }
     }
     for (role, RoleKeys { keyids, threshold, .. }) in roles {
-        let distinct = keyids.iter().enumerate().all(|(at, id)| !keyids[..at].contains(id));
-        if !distinct || !keyids.iter().all(|id| keys.contains_key(id)) {
+        let role: String = role.chars().take(140).collect();
+        if keyids.len() > MAX_KEYS {
+            return Err(TrustError::malformed(name, format!("role {role:?} names more than {MAX_KEYS} keys")));
+        }
+        let distinct: BTreeSet<&String> = keyids.iter().collect();
+        if distinct.len() < keyids.len() || !keyids.iter().all(|id| keys.contains_key(id)) {
             return Err(TrustError::malformed(name, format!("role {role:?} names a key twice or one that is missing")));
         }
         if threshold == 0 || threshold > keyids.len() {

@@ -98,11 +98,11 @@ impl TrustError {
     }
 
     pub(super) fn malformed(document: &str, problem: impl Into<String>) -> Self {
-        Self::Malformed { document: document.to_owned(), problem: problem.into() }
+        Self::Malformed { document: document.to_owned(), problem: shown(&problem.into()) }
     }
 
     pub(super) fn forged(document: &str, problem: impl Into<String>) -> Self {
-        Self::Forged { document: document.to_owned(), problem: problem.into() }
+        Self::Forged { document: document.to_owned(), problem: shown(&problem.into()) }
     }
 
     /// What the TUF state machine said about a document.
@@ -118,8 +118,13 @@ impl TrustError {
             | Tuf::UnusableKey { .. }
             | Tuf::UnsupportedScheme { .. }
             | Tuf::Crypto(_) => Self::forged(document, problem),
-            Tuf::IntegrityMismatch(_) => Self::Mismatch { document: document.to_owned(), problem },
+            Tuf::IntegrityMismatch(_) => Self::Mismatch { document: document.to_owned(), problem: shown(&problem) },
             _ => Self::malformed(document, problem),
         }
     }
+}
+
+/// What is wrong, short enough for a log: a parser's words may repeat what it read, however long a stranger made that.
+pub(super) fn shown(problem: &str) -> String {
+    problem.chars().take(300).collect()
 }

@@ -3,7 +3,10 @@
 use serde_json::Value;
 use sigstore_tuf::{DelegatedRole, TargetFile, Targets};
 
-use super::{document::is_hex, error::TrustError};
+use super::{
+    document::is_hex,
+    error::{TrustError, shown},
+};
 use crate::{label, release::Release};
 
 /// The app and channel whose releases a delegated role may sign. A role of any other shape is refused.
@@ -40,7 +43,8 @@ pub(super) fn read(targets: &Targets, app: &str, channel: &str) -> Result<Vec<Re
 }
 
 fn read_one(path: &str, target: &TargetFile, app: &str, channel: &str) -> Result<Release, TrustError> {
-    let refuse = |problem: String| TrustError::Release { path: path.chars().take(200).collect(), problem };
+    let refuse =
+        |problem: String| TrustError::Release { path: path.chars().take(200).collect(), problem: shown(&problem) };
     let Some(Value::Object(mut custom)) = target.custom.clone() else {
         return Err(refuse("it says nothing about itself in `custom`".to_owned()));
     };

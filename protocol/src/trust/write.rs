@@ -24,7 +24,7 @@ pub use documents::{key_id, sign};
 use draft::Signed;
 pub use draft::{Draft, MAX_DRAFT, Missing, When};
 pub use error::WriteError;
-pub use roles::{MAX_KEYS, Role, Signers, parse_key};
+pub use roles::{Role, Signers, parse_key};
 pub use summary::Difference;
 
 /// Releases that a channel's document keeps; the oldest make room.

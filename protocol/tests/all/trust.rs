@@ -1,6 +1,7 @@
 //! Trust, as stories: what a repository's readers accept, and what nobody can make them accept.
 //! Rule numbers are those of `protocol/README.md`.
 
+mod bounds;
 mod publish;
 pub(crate) mod repository;
 

@@ -75,7 +75,7 @@ fn matches(pattern: &str, path: &str) -> bool {
             (None, None) => return true,
             (Some(pattern), Some(part)) => {
                 let (pattern, part) = (pattern.chars().collect::<Vec<_>>(), part.chars().collect::<Vec<_>>());
-                if !matches_part(&pattern, &part) {
+                if !matches_part(&elements(&pattern), &part) {
                     return false;
                 }
             }
@@ -84,46 +84,76 @@ fn matches(pattern: &str, path: &str) -> bool {
     }
 }
 
-/// Goes back to the last `*` alone, so the time is at most the product of both lengths.
-fn matches_part(pattern: &[char], part: &[char]) -> bool {
+/// What one place of a pattern matches.
+#[derive(Clone, Copy)]
+enum Element<'a> {
+    /// Any characters, or none: `*`.
+    Any,
+    /// Any one character: `?`.
+    One,
+    /// One character of a set, or one that is not in it.
+    Of { set: &'a [char], negated: bool },
+}
+
+impl Element<'_> {
+    fn matches(self, c: char) -> bool {
+        match self {
+            Self::Any => false,
+            Self::One => true,
+            Self::Of { set, negated } => in_set(set, c) != negated,
+        }
+    }
+}
+
+fn elements(pattern: &[char]) -> Vec<Element<'_>> {
+    // Looked up once: a pattern of many `[` and no `]` would be read through for each of them.
+    let last = pattern.iter().rposition(|c| *c == ']').unwrap_or(0);
+    let (mut elements, mut at) = (Vec::new(), 0);
+    while at < pattern.len() {
+        let negated = pattern.get(at + 1) == Some(&'!');
+        let first = at + 1 + usize::from(negated);
+        let (element, next) = match pattern[at] {
+            '*' => (Element::Any, at + 1),
+            '?' => (Element::One, at + 1),
+            // A `]` that comes first is a member; a set that does not end is no set.
+            '[' if first < last => {
+                let ends = pattern[first + 1..].iter().position(|c| *c == ']');
+                let end = first + 1 + ends.expect("the last one lies ahead");
+                (Element::Of { set: &pattern[first..end], negated }, end + 1)
+            }
+            _ => (Element::Of { set: &pattern[at..=at], negated: false }, at + 1),
+        };
+        elements.push(element);
+        at = next;
+    }
+    elements
+}
+
+/// Goes back to the last `*` alone, so the time is at most the product of both lengths; and a pattern that asks for more
+/// characters than there are is not looked at.
+fn matches_part(pattern: &[Element<'_>], part: &[char]) -> bool {
+    if pattern.iter().filter(|element| !matches!(element, Element::Any)).count() > part.len() {
+        return false;
+    }
     let (mut p, mut t, mut star) = (0, 0, None);
     while t < part.len() {
         match pattern.get(p) {
-            Some('*') => {
+            Some(Element::Any) => {
                 p += 1;
                 star = Some((p, t));
                 continue;
             }
-            Some(_) => {
-                let (matched, next) = matches_char(pattern, p, part[t]);
-                if matched {
-                    (p, t) = (next, t + 1);
-                    continue;
-                }
+            Some(element) if element.matches(part[t]) => {
+                (p, t) = (p + 1, t + 1);
+                continue;
             }
-            None => {}
+            Some(_) | None => {}
         }
         let Some((after, from)) = star else { return false };
         star = Some((after, from + 1));
         (p, t) = (after, from + 1);
     }
-    pattern[p..].iter().all(|c| *c == '*')
-}
-
-/// Whether the pattern's element at `at` matches a character, and where the next element is.
-fn matches_char(pattern: &[char], at: usize, c: char) -> (bool, usize) {
-    match pattern[at] {
-        '?' => (true, at + 1),
-        '[' => {
-            let negated = pattern.get(at + 1) == Some(&'!');
-            let first = at + 1 + usize::from(negated);
-            // A `]` that comes first is a member; a set that does not end is no set.
-            let end = pattern.iter().skip(first + 1).position(|c| *c == ']').map(|offset| first + 1 + offset);
-            let Some(end) = end else { return (c == '[', at + 1) };
-            (in_set(&pattern[first..end], c) != negated, end + 1)
-        }
-        literal => (literal == c, at + 1),
-    }
+    pattern[p..].iter().all(|element| matches!(element, Element::Any))
 }
 
 fn in_set(set: &[char], c: char) -> bool {
@@ -189,5 +219,7 @@ mod tests {
     fn a_pattern_of_many_stars_takes_no_exponential_time() {
         let pattern = "*a".repeat(500) + "b";
         assert!(!matches(&pattern, &"a".repeat(5_000)));
+        assert!(!matches(&format!("*{}b", "[".repeat(1_000_000)), &"[".repeat(5_000)));
+        assert!(matches(&"[".repeat(200_000), &"[".repeat(200_000)));
     }
 }

@@ -288,6 +288,9 @@ impl Draft {
             for signature in signatures {
                 let (id, sig) = (signature["keyid"].as_str(), signature["sig"].as_str());
                 let (id, sig) = id.zip(sig).ok_or_else(|| bad("a signature lacks a field"))?;
+                if document.signatures.contains_key(id) {
+                    return Err(bad("a key signed twice"));
+                }
                 document.add(id, sig)?;
             }
         }

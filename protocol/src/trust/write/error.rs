@@ -102,7 +102,7 @@ pub enum WriteError {
         keys: usize,
     },
     /// More keys than a role may name.
-    #[error("{role} would have {keys} keys, at most {} are allowed", super::roles::MAX_KEYS)]
+    #[error("{role} would have {keys} keys, at most {} are allowed", crate::trust::document::MAX_KEYS)]
     TooManyKeys {
         /// Of which role.
         role: Role,

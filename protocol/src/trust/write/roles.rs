@@ -8,16 +8,13 @@ use sigstore_tuf::{Key, Metadata, RoleKeys, Root, Targets};
 
 use super::{
     super::{
-        document::{self, hex, unhex},
+        document::{self, MAX_KEYS, hex, unhex},
         fleets, releases,
     },
     TrustError, WriteError,
     documents::{key_id, key_value},
 };
 use crate::label;
-
-/// Keys that one role names at most: as many people as one ceremony can gather.
-pub const MAX_KEYS: usize = 32;
 
 /// Who signs a kind of document. As text: `root`, `targets`, `snapshot`, `timestamp`, `channel.<name>`, `fleet.<name>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -224,3 +224,14 @@ fn a_draft_of_another_repository_is_not_taken() {
     assert_eq!(Role::Channel("beta".to_owned()).to_string().parse(), Ok(channel("beta")));
     assert!("boss".parse::<Role>().is_err() && "channel.../x".parse::<Role>().is_err());
 }
+
+#[test]
+fn a_key_signs_a_draft_once() {
+    // Each signature is checked over the whole document: one that stands a thousand times would cost as much.
+    let [ana, ..] = team();
+    let mut file: Value = serde_json::from_slice(&sign(&proposed(&team_shop(), "team", 1), &ana)).unwrap();
+    let signatures = file["documents"][0]["document"]["signatures"].as_array_mut().unwrap();
+    signatures.push(signatures[0].clone());
+    let error = Draft::decode(&serde_json::to_vec(&file).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("a key signed twice"), "{error}");
+}
