@@ -3,6 +3,7 @@
 mod ceremony;
 mod client;
 mod fetch;
+mod fuzz;
 mod limits;
 mod manifest;
 mod member;

@@ -27,7 +27,8 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// All files below a directory of the workspace, sorted, as paths from the workspace's directory.
+/// All files below a directory of the workspace, sorted, as paths from the workspace's directory. What cargo builds in a
+/// `target` directory is not the project's.
 fn files(below: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut left = vec![root().join(below)];
@@ -35,7 +36,7 @@ fn files(below: &str) -> Vec<PathBuf> {
         for entry in fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display())) {
             let entry = entry.expect("an entry of a directory that opened");
             if entry.file_type().expect("the type of an entry").is_dir() {
-                left.push(entry.path());
+                left.extend(Some(entry.path()).filter(|path| !path.ends_with("target")));
             } else {
                 found.push(entry.path().strip_prefix(root()).expect("below the root").to_owned());
             }

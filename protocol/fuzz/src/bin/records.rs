@@ -1,0 +1,4 @@
+//! The target `records` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| burr_fuzz::run("records", data));
