@@ -44,6 +44,8 @@ impl Node {
             peers: Vec::new(),
             mdns: false,
             max_connections: 8,
+            closed: false,
+            enroller: None,
         };
         let (net, inputs) = Net::start(settings, blobs.clone()).await.expect("a node");
         Self { net, inputs, blobs, dir }

@@ -6,6 +6,8 @@ mod config;
 mod confirm;
 mod demo;
 mod draft;
+mod enrol;
+mod fleet;
 mod init;
 mod key;
 mod passphrase;
@@ -65,6 +67,10 @@ enum Command {
     Key(key::Arguments),
     #[command(subcommand)]
     Root(root::Arguments),
+    #[command(subcommand)]
+    Fleet(fleet::Arguments),
+    Enrol(enrol::Arguments),
+    Join(enrol::Join),
     Audit(audit::Arguments),
     Run(run::Arguments),
     Status(status::Arguments),
@@ -133,6 +139,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Channel(arguments) => channel::run(&context, arguments),
         Command::Key(arguments) => key::run(&context, arguments),
         Command::Root(arguments) => root::run(&context, &arguments),
+        Command::Fleet(arguments) => fleet::run(&context, arguments),
+        Command::Enrol(arguments) => enrol::run(&context, arguments),
+        Command::Join(arguments) => enrol::join(&context, &arguments),
         Command::Audit(arguments) => audit::run(&context, arguments),
         Command::Run(arguments) => run::run(&context, &arguments),
         Command::Status(arguments) => status::run(&context, &arguments),

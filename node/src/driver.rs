@@ -102,7 +102,9 @@ impl Driver {
             listen: vec![SocketAddr::new(settings.listen, settings.port)],
             peers: settings.peers.iter().map(|peer| Address(peer.clone())).collect(),
             mdns: settings.mdns,
-            max_connections: settings.max_connections,
+            max_connections: u32::try_from(settings.agent.max_peers).unwrap_or(u32::MAX),
+            closed: settings.agent.closed.is_some(),
+            enroller: settings.enroller,
         };
         let (net, from_net) = Net::start(net_settings, blobs.clone()).await?;
         let started = Instant::now();
@@ -239,6 +241,10 @@ impl Driver {
         match action {
             action @ (Action::Dial(_)
             | Action::Refuse(_)
+            | Action::Drop(_)
+            | Action::Introduce { .. }
+            | Action::Admit { .. }
+            | Action::Dismiss { .. }
             | Action::Send { .. }
             | Action::Subscribe(_)
             | Action::Announce { .. }
@@ -344,6 +350,8 @@ impl Driver {
     fn tell(&self, fact: Fact) {
         match &fact {
             Fact::PeerRefused { .. }
+            | Fact::TurnedAway { .. }
+            | Fact::MemberExpelled { .. }
             | Fact::StorageFailed { .. }
             | Fact::StoreRebuilt { .. }
             | Fact::RecordDropped { .. }

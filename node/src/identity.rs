@@ -1,53 +1,56 @@
-//! The node's identity: one Ed25519 key in the data directory, readable by its owner alone.
+//! The node's keys in its data directory, readable by its owner alone: the Ed25519 key that is its identity, and the
+//! X25519 key for what is sealed to it.
 
-use std::{
-    fs,
-    io::{ErrorKind, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-};
+use std::{fs, io::ErrorKind, path::Path};
 
+use burr_protocol::SealKey;
 use ed25519_dalek::SigningKey;
+use x25519_dalek::{PublicKey, StaticSecret};
 
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    membership::write_private,
+};
 
 /// Reads the key, or makes one the first time.
 ///
 /// # Errors
 /// [`Kind::Key`] if the file is no key, [`Kind::Storage`] if it can't be read or written.
 pub(crate) fn load_or_make(data: &Path) -> Result<SigningKey, Error> {
-    let path = data.join("identity.key");
-    match fs::read_to_string(&path) {
-        Ok(text) => parse(text.trim()).ok_or_else(|| {
-            Error::new(Kind::Key, format!("{} is damaged", path.display()))
-                .with_hint("restore it from a backup, or remove it: the node then gets a new identity")
-        }),
-        Err(error) if error.kind() == ErrorKind::NotFound => make(&path),
-        Err(error) => Err(Error::file("read", &path, error)),
+    let hint = "restore it from a backup, or remove it: the node then gets a new identity";
+    Ok(SigningKey::from_bytes(&secret(&data.join("identity.key"), hint)?))
+}
+
+/// The public half of the key for what is sealed to this device. It is made here, once, and never of the identity.
+///
+/// # Errors
+/// As [`load_or_make`].
+pub(crate) fn seal_key(data: &Path) -> Result<SealKey, Error> {
+    let hint = "restore it from a backup, or remove it and enrol this device anew";
+    let secret = StaticSecret::from(secret(&data.join("seal.key"), hint)?);
+    Ok(SealKey(PublicKey::from(&secret).to_bytes()))
+}
+
+/// 32 secret bytes in a file of their own, made the first time.
+fn secret(path: &Path, hint: &str) -> Result<[u8; 32], Error> {
+    match fs::read_to_string(path) {
+        Ok(text) => text
+            .trim()
+            .parse::<burr_protocol::Hash>()
+            .map(|seed| seed.0)
+            .map_err(|_| Error::new(Kind::Key, format!("{} is damaged", path.display())).with_hint(hint)),
+        Err(error) if error.kind() == ErrorKind::NotFound => make(path),
+        Err(error) => Err(Error::file("read", path, error)),
     }
 }
 
-fn parse(text: &str) -> Option<SigningKey> {
-    text.parse::<burr_protocol::Hash>().ok().map(|seed| SigningKey::from_bytes(&seed.0))
-}
-
-fn make(path: &Path) -> Result<SigningKey, Error> {
+fn make(path: &Path) -> Result<[u8; 32], Error> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)
         .map_err(|error| Error::new(Kind::Key, format!("the system gives no random numbers: {error}")))?;
-    let text = format!("{}\n", burr_protocol::Hash(seed));
     // Under another name first: a key that is half written must never be found.
-    let temporary = path.with_extension("new");
-    let _ = fs::remove_file(&temporary);
-    let written =
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)?;
-            fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-        });
-    written.map_err(|error| Error::file("write", path, error))?;
-    Ok(SigningKey::from_bytes(&seed))
+    write_private(&path.to_owned(), format!("{}\n", burr_protocol::Hash(seed)).as_bytes())?;
+    Ok(seed)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod driver;
 pub mod error;
 pub mod health;
 mod identity;
+pub mod membership;
 pub mod net;
 mod node;
 pub mod publisher;

@@ -11,14 +11,22 @@
 //!                             └─ one task per request from a node (serve.rs)
 //! ```
 //!
+//! In a closed mesh a connection first has to be admitted: certificates are shown at the door (`door.rs`), and until the
+//! agent let it in, everything else stands behind a gate (`gate.rs`). New members are enrolled at the door too
+//! (`enrol.rs`).
+//!
 //! A node may be connected more than once (both sides dialled, QUIC beside TCP); the agent hears of the first
 //! connection and of the end of the last one. When what the agent said may have been lost although a connection is left,
 //! it hears of an end and a new beginning.
 
 mod address;
+mod arrivals;
 mod behaviour;
+mod door;
 mod driver;
+pub mod enrol;
 mod fetch;
+mod gate;
 mod gossip;
 mod serve;
 mod streams;
@@ -65,8 +73,29 @@ pub struct Settings {
     pub peers: Vec<Address>,
     /// Whether to find nodes, and be found, by mDNS on the LAN.
     pub mdns: bool,
-    /// Connections at most; at least 1, at most [`MAX_PEERS`].
+    /// Nodes connected at most; at least 1, at most [`MAX_PEERS`].
     pub max_connections: u32,
+    /// Whether nothing may be spoken on a connection before [`Action::Admit`].
+    pub closed: bool,
+    /// Answers those who ask to be enrolled, if this node does that.
+    pub enroller: Option<Enroller>,
+}
+
+/// Answers a request to be enrolled. It may take its time; it runs on a thread of its own.
+#[derive(Clone)]
+pub struct Enroller(Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>);
+
+impl Enroller {
+    /// One that answers a request's bytes with an answer's.
+    pub fn new(answer: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(answer))
+    }
+}
+
+impl fmt::Debug for Enroller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Enroller")
+    }
 }
 
 /// Hides the identity.
@@ -77,6 +106,7 @@ impl fmt::Debug for Settings {
             .field("peers", &self.peers)
             .field("mdns", &self.mdns)
             .field("max_connections", &self.max_connections)
+            .field("closed", &self.closed)
             .finish_non_exhaustive()
     }
 }
@@ -118,11 +148,13 @@ impl Net {
             })?;
             found.push(Input::Found { address: peer, node: target.node, fixed: true });
         }
-        let swarm = behaviour::swarm(identity, settings.mdns, limit)?;
+        let door = streams::Protocol::at_the_door(settings.closed, settings.enroller.is_some());
+        let swarm = behaviour::swarm(identity, settings.mdns, limit, settings.closed, door)?;
         let listeners = Listeners::default();
         let (commands, actions) = mpsc::channel(MAX_ACTIONS);
         let (inputs, received) = mpsc::channel(MAX_INPUTS);
         let mut driver = Driver::new(swarm, blobs, actions, inputs, Arc::clone(&listeners), found);
+        driver.keep_door(settings.closed, settings.enroller);
         driver.listen(&settings.listen).await?;
         let task = tokio::spawn(driver.run());
         Ok((Self { node, commands, listeners, task }, received))
@@ -134,8 +166,9 @@ impl Net {
         self.node
     }
 
-    /// Carries out an action of the network's: [`Action::Dial`], [`Action::Refuse`], [`Action::Send`],
-    /// [`Action::Subscribe`], [`Action::Announce`], [`Action::Verdict`], [`Action::Fetch`] and [`Action::Cancel`].
+    /// Carries out an action of the network's: [`Action::Dial`], [`Action::Refuse`], [`Action::Drop`],
+    /// [`Action::Introduce`], [`Action::Admit`], [`Action::Dismiss`], [`Action::Send`], [`Action::Subscribe`],
+    /// [`Action::Announce`], [`Action::Verdict`], [`Action::Fetch`] and [`Action::Cancel`].
     ///
     /// Returns when it is queued; waits while many are. What comes of it is an input. After a shutdown nothing happens.
     ///
@@ -146,6 +179,10 @@ impl Net {
             action,
             Action::Dial(_)
                 | Action::Refuse(_)
+                | Action::Drop(_)
+                | Action::Introduce { .. }
+                | Action::Admit { .. }
+                | Action::Dismiss { .. }
                 | Action::Send { .. }
                 | Action::Subscribe(_)
                 | Action::Announce { .. }

@@ -6,6 +6,7 @@
 //!                                /targets/app/<app>/<channel>/<sha256>.<seq>.burr
 //!                     /audit.log                                     every act, see `burr_protocol::trust::audit`
 //!                     /drafts/...                                    payloads of releases that are proposed
+//!                     /fleets/...                                    invitations and members, see `publisher/fleet.rs`
 //!                     /lock                                          held while somebody publishes
 //! ```
 //!
@@ -16,6 +17,7 @@
 //! Here is the one-step way of who holds all keys; `publisher/ceremony.rs` has that of several people.
 
 mod ceremony;
+pub mod fleet;
 mod keys;
 mod releases;
 mod repository;
@@ -304,7 +306,7 @@ fn lock(directory: &Path) -> Result<Lock, Error> {
 }
 
 /// A publisher's clock is as good as the machine's; devices don't rely on it alone.
-fn now() -> Wall {
+pub(crate) fn now() -> Wall {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Wall(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

@@ -16,7 +16,11 @@ use std::{
 
 use burr_protocol::config::{Config, Confirm, Follow, Freshness, Install};
 
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    membership,
+    net::Enroller,
+};
 use follow::Link;
 use keys::{APP_KEYS, KEYS, Key};
 
@@ -74,8 +78,8 @@ pub struct Settings {
     pub mdns: bool,
     /// Nodes to connect to, as `ip:port` or multiaddress.
     pub peers: Vec<String>,
-    /// Connections at most.
-    pub max_connections: u32,
+    /// Answers those who ask to be enrolled; set by whoever starts the node, never by a file.
+    pub enroller: Option<Enroller>,
     /// The agent's own settings.
     pub agent: Config,
     /// Health commands by app.
@@ -227,6 +231,12 @@ impl Resolved {
         let agent = Config {
             follows,
             attributes: of.attributes()?,
+            closed: if of.flag("mesh.closed")? {
+                Some(membership::closed(&self.data, of.text("mesh.fleets")?)?)
+            } else {
+                None
+            },
+            max_peers: of.number("max_connections")?,
             collect: of.flag("collect")?,
             serve: of.flag("serve")?,
             quota: of.size("quota")?,
@@ -252,7 +262,7 @@ impl Resolved {
             port: of.number("port")?,
             mdns: of.flag("mdns")?,
             peers,
-            max_connections: of.number("max_connections")?,
+            enroller: None,
             agent,
             health,
         })

@@ -3,7 +3,7 @@
 //! A driver calls [`Agent::handle`](crate::Agent::handle) with each [`Input`] and carries out the [`Action`]s in
 //! order; it calls with [`Input::Wake`] at [`Agent::wake_at`](crate::Agent::wake_at). It decides nothing.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,10 @@ pub struct Token(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct GossipId(pub u64);
 
+/// The driver's own name for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LinkId(pub u64);
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input {
@@ -37,7 +41,39 @@ pub enum Input {
         /// Whether it is configured.
         fixed: bool,
     },
-    /// A connection to a node stands; its identity is proven.
+    /// A connection stands; its node's identity is proven. In a closed mesh nothing may be spoken on it before
+    /// [`Action::Admit`]; it ends as connected or departed.
+    Arrived {
+        /// Which connection.
+        link: LinkId,
+        /// Who.
+        node: NodeId,
+        /// From where, as far as the driver knows.
+        from: Option<IpAddr>,
+        /// Whether this side dialled.
+        dialled: bool,
+    },
+    /// An arrived connection shows a certificate.
+    Introduced {
+        /// Which connection.
+        link: LinkId,
+        /// The certificate, not yet checked.
+        certificate: Vec<u8>,
+    },
+    /// The other side of an arrived connection did not admit this node.
+    TurnedAway {
+        /// Who.
+        node: NodeId,
+        /// Its words.
+        why: String,
+    },
+    /// An arrived connection is gone before anything was spoken on it.
+    Departed {
+        /// Which connection.
+        link: LinkId,
+    },
+    /// A node is connected and may be spoken with: its identity is proven, and in a closed mesh each side admitted the
+    /// other.
     Connected {
         /// Who.
         node: NodeId,
@@ -194,6 +230,27 @@ pub enum Action {
     Dial(Address),
     /// Drop the connections to a node and accept no more from it.
     Refuse(NodeId),
+    /// Drop the connections to a node; it may come again.
+    Drop(NodeId),
+    /// Show this certificate on an arrived connection.
+    Introduce {
+        /// Which connection.
+        link: LinkId,
+        /// The certificate.
+        certificate: Vec<u8>,
+    },
+    /// Tell the other side of an arrived connection that it may speak, and speak once it says the same.
+    Admit {
+        /// Which connection.
+        link: LinkId,
+    },
+    /// Tell the other side of an arrived connection why it may not speak, and close it.
+    Dismiss {
+        /// Which connection.
+        link: LinkId,
+        /// Why.
+        why: String,
+    },
     /// Send a frame on the sync stream.
     Send {
         /// To whom.

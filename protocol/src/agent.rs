@@ -5,6 +5,7 @@
 //! and what is told here is only how a bundle's way leads from one to the next. Nothing that rests on a
 //! [`Action::Persist`] is said or done before its [`Input::Stored`]; what waits for one is an `After`.
 
+mod admission;
 mod install;
 mod metadata;
 mod reports;
@@ -20,6 +21,7 @@ use ed25519_dalek::SigningKey;
 use crate::{
     Hash, NodeId, Now, RepositoryId, Time, Wall,
     action::{Action, Input, Token},
+    admission::Door,
     cache::Stored,
     catalog::Catalog,
     config::Config,
@@ -65,6 +67,8 @@ pub struct Agent {
     /// Verified, but not on disk yet.
     arriving: BTreeMap<RepositoryId, Verified>,
     peers: Peers,
+    /// Who waits to be admitted, and who was.
+    door: Door,
     jobs: BTreeMap<Hash, Job>,
     /// What the blob store holds.
     store: BTreeMap<Hash, Stored>,
@@ -111,6 +115,7 @@ impl Agent {
             catalog: Catalog::default(),
             arriving: BTreeMap::new(),
             peers: Peers::default(),
+            door: Door::default(),
             jobs: BTreeMap::new(),
             store,
             looking: BTreeSet::new(),
@@ -138,6 +143,10 @@ impl Agent {
         let mut states: BTreeMap<String, AppRecord> = BTreeMap::new();
         for follow in &self.config.follows {
             self.catalog.follow(follow.repository);
+        }
+        // Members are judged by the metadata of their repository, whether anything else of it is wanted or not.
+        for repository in self.config.closed.iter().flat_map(|closed| closed.fleets.keys()) {
+            self.catalog.follow(*repository);
         }
         for record in records {
             match record {
@@ -194,15 +203,18 @@ impl Agent {
                 self.peers.found(address, node, fixed, now.time);
             }
             Input::Wake | Input::Found { .. } => {}
+            Input::Arrived { link, node, from, dialled } => self.arrived(link, node, from, dialled, actions),
+            Input::Introduced { link, certificate } => self.introduced(link, certificate, actions),
+            Input::TurnedAway { node, why } => self.turned_away(node, why, actions),
+            Input::Departed { link } => drop(self.door.answered(link)),
             Input::Connected { node, address } => {
+                let dialled = address.is_some();
                 if let Some(address) = address {
                     self.peers.reached(&address, node);
                 }
-                if self.peers.connected(node) {
+                if self.connected(node, dialled, actions) {
                     actions.push(Action::Tell(Fact::PeerConnected { node }));
                     Self::send(node, &Message::Digest(self.digest()), actions);
-                } else {
-                    actions.push(Action::Refuse(node));
                 }
             }
             Input::Disconnected { node } => self.lost(node, actions),
@@ -259,8 +271,9 @@ impl Agent {
         }
         let jobs = self.asking().filter_map(|job| job.wake_at(&self.config));
         let apps = self.apps.values().filter_map(Update::wake_at);
-        let parts = [self.peers.wake_at(), self.catalog.wake_at(), self.next_map, Some(self.next_sync)];
-        parts.into_iter().flatten().chain(jobs).chain(apps).min()
+        let meeting = [self.peers.wake_at(), self.door.wake_at()];
+        let parts = [self.catalog.wake_at(), self.next_map, Some(self.next_sync)];
+        meeting.into_iter().chain(parts).flatten().chain(jobs).chain(apps).min()
     }
 
     /// Whose decisions these are.
@@ -457,6 +470,7 @@ impl Agent {
     /// Carries out what the time brings.
     fn due(&mut self, actions: &mut Vec<Action>) {
         let now = self.now.time;
+        self.close_door(actions);
         actions.extend(self.peers.due(now).into_iter().map(Action::Dial));
         for (node, repository) in self.catalog.overdue(now) {
             self.doubt(node, repository);
@@ -482,6 +496,7 @@ impl Agent {
             for node in peers {
                 Self::send(node, &digest, actions);
             }
+            self.judge_members_again(None, actions);
             // Freshness passes with time alone.
             self.decide_all(actions);
         }

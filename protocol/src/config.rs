@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     RepositoryId,
+    admission::{Closed, MAX_FLEETS},
     fetch::MIN_PIECE,
     label::{self, LabelError},
 };
@@ -41,6 +42,11 @@ pub struct Config {
     /// What this device is, for the rules of releases: values by name, such as `site`, `model`, `platform` and `native`;
     /// at most [`MAX_ATTRIBUTES`].
     pub attributes: BTreeMap<String, String>,
+    /// The closed mesh that this node belongs to; `None` in one that is open to everybody.
+    pub closed: Option<Closed>,
+    /// Nodes that may be connected at a time, 1 to [`MAX_PEERS`]. A quarter of the places is kept for those that this node
+    /// chose itself.
+    pub max_peers: usize,
     /// Whether receipts of other devices are collected here rather than merely carried on.
     pub collect: bool,
     /// Whether other nodes are given what this node holds.
@@ -131,6 +137,15 @@ impl Config {
             label::check_name("attribute", name)?;
             bound("the length of an attribute", value.len() as u64, 0, MAX_ATTRIBUTE as u64)?;
         }
+        if let Some(closed) = &self.closed {
+            bound("the number of closed repositories", closed.fleets.len() as u64, 1, MAX_FLEETS as u64)?;
+            // They are followed too.
+            let all = repositories.iter().chain(closed.fleets.keys()).collect::<BTreeSet<_>>().len();
+            if all > MAX_FOLLOWS {
+                return Err(ConfigError::TooManyFollows(all));
+            }
+        }
+        bound("max_connections", self.max_peers as u64, 1, MAX_PEERS as u64)?;
         span("patience", self.patience, SHORTEST)?;
         span("metadata_patience", self.metadata_patience, SHORTEST)?;
         span("search_interval", self.search_interval, SHORTEST)?;
@@ -164,6 +179,8 @@ impl Default for Config {
         Self {
             follows: Vec::new(),
             attributes: BTreeMap::new(),
+            closed: None,
+            max_peers: 128,
             collect: false,
             serve: true,
             quota: 10 << 30,

@@ -30,6 +30,32 @@ pub enum Fact {
         /// The proof, in words.
         why: String,
     },
+    /// A node was not admitted to this closed mesh.
+    PeerDismissed {
+        /// Who.
+        node: NodeId,
+        /// Why.
+        why: String,
+    },
+    /// Another node did not admit this one to its closed mesh.
+    TurnedAway {
+        /// Who said so.
+        node: NodeId,
+        /// Its words.
+        why: String,
+    },
+    /// A connected member is none any more.
+    MemberExpelled {
+        /// Who.
+        node: NodeId,
+        /// Why.
+        why: String,
+    },
+    /// A node that nobody here chose found no place: what is left is kept for those that this node chose.
+    NoPlace {
+        /// Who.
+        node: NodeId,
+    },
     /// Newer metadata was verified.
     MetadataVerified {
         /// Of which repository.
@@ -166,6 +192,12 @@ impl fmt::Display for Fact {
             Self::PeerConnected { node } => write!(f, "connected to {}", node.short()),
             Self::PeerDisconnected { node } => write!(f, "lost {}", node.short()),
             Self::PeerRefused { node, lie, why } => write!(f, "refused {} for {lie}: {why}", node.short()),
+            Self::PeerDismissed { node, why } => write!(f, "did not admit {}: {why}", node.short()),
+            Self::TurnedAway { node, why } => write!(f, "not admitted by {}: {why}", node.short()),
+            Self::MemberExpelled { node, why } => write!(f, "cut off {}: {why}", node.short()),
+            Self::NoPlace { node } => {
+                write!(f, "no place for {}: what is left is kept for peers that this node chose", node.short())
+            }
             Self::MetadataVerified { repository, version, from, .. } => {
                 write!(f, "verified metadata {version} of {}", repository.short())?;
                 from.map_or(Ok(()), |from| write!(f, " from {}", from.short()))

@@ -1,6 +1,7 @@
 //! Burr's decisions, pure: no IO, no clock, no threads, no random state.
 
 pub mod action;
+pub mod admission;
 pub mod agent;
 pub mod cache;
 pub mod catalog;

@@ -122,6 +122,9 @@ pub enum MemberError {
         /// Its repository.
         repository: RepositoryId,
     },
+    /// There is no metadata to judge it by.
+    #[error("there is no metadata of repository {} here to judge the certificate by", .0.short())]
+    NotHeld(RepositoryId),
     /// The fleet's keys did not sign it.
     #[error("the certificate is not signed as fleet {fleet} signs: {problem}")]
     Forged {

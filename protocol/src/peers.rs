@@ -1,11 +1,15 @@
 //! Who is there: connected peers with what they said, addresses to dial, and those that lied.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Hash, NodeId, RepositoryId, Time,
+    admission::Origin,
     catalog::Newest,
     config::{Config, MAX_ADDRESSES, MAX_PEERS},
     wire::{Digest, Mark},
@@ -54,6 +58,20 @@ pub struct Peer {
     pub doubted: BTreeSet<RepositoryId>,
     /// When it was last given each repository's pack, and which.
     pub given: BTreeMap<RepositoryId, (Hash, Time)>,
+    /// Whether this node chose it: configured, dialled, or a member.
+    known: bool,
+    origin: Option<Origin>,
+}
+
+/// Whether a node that connected is dealt with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It has a place.
+    Taken,
+    /// It lied before.
+    Liar,
+    /// There is none for it.
+    Full,
 }
 
 #[derive(Debug)]
@@ -70,23 +88,49 @@ struct Dialled {
 #[derive(Debug, Default)]
 pub struct Peers {
     connected: BTreeMap<NodeId, Peer>,
+    /// Where nodes that are about to connect come from.
+    arriving: BTreeMap<NodeId, Origin>,
     addresses: BTreeMap<Address, Dialled>,
     refused: BTreeMap<NodeId, Lie>,
     refused_order: Vec<NodeId>,
 }
 
 impl Peers {
-    /// A node connected; returns false if it is not wanted (it lied, or the table is full).
-    pub fn connected(&mut self, node: NodeId) -> bool {
-        let full = self.connected.len() >= MAX_PEERS && !self.connected.contains_key(&node);
-        if full || self.refused.contains_key(&node) {
-            return false;
+    /// A node is about to connect from an address.
+    pub fn came_from(&mut self, node: NodeId, from: Option<IpAddr>) {
+        let Some(from) = from else { return };
+        if self.arriving.len() >= MAX_PEERS {
+            self.arriving.pop_first();
+        }
+        self.arriving.insert(node, Origin::of(from));
+    }
+
+    /// A node connected; `known` if this node chose it, as it did those behind configured addresses. Of `places`, a
+    /// quarter is kept for known ones, and strangers of one origin get half of the rest: who makes up many nodes finds
+    /// no more room than that.
+    pub fn connected(&mut self, node: NodeId, known: bool, places: usize) -> Place {
+        let origin = self.arriving.remove(&node);
+        if self.refused.contains_key(&node) {
+            return Place::Liar;
+        }
+        let fixed = self.addresses.values().any(|address| address.fixed && address.node == Some(node));
+        let known = known || fixed;
+        if let Some(peer) = self.connected.get_mut(&node) {
+            peer.known |= known;
+        } else {
+            let for_strangers = (places - places / 4).max(1);
+            let strangers = || self.connected.values().filter(|peer| !peer.known);
+            let crowd = strangers().filter(|peer| origin.is_some() && peer.origin == origin).count();
+            let crowded = strangers().count() >= for_strangers || crowd >= for_strangers.div_ceil(2);
+            if self.connected.len() >= places || (!known && crowded) {
+                return Place::Full;
+            }
+            self.connected.insert(node, Peer { known, origin, ..Peer::default() });
         }
         for address in self.addresses.values_mut().filter(|address| address.node == Some(node)) {
             (address.next, address.failures) = (None, 0);
         }
-        self.connected.entry(node).or_default();
-        true
+        Place::Taken
     }
 
     /// A node that was reached at this address connected.

@@ -562,7 +562,10 @@ impl World {
                     self.later(Duration::from_millis(1), node, Event::Give(Box::new(failed)));
                 }
             }
-            Action::Refuse(id) => {
+            Action::Introduce { .. } | Action::Admit { .. } | Action::Dismiss { .. } => {
+                unreachable!("the simulated mesh is open")
+            }
+            Action::Refuse(id) | Action::Drop(id) => {
                 if let Some(other) = self.index(id) {
                     // Not within the agent's own call: its next inputs come after all its actions.
                     self.unplug(node, other);

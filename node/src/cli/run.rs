@@ -11,9 +11,14 @@ use std::{
 use burr_node::{
     Node, Publisher, control,
     error::{Error, Kind},
+    net::Enroller,
     settings::{Resolved, Settings, Source, follow::Link},
 };
-use burr_protocol::{Hash, Wall, fact::Fact};
+use burr_protocol::{
+    Hash, Wall,
+    fact::Fact,
+    member::{Answer, Refusal},
+};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -25,6 +30,10 @@ use super::{Context, print};
 
 /// How often it is looked whether snapshot and timestamp are to be signed anew; they live for weeks.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// How often, and after what time, an enrolment is tried again while somebody publishes.
+const BUSY_TRIES: u32 = 20;
+const BUSY_WAIT: Duration = Duration::from_millis(500);
 
 /// Run a node until it is stopped: device, cache, kiosk, gateway, courier or publisher, by its settings.
 ///
@@ -66,7 +75,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
     take_flags(&mut resolved, arguments)?;
     let published = Publisher::apps(&context.data);
     follow_published(&mut resolved, context, &published)?;
-    let settings = resolved.settings()?;
+    let mut settings = resolved.settings()?;
+    settings.enroller = enroller(context, &published);
     let bars = MultiProgress::new();
     start_log(if context.is_watched() { Some(bars.clone()) } else { None });
     // Two threads: one may verify while the other talks.
@@ -127,6 +137,47 @@ fn follow_published(resolved: &mut Resolved, context: &Context, published: &[Str
         resolved.set_default("collect", "true");
     }
     Ok(())
+}
+
+/// Answers those who were invited to the fleets of apps that are published from here.
+fn enroller(context: &Context, published: &[String]) -> Option<Enroller> {
+    let data = context.data.clone();
+    let enrols = |app: &&String| Publisher::open(&data, app).is_ok_and(|publisher| publisher.enrols());
+    published.iter().find(enrols)?;
+    let (data, published) = (context.data.clone(), published.to_vec());
+    Some(Enroller::new(move |request| enrol(&data, &published, request).encode()))
+}
+
+fn enrol(data: &Path, published: &[String], request: &[u8]) -> Answer {
+    let passphrase = env::var("BURR_PASSPHRASE").ok();
+    let mut refusal = Refusal::Unknown;
+    for app in published {
+        let asked = || Publisher::open(data, app).and_then(|mut own| own.enrol(request, passphrase.as_deref()));
+        let mut answer = asked();
+        // A publish in between takes its time.
+        for _ in 0..BUSY_TRIES {
+            if answer.as_ref().is_err_and(|error| error.kind() == Kind::Busy) {
+                std::thread::sleep(BUSY_WAIT);
+                answer = asked();
+            }
+        }
+        match answer {
+            Ok(Answer::Refused(Refusal::Unknown)) => {}
+            Ok(Answer::Refused(why)) => {
+                tracing::warn!(target: "burr", "{app}: a device was not enrolled: {why}");
+                return Answer::Refused(why);
+            }
+            Ok(welcome) => {
+                tracing::info!(target: "burr", "{app}: a device was enrolled; `burr audit` says which");
+                return welcome;
+            }
+            Err(error) => {
+                tracing::warn!(target: "burr", "{app}: a device was not enrolled: {error}");
+                refusal = Refusal::Unable;
+            }
+        }
+    }
+    Answer::Refused(refusal)
 }
 
 async fn serve(

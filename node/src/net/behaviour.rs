@@ -13,11 +13,18 @@ use libp2p::{
     tcp, yamux,
 };
 
-use super::{gossip, streams};
+use super::{
+    gate::Gate,
+    gossip,
+    streams::{self, Protocol},
+};
 use crate::error::{Error, Kind};
 
 /// Connections to one node at most: both sides may dial at once, over QUIC and TCP.
 const MAX_CONNECTIONS_PER_NODE: u32 = 4;
+/// Connections that the agent has not judged yet, or is about to drop: strangers beyond their places must not keep out
+/// those that have one.
+const MAX_ARRIVING: u32 = 64;
 /// Connections that are being set up, each way.
 const MAX_PENDING: u32 = 64;
 /// A silent connection is dead after this time. Phones and cheap routers drop idle UDP paths after 30 s.
@@ -39,15 +46,30 @@ const KEEP: Duration = Duration::from_hours(10 * 365 * 24);
 pub(crate) struct Behaviour {
     pub blocked: allow_block_list::Behaviour<BlockedPeers>,
     limits: connection_limits::Behaviour,
-    identify: identify::Behaviour,
     ping: ping::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
+    /// Streams that may be opened before a connection is admitted.
+    pub door: streams::Behaviour,
+    pub speech: Gate<Speech>,
+}
+
+/// All that is spoken on an admitted connection.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Speech {
+    identify: identify::Behaviour,
     pub gossip: gossip::Behaviour,
     pub streams: streams::Behaviour,
 }
 
-/// A swarm that does not listen yet.
-pub(crate) fn swarm(identity: Keypair, mdns: bool, max_connections: u32) -> Result<Swarm<Behaviour>, Error> {
+/// A swarm that does not listen yet, for so many nodes, with these streams at its door; in a closed one everything else
+/// waits until a connection is admitted.
+pub(crate) fn swarm(
+    identity: Keypair,
+    mdns: bool,
+    max_nodes: u32,
+    closed: bool,
+    door: &'static [Protocol],
+) -> Result<Swarm<Behaviour>, Error> {
     let failed =
         |what: &str, error: String| Error::new(Kind::Network, format!("can't set up {what}")).with_source(error);
     let public = identity.public();
@@ -61,7 +83,7 @@ pub(crate) fn swarm(identity: Keypair, mdns: bool, max_connections: u32) -> Resu
         None
     };
     let limits = ConnectionLimits::default()
-        .with_max_established(Some(max_connections))
+        .with_max_established(Some(max_nodes * MAX_CONNECTIONS_PER_NODE + MAX_ARRIVING))
         .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_NODE))
         .with_max_pending_incoming(Some(MAX_PENDING))
         .with_max_pending_outgoing(Some(MAX_PENDING));
@@ -71,11 +93,17 @@ pub(crate) fn swarm(identity: Keypair, mdns: bool, max_connections: u32) -> Resu
     let behaviour = Behaviour {
         blocked: allow_block_list::Behaviour::default(),
         limits: connection_limits::Behaviour::new(limits),
-        identify: identify::Behaviour::new(about),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING).with_timeout(PING)),
         mdns: mdns.into(),
-        gossip: gossip::behaviour(),
-        streams: streams::Behaviour::default(),
+        door: streams::Behaviour::new(door),
+        speech: Gate::new(
+            Speech {
+                identify: identify::Behaviour::new(about),
+                gossip: gossip::behaviour(),
+                streams: streams::Behaviour::new(Protocol::SPEECH),
+            },
+            !closed,
+        ),
     };
     let swarm = SwarmBuilder::with_existing_identity(identity)
         .with_tokio()

@@ -10,14 +10,14 @@ use std::{
 
 use burr_protocol::{
     NodeId, RepositoryId,
-    action::{Action, FetchFailure, Input},
+    action::{Action, FetchFailure, Input, LinkId},
     fetch::{Request, RequestId},
     peers::Address,
     wire::MAX_ANNOUNCEMENT,
 };
 use libp2p::{
     Multiaddr, PeerId,
-    core::transport::ListenerId,
+    core::{ConnectedPoint, transport::ListenerId},
     futures::StreamExt as _,
     gossipsub, mdns, ping,
     swarm::{
@@ -32,9 +32,10 @@ use tokio::{
 };
 
 use super::{
-    Command, Listeners,
+    Command, Enroller, Listeners,
     address::{address_of, node_of, parse, peer_of, quic, socket_of, tcp},
-    behaviour::{Behaviour, BehaviourEvent, free_port, not_listening},
+    arrivals::{Arrival, Arrivals, AtDoor},
+    behaviour::{Behaviour, BehaviourEvent, SpeechEvent, free_port, not_listening},
     fetch::fetch,
     gossip::{self, Waiting},
     serve::serve,
@@ -57,6 +58,8 @@ const MAX_REPORTS: usize = 16;
 /// Requests that are answered at a time, for all nodes and for one.
 const MAX_SERVING: usize = 64;
 const MAX_SERVING_ONE: usize = 16;
+/// Requests to be enrolled that are answered at a time.
+const MAX_ENROLLING: usize = 4;
 /// Nodes that are kept out; the oldest is forgotten first.
 const MAX_REFUSED: usize = 1024;
 /// Addresses taken from one mDNS answer.
@@ -67,22 +70,27 @@ const MAX_BEGUN: u32 = 8;
 const GOODBYE: Duration = Duration::from_secs(1);
 
 pub(super) struct Driver {
-    swarm: Swarm<Behaviour>,
+    pub(super) swarm: Swarm<Behaviour>,
     blobs: Blobs,
     actions: mpsc::Receiver<Command>,
     inputs: mpsc::Sender<Input>,
-    pending: VecDeque<Input>,
+    pub(super) pending: VecDeque<Input>,
     listeners: Listeners,
     dials: HashMap<ConnectionId, Dial>,
     links: BTreeMap<NodeId, Link>,
     links_made: u64,
     refused: VecDeque<PeerId>,
+    /// Whether connections have to be admitted.
+    pub(super) closed: bool,
+    pub(super) arrivals: Arrivals,
+    pub(super) enroller: Option<Enroller>,
+    pub(super) enrolling: Arc<Semaphore>,
     waiting: Waiting,
     fetches: BTreeMap<RequestId, AbortHandle>,
     serving: Arc<Semaphore>,
-    tasks: JoinSet<()>,
+    pub(super) tasks: JoinSet<()>,
     reports: mpsc::Receiver<Report>,
-    report: mpsc::Sender<Report>,
+    pub(super) report: mpsc::Sender<Report>,
 }
 
 /// A dial under way.
@@ -107,7 +115,9 @@ struct Link {
 }
 
 /// What a task says.
-enum Report {
+pub(super) enum Report {
+    /// At the door of a closed mesh.
+    AtDoor(AtDoor),
     /// A frame came.
     Frame { node: NodeId, link: u64, bytes: Vec<u8> },
     /// A sync stream failed.
@@ -139,6 +149,10 @@ impl Driver {
             links: BTreeMap::new(),
             links_made: 0,
             refused: VecDeque::new(),
+            closed: false,
+            arrivals: Arrivals::new(),
+            enroller: None,
+            enrolling: Arc::new(Semaphore::new(MAX_ENROLLING)),
             waiting: Waiting::default(),
             fetches: BTreeMap::new(),
             serving: Arc::new(Semaphore::new(MAX_SERVING)),
@@ -240,15 +254,24 @@ impl Driver {
                 None => self.pending.push_back(Input::DialFailed { address }),
             },
             Action::Refuse(node) => self.refuse(node),
+            Action::Drop(node) => {
+                // An error says that it is gone already.
+                let _ = peer_of(node).map(|peer| self.swarm.disconnect_peer_id(peer));
+            }
+            Action::Introduce { link, certificate } => self.introduce(link, certificate),
+            Action::Admit { link } => self.admit(link),
+            Action::Dismiss { link, why } => self.dismiss(link, why),
             Action::Send { node, bytes } => self.send(node, bytes),
             Action::Subscribe(repository) => {
-                if let Err(error) = self.swarm.behaviour_mut().gossip.subscribe(&gossip::topic(repository)) {
+                if let Err(error) =
+                    self.swarm.behaviour_mut().speech.inner().gossip.subscribe(&gossip::topic(repository))
+                {
                     tracing::warn!(%repository, "can't subscribe: {error}");
                 }
             }
             Action::Announce { repository, bytes } => self.announce(repository, bytes),
             Action::Verdict { id, verdict } => {
-                self.waiting.judge(&mut self.swarm.behaviour_mut().gossip, id, verdict);
+                self.waiting.judge(&mut self.swarm.behaviour_mut().speech.inner().gossip, id, verdict);
             }
             Action::Fetch(request) => self.fetch(request),
             Action::Cancel(id) => {
@@ -300,7 +323,9 @@ impl Driver {
     fn send(&mut self, node: NodeId, bytes: Vec<u8>) {
         let Some(link) = self.links.get_mut(&node) else { return };
         if link.outbox.is_none() {
-            let Some((connection, opening)) = self.swarm.behaviour_mut().streams.open(link.peer, Protocol::Sync) else {
+            let Some((connection, opening)) =
+                self.swarm.behaviour_mut().speech.inner().streams.open(link.peer, Protocol::Sync)
+            else {
                 return;
             };
             let (outbox, queue) = Outbox::new(connection);
@@ -322,7 +347,7 @@ impl Driver {
     fn announce(&mut self, repository: RepositoryId, bytes: Vec<u8>) {
         let topic = gossip::topic(repository);
         // Nobody to tell, or told already: sync on contact brings it to those who come later.
-        if let Err(error) = self.swarm.behaviour_mut().gossip.publish(topic, bytes) {
+        if let Err(error) = self.swarm.behaviour_mut().speech.inner().gossip.publish(topic, bytes) {
             tracing::debug!(%repository, "not announced: {error}");
         }
     }
@@ -332,7 +357,7 @@ impl Driver {
         let opening = self
             .links
             .get(&request.node)
-            .and_then(|link| self.swarm.behaviour_mut().streams.open(link.peer, Protocol::Blobs));
+            .and_then(|link| self.swarm.behaviour_mut().speech.inner().streams.open(link.peer, Protocol::Blobs));
         let Some((_, opening)) = opening else {
             self.pending.push_back(Input::FetchFailed { id, why: FetchFailure::Lost });
             return;
@@ -353,12 +378,16 @@ impl Driver {
 
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::Behaviour(BehaviourEvent::Streams(opened)) => self.on_stream(opened),
-            SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message {
+            SwarmEvent::Behaviour(
+                BehaviourEvent::Door(opened) | BehaviourEvent::Speech(SpeechEvent::Streams(opened)),
+            ) => {
+                self.on_stream(opened);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Speech(SpeechEvent::Gossip(gossipsub::Event::Message {
                 propagation_source,
                 message_id,
                 message,
-            })) => self.on_gossip(propagation_source, message_id, message.data),
+            }))) => self.on_gossip(propagation_source, message_id, message.data),
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => self.on_discovered(&found),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { connection, result: Err(error), .. }))
                 if !matches!(error, ping::Failure::Unsupported) =>
@@ -366,8 +395,8 @@ impl Driver {
                 tracing::debug!("no answer to a ping: {error}");
                 self.swarm.close_connection(connection);
             }
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
-                self.on_connected(peer_id, connection_id);
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_arrived(peer_id, connection_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
                 tracing::debug!(%peer_id, ?cause, "connection closed");
@@ -386,7 +415,7 @@ impl Driver {
         }
     }
 
-    fn on_connected(&mut self, peer: PeerId, connection: ConnectionId) {
+    fn on_arrived(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         let address = self.dials.remove(&connection).map(|dial| dial.address);
         let Some(node) = node_of(&peer) else {
             // Not one of ours: our nodes have Ed25519 keys.
@@ -394,6 +423,23 @@ impl Driver {
             self.pending.extend(address.map(|address| Input::DialFailed { address }));
             return;
         };
+        self.links_made += 1;
+        let (link, from) = (LinkId(self.links_made), socket_of(endpoint.get_remote_address()));
+        self.pending.push_back(Input::Arrived {
+            link,
+            node,
+            from: from.map(|socket| socket.ip()),
+            dialled: endpoint.is_dialer(),
+        });
+        if self.closed {
+            self.arrivals.insert(link, Arrival::new(connection, peer, node, address));
+        } else {
+            self.join(node, peer, connection, address);
+        }
+    }
+
+    /// A connection may be used.
+    pub(super) fn join(&mut self, node: NodeId, peer: PeerId, connection: ConnectionId, address: Option<Address>) {
         let known = self.links.contains_key(&node);
         let next = &mut self.links_made;
         let link = self.links.entry(node).or_insert_with(|| {
@@ -416,6 +462,9 @@ impl Driver {
     }
 
     fn on_closed(&mut self, peer: PeerId, connection: ConnectionId) {
+        if self.departed(connection) {
+            return;
+        }
         let Some(node) = node_of(&peer) else { return };
         let Some(link) = self.links.get_mut(&node) else { return };
         link.connections.retain(|other| *other != connection);
@@ -447,6 +496,8 @@ impl Driver {
         match opened.protocol {
             Protocol::Sync => self.on_sync_stream(node, opened),
             Protocol::Blobs => self.on_blob_stream(node, opened),
+            Protocol::Member => self.on_member_stream(opened),
+            Protocol::Enrol => self.on_enrol_stream(opened),
         }
     }
 
@@ -502,7 +553,7 @@ impl Driver {
     }
 
     fn on_gossip(&mut self, from: PeerId, message: gossipsub::MessageId, bytes: Vec<u8>) {
-        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        let gossip = &mut self.swarm.behaviour_mut().speech.inner().gossip;
         match node_of(&from) {
             Some(node) if bytes.len() <= MAX_ANNOUNCEMENT => {
                 let id = self.waiting.add(gossip, message, from);
@@ -533,6 +584,7 @@ impl Driver {
 
     fn on_report(&mut self, report: Report) {
         match report {
+            Report::AtDoor(report) => self.on_door(report),
             Report::Frame { node, link, bytes } => {
                 if self.links.get(&node).is_some_and(|known| known.id == link) {
                     self.pending.push_back(Input::Message { node, bytes });
@@ -605,11 +657,14 @@ mod tests {
             peers: Vec::new(),
             mdns: false,
             max_connections: 8,
+            closed: false,
+            enroller: None,
         };
         let (other, mut heard) = Net::start(settings, blobs.clone()).await.unwrap();
 
         let swarm =
-            behaviour::swarm(libp2p::identity::Keypair::ed25519_from_bytes(identity(2)).unwrap(), false, 8).unwrap();
+            behaviour::swarm(libp2p::identity::Keypair::ed25519_from_bytes(identity(2)).unwrap(), false, 8, false, &[])
+                .unwrap();
         let (_commands, actions) = mpsc::channel(1);
         let (inputs, _inputs) = mpsc::channel(1);
         let mut driver = Driver::new(swarm, blobs.clone(), actions, inputs, Listeners::default(), Vec::new());

@@ -33,15 +33,32 @@ pub(crate) enum Protocol {
     Sync,
     /// One request for a part of a blob, and its answer.
     Blobs,
+    /// A certificate, and whether it was good (`door.rs`).
+    Member,
+    /// One request to be enrolled, and its answer (`enrol.rs`).
+    Enrol,
 }
 
 impl Protocol {
-    const ALL: [Self; 2] = [Self::Sync, Self::Blobs];
+    /// What nodes speak once they may.
+    pub(super) const SPEECH: &[Self] = &[Self::Sync, Self::Blobs];
+
+    /// What may be spoken before.
+    pub(super) fn at_the_door(closed: bool, enrols: bool) -> &'static [Self] {
+        match (closed, enrols) {
+            (true, true) => &[Self::Member, Self::Enrol],
+            (true, false) => &[Self::Member],
+            (false, true) => &[Self::Enrol],
+            (false, false) => &[],
+        }
+    }
 
     fn name(self) -> StreamProtocol {
         StreamProtocol::new(match self {
             Self::Sync => "/burr/sync/1",
             Self::Blobs => "/burr/blobs/1",
+            Self::Member => "/burr/member/1",
+            Self::Enrol => "/burr/enrol/1",
         })
     }
 }
@@ -68,8 +85,10 @@ pub(crate) struct Opened {
 }
 
 /// The behaviour.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Behaviour {
+    /// What peers may open.
+    takes: &'static [Protocol],
     connections: HashMap<PeerId, Vec<Connection>>,
     events: VecDeque<ToSwarm<Opened, Open>>,
     waker: Option<Waker>,
@@ -82,16 +101,26 @@ struct Connection {
 }
 
 impl Behaviour {
+    /// Takes streams of these protocols.
+    pub(super) fn new(takes: &'static [Protocol]) -> Self {
+        Self { takes, connections: HashMap::new(), events: VecDeque::new(), waker: None }
+    }
+
     /// Opens a stream to a connected peer; `None` if it is not connected.
     pub(super) fn open(&mut self, peer: PeerId, protocol: Protocol) -> Option<(ConnectionId, Opening)> {
         let best = self.connections.get(&peer)?.iter().max_by_key(|connection| connection.quic)?.id;
+        Some((best, self.open_on(peer, best, protocol)))
+    }
+
+    /// Opens a stream on this very connection.
+    pub(super) fn open_on(&mut self, peer_id: PeerId, connection: ConnectionId, protocol: Protocol) -> Opening {
         let (reply, opening) = oneshot::channel();
         let event = Open { protocol, reply };
-        self.events.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler: NotifyHandler::One(best), event });
+        self.events.push_back(ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(connection), event });
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
-        Some((best, opening))
+        opening
     }
 }
 
@@ -106,7 +135,7 @@ impl NetworkBehaviour for Behaviour {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
-        Ok(Handler::default())
+        Ok(Handler::new(self.takes))
     }
 
     fn handle_established_outbound_connection(
@@ -117,7 +146,7 @@ impl NetworkBehaviour for Behaviour {
         _: Endpoint,
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
-        Ok(Handler::default())
+        Ok(Handler::new(self.takes))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -161,10 +190,17 @@ pub(crate) struct Open {
 }
 
 /// One connection's part.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Handler {
+    takes: &'static [Protocol],
     open: VecDeque<Open>,
     opened: VecDeque<(Protocol, Stream)>,
+}
+
+impl Handler {
+    fn new(takes: &'static [Protocol]) -> Self {
+        Self { takes, open: VecDeque::new(), opened: VecDeque::new() }
+    }
 }
 
 impl ConnectionHandler for Handler {
@@ -176,7 +212,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = oneshot::Sender<Result<Stream, NotOpened>>;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Offer> {
-        SubstreamProtocol::new(Offer(Protocol::ALL.to_vec()), ())
+        SubstreamProtocol::new(Offer(self.takes.to_vec()), ())
     }
 
     fn poll(

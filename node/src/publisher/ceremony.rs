@@ -327,7 +327,7 @@ impl Publisher {
     }
 
     /// Nothing is added to a log that was tampered with, so that it shows at the next act at the latest.
-    fn check_log(&self, repository: &Repository) -> Result<(), Error> {
+    pub(super) fn check_log(&self, repository: &Repository) -> Result<(), Error> {
         let lines = self.files().log()?;
         audit::verify(repository, lines.iter().map(String::as_str)).map(drop).map_err(|error| {
             Error::new(Kind::Storage, format!("the log {} is damaged", self.home.join("audit.log").display()))

@@ -28,7 +28,17 @@ pub const KEYS: &[Key] = &[
     Key { name: "port", default: "0", help: "port for QUIC (UDP) and TCP alike; 0 lets the system choose" },
     Key { name: "mdns", default: "true", help: "find nodes on the LAN, and be found" },
     Key { name: "peers", default: "", help: "nodes to connect to, as ip:port or multiaddress" },
-    Key { name: "max_connections", default: "128", help: "connections at most" },
+    Key {
+        name: "max_connections",
+        default: "128",
+        help: "nodes connected at most; a quarter is kept for those chosen here",
+    },
+    Key { name: "mesh.closed", default: "false", help: "speak with members of this node's fleet alone (`burr join`)" },
+    Key {
+        name: "mesh.fleets",
+        default: "",
+        help: "other fleets whose members may speak, as FLEET@REPOSITORY; its own if empty",
+    },
     Key { name: "collect", default: "false", help: "collect receipts here (a kiosk, a gateway, a publisher)" },
     Key { name: "serve", default: "true", help: "give others what this node holds" },
     Key { name: "quota", default: "10 GiB", help: "bytes of payloads kept at most" },

@@ -37,6 +37,12 @@ impl Metadata {
         write_atomically(&self.0.join(format!("{repository}.pack")), pack)
     }
 
+    /// Whether there is a pack of a repository.
+    #[must_use]
+    pub fn holds(&self, repository: RepositoryId) -> bool {
+        self.0.join(format!("{repository}.pack")).exists()
+    }
+
     /// All packs, as records that the agent verifies again. What is no pack by its name or size is passed over.
     ///
     /// # Errors

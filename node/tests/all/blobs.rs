@@ -222,5 +222,13 @@ async fn is_whole(dir: &Path, hash: Hash) -> bool {
 fn settings() -> Settings {
     let mut identity = [0; 32];
     getrandom::fill(&mut identity).unwrap();
-    Settings { identity, listen: Vec::new(), peers: Vec::new(), mdns: false, max_connections: 8 }
+    Settings {
+        identity,
+        listen: Vec::new(),
+        peers: Vec::new(),
+        mdns: false,
+        max_connections: 8,
+        closed: false,
+        enroller: None,
+    }
 }

@@ -6,6 +6,7 @@ mod ceremony;
 mod e2e;
 mod health;
 mod hostile;
+mod member;
 mod net;
 mod publisher;
 mod releases;

@@ -40,7 +40,15 @@ impl Node {
     async fn start_as(identity: [u8; 32], listen: SocketAddr) -> Self {
         let dir = TempDir::new().unwrap();
         let blobs = Blobs::open(dir.path()).await.unwrap();
-        let settings = Settings { identity, listen: vec![listen], peers: Vec::new(), mdns: false, max_connections: 64 };
+        let settings = Settings {
+            identity,
+            listen: vec![listen],
+            peers: Vec::new(),
+            mdns: false,
+            max_connections: 64,
+            closed: false,
+            enroller: None,
+        };
         let (net, inputs) = Net::start(settings, blobs.clone()).await.unwrap();
         Self { net, inputs, blobs, dir }
     }
@@ -302,7 +310,15 @@ async fn a_port_in_use_is_said_to_be() {
     let taken = a.net.listeners()[0];
     let dir = TempDir::new().unwrap();
     let blobs = Blobs::open(dir.path()).await.unwrap();
-    let settings = |listen| Settings { identity: seed(), listen, peers: Vec::new(), mdns: false, max_connections: 8 };
+    let settings = |listen| Settings {
+        identity: seed(),
+        listen,
+        peers: Vec::new(),
+        mdns: false,
+        max_connections: 8,
+        closed: false,
+        enroller: None,
+    };
     let error = Net::start(settings(vec![taken]), blobs.clone()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::PortInUse, "{error}");
     assert!(error.to_string().contains(&taken.port().to_string()) && error.hint().is_some(), "{error}");
@@ -322,8 +338,15 @@ async fn configured_nodes_are_found() {
     let dir = TempDir::new().unwrap();
     let blobs = Blobs::open(dir.path()).await.unwrap();
     let address = Address("127.0.0.1:7447".to_owned());
-    let settings =
-        Settings { identity: seed(), listen: vec![], peers: vec![address.clone()], mdns: false, max_connections: 8 };
+    let settings = Settings {
+        identity: seed(),
+        listen: vec![],
+        peers: vec![address.clone()],
+        mdns: false,
+        max_connections: 8,
+        closed: false,
+        enroller: None,
+    };
     let (net, mut inputs) = Net::start(settings, blobs).await.unwrap();
     assert_eq!(inputs.recv().await, Some(Input::Found { address, node: None, fixed: true }));
     net.shutdown().await;

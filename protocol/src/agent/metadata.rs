@@ -177,6 +177,8 @@ impl Agent {
             root: verified.root_version(),
         };
         self.catalog.keep(verified);
+        // Whoever was revoked hears of it no more.
+        self.judge_members_again(Some(repository), actions);
         if self.config.serve {
             let bytes = announcement.encode();
             // A timestamp with very many signatures is too long for gossip: sync brings it.

@@ -27,7 +27,7 @@ pub struct Entry {
     pub prev: Hash,
     /// When, in seconds since 1970 by the publisher's clock; never before the entry before.
     pub time: i64,
-    /// The act: `init`, `release`, `keys`, `revoke`, `renew` or `export`.
+    /// The act: `init`, `release`, `keys`, `enrol`, `revoke`, `renew` or `export`.
     pub act: String,
     /// What it changed, in words.
     pub what: Vec<String>,

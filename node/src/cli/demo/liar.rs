@@ -186,7 +186,15 @@ async fn forge(data: &Path, repository: RepositoryId, to: Address) -> Result<(),
     getrandom::fill(&mut identity).map_err(|error| {
         Error::new(Kind::Storage, "the system gives no random bytes").with_source(std::io::Error::from(error))
     })?;
-    let settings = Settings { identity, listen: Vec::new(), peers: Vec::new(), mdns: false, max_connections: 4 };
+    let settings = Settings {
+        identity,
+        listen: Vec::new(),
+        peers: Vec::new(),
+        mdns: false,
+        max_connections: 4,
+        closed: false,
+        enroller: None,
+    };
     let (net, mut inputs) = Net::start(settings, blobs).await?;
     net.act(Action::Subscribe(repository)).await;
     net.act(Action::Dial(to)).await;

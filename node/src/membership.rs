@@ -1,0 +1,164 @@
+//! What makes this node a member of a fleet: `member.cert` beside the identity, and the metadata that it is judged by.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use burr_protocol::{
+    NodeId, RepositoryId, SealKey,
+    admission::Closed,
+    label,
+    member::{Answer, Certificate, Invitation, Request, Welcome},
+};
+use ed25519_dalek::SigningKey;
+
+use crate::{
+    bundle::sync_dir,
+    error::{Error, Kind},
+    identity,
+    net::enrol,
+    publisher::now,
+    store::{
+        home::{Home, check_format},
+        metadata::Metadata,
+    },
+};
+
+const CERTIFICATE: &str = "member.cert";
+/// The fleet's key, sealed to this device.
+const WRAPPED: &str = "fleet.key";
+
+/// A device that asks to become a member: its keys, and the data directory, which nobody else has meanwhile.
+pub struct Joining {
+    home: Home,
+    key: SigningKey,
+    seal_key: SealKey,
+    invitation: Invitation,
+}
+
+impl Joining {
+    /// Makes the device's keys, unless it has them.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] if a node runs on the data directory, [`Kind::BadInput`] if the invitation's time is over,
+    /// [`Kind::Key`] and [`Kind::Storage`] for the keys.
+    pub fn begin(data: &Path, invitation: Invitation) -> Result<Self, Error> {
+        if invitation.expires < now() {
+            return Err(Error::new(Kind::BadInput, "the invitation has expired")
+                .with_hint("ask for a new one; if this device's clock is wrong, set it"));
+        }
+        let home = Home::open(data)?;
+        let key = identity::load_or_make(home.path())?;
+        let seal_key = identity::seal_key(home.path())?;
+        Ok(Self { home, key, seal_key, invitation })
+    }
+
+    /// The request, as it travels.
+    #[must_use]
+    pub fn request(&self) -> Vec<u8> {
+        Request::seal(&self.invitation, &self.key, self.seal_key)
+    }
+
+    /// Asks the enroller over the network. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`enrol::ask`].
+    pub async fn ask(&self) -> Result<Vec<u8>, Error> {
+        let Invitation { enroller, addresses, .. } = &self.invitation;
+        enrol::ask(self.key.to_bytes(), *enroller, addresses, &self.request()).await
+    }
+
+    /// Checks an answer, and keeps what it brought.
+    ///
+    /// # Errors
+    /// [`Kind::BadInput`] if it is refused, or not to be believed; [`Kind::Storage`] for the disk.
+    pub fn finish(self, answer: &[u8]) -> Result<Certificate, Error> {
+        let node = NodeId(self.key.verifying_key().to_bytes());
+        let checked =
+            Answer::decode(answer).and_then(|answer| answer.check(&self.invitation, node, self.seal_key, now()));
+        let (welcome, verified, certificate) =
+            checked.map_err(|error| Error::new(Kind::BadInput, "this device was not enrolled").with_source(error))?;
+        let metadata = Metadata::open(self.home.path())?;
+        let repository = verified.repository();
+        // What is here already may be newer: then the node's next sync brings the rest.
+        if !metadata.holds(repository) {
+            let failed = |error| Error::file("write", self.home.path(), error);
+            metadata.write(repository, &welcome.pack).map_err(failed)?;
+        }
+        keep(self.home.path(), &welcome)?;
+        Ok(certificate)
+    }
+}
+
+/// Keeps a certificate, and the fleet's key if it came with one. The certificate is written last: it makes the rest count.
+pub(crate) fn keep(data: &Path, welcome: &Welcome) -> Result<(), Error> {
+    if !welcome.wrapped.is_empty() {
+        write_private(&data.join(WRAPPED), &welcome.wrapped)?;
+    }
+    write_private(&data.join(CERTIFICATE), &welcome.certificate)
+}
+
+/// This node's certificate and its bytes, if it is a member.
+///
+/// # Errors
+/// [`Kind::Key`] if it can't be read, or is none.
+pub fn certificate(data: &Path) -> Result<Option<(Certificate, Vec<u8>)>, Error> {
+    let path = data.join(CERTIFICATE);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::file("read", &path, error)),
+    };
+    match Certificate::read(&bytes) {
+        Ok(certificate) => Ok(Some((certificate, bytes))),
+        Err(error) => Err(Error::new(Kind::Key, format!("{} is no certificate", path.display()))
+            .with_source(error)
+            .with_hint("ask for a new invitation, and join again")),
+    }
+}
+
+/// The closed mesh that a node belongs to: that of these fleets (`FLEET@REPOSITORY`), or of its own.
+pub(crate) fn closed(data: &Path, fleets: &str) -> Result<Closed, Error> {
+    let Some((own, certificate)) = certificate(data)? else {
+        return Err(Error::new(Kind::Config, "the mesh is closed, and this node is no member of a fleet")
+            .with_hint("ask for an invitation, then: burr join INVITATION"));
+    };
+    let mut named: BTreeMap<RepositoryId, _> = BTreeMap::new();
+    for text in fleets.split_whitespace() {
+        let parsed = text.split_once('@').and_then(|(fleet, repository)| Some((fleet, repository.parse().ok()?)));
+        let (fleet, repository) = parsed
+            .filter(|(fleet, _)| label::check_name("fleet", fleet).is_ok())
+            .ok_or_else(|| Error::new(Kind::Config, format!("mesh.fleets has {text:?}; write FLEET@REPOSITORY")))?;
+        named.entry(repository).or_insert_with(std::collections::BTreeSet::new).insert(fleet.to_owned());
+    }
+    if named.is_empty() {
+        named.insert(own.repository, [own.fleet].into());
+    }
+    Ok(Closed { certificate, fleets: named })
+}
+
+/// The node whose data directory this is; it is made if there is none yet.
+///
+/// # Errors
+/// [`Kind::Key`] and [`Kind::Storage`] for its identity.
+pub fn node(data: &Path) -> Result<NodeId, Error> {
+    check_format(data)?;
+    Ok(NodeId(identity::load_or_make(data)?.verifying_key().to_bytes()))
+}
+
+/// Writes a file that its owner alone may read, whole or not at all.
+pub(crate) fn write_private(path: &PathBuf, bytes: &[u8]) -> Result<(), Error> {
+    let part = path.with_extension("part");
+    let _ = fs::remove_file(&part);
+    let written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&part, path)?;
+        sync_dir(path.parent().unwrap_or(Path::new(".")))
+    });
+    written.map_err(|error| Error::file("write", path, error))
+}

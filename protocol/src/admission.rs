@@ -1,0 +1,187 @@
+//! Who may speak: in a closed mesh those that show the certificate of a member, and in any mesh as many as there is room
+//! for (`protocol/README.md` §13.7 and §13.8).
+//!
+//! A connection of a closed mesh arrives, shows a certificate, and is admitted or dismissed; until then the driver lets
+//! nothing else be spoken on it. Those that wait for that are bounded in number and time, so strangers can't fill the
+//! door. What was admitted is judged again when metadata changes and as time passes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv6Addr},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{NodeId, RepositoryId, Time, action::LinkId, config::MAX_PEERS};
+
+/// Connections that may wait for their proof at a time; the oldest of the most crowded origin makes room.
+pub const MAX_UNPROVEN: usize = 32;
+/// How long a connection may take to show a certificate.
+pub const PROOF_PATIENCE: Duration = Duration::from_secs(10);
+/// Strangers that people are told of in such a time.
+const MAX_TOLD: u32 = 32;
+const TELL_INTERVAL: Duration = Duration::from_secs(60);
+/// Certificates remembered of those that were admitted.
+const MAX_ADMITTED: usize = 2 * MAX_PEERS;
+
+/// A closed mesh, as one of its members sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// What this node shows to others.
+    pub certificate: Vec<u8>,
+    /// The fleets whose members may speak, by repository; at most [`MAX_FLEETS`] repositories.
+    pub fleets: BTreeMap<RepositoryId, BTreeSet<String>>,
+}
+
+/// Repositories whose fleets make up a mesh at most.
+pub const MAX_FLEETS: usize = 16;
+
+/// Where connections come from, as far as one machine can make them up: an IPv4 address, or the 64 bits in front of an
+/// IPv6 one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin(IpAddr);
+
+impl Origin {
+    /// The origin of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V4(address) => address.into(),
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Waiting {
+    node: NodeId,
+    origin: Option<Origin>,
+    dialled: bool,
+    since: Time,
+}
+
+/// The connections that wait for their proof, and what those that gave it showed.
+#[derive(Debug, Default)]
+pub(crate) struct Door {
+    waiting: BTreeMap<LinkId, Waiting>,
+    admitted: BTreeMap<NodeId, Vec<u8>>,
+    /// Since when, and how often, people were told of strangers.
+    told: (Time, u32),
+}
+
+impl Door {
+    /// A connection arrived; returns one that has to go for it.
+    pub(crate) fn arrived(
+        &mut self,
+        link: LinkId,
+        node: NodeId,
+        from: Option<IpAddr>,
+        dialled: bool,
+        now: Time,
+    ) -> Option<(LinkId, NodeId)> {
+        self.waiting.insert(link, Waiting { node, origin: from.map(Origin::of), dialled, since: now });
+        if self.waiting.len() <= MAX_UNPROVEN {
+            return None;
+        }
+        let mut crowds: BTreeMap<Option<Origin>, usize> = BTreeMap::new();
+        for waiting in self.waiting.values() {
+            *crowds.entry(waiting.origin).or_default() += 1;
+        }
+        // A member shows its certificate at once, so the oldest of a crowd is the least likely to be one.
+        let crowd = |waiting: &Waiting| crowds.get(&waiting.origin).copied().unwrap_or_default();
+        let worst = self
+            .waiting
+            .iter()
+            .max_by_key(|(link, waiting)| (crowd(waiting), std::cmp::Reverse((waiting.since, **link))));
+        let (link, node) = worst.map(|(link, waiting)| (*link, waiting.node))?;
+        self.waiting.remove(&link);
+        Some((link, node))
+    }
+
+    /// A connection showed something, or is gone: it waits no longer. Returns whose it is, if it did, and whether this
+    /// side dialled.
+    pub(crate) fn answered(&mut self, link: LinkId) -> Option<(NodeId, bool)> {
+        self.waiting.remove(&link).map(|waiting| (waiting.node, waiting.dialled))
+    }
+
+    /// The connections that took too long, which wait no longer.
+    pub(crate) fn overdue(&mut self, now: Time) -> Vec<(LinkId, NodeId)> {
+        let due = |waiting: &Waiting| now.since(waiting.since) >= PROOF_PATIENCE;
+        let due: Vec<_> = self.waiting.iter().filter(|(_, waiting)| due(waiting)).map(|(l, w)| (*l, w.node)).collect();
+        for (link, _) in &due {
+            self.waiting.remove(link);
+        }
+        due
+    }
+
+    /// When [`Door::overdue`] has something to say next.
+    pub(crate) fn wake_at(&self) -> Option<Time> {
+        self.waiting.values().map(|waiting| waiting.since + PROOF_PATIENCE).min()
+    }
+
+    /// Remembers what a node was admitted by. Beyond the bound, one that is not connected makes room.
+    pub(crate) fn admit(&mut self, node: NodeId, certificate: Vec<u8>, connected: impl Fn(NodeId) -> bool) {
+        if self.admitted.len() >= MAX_ADMITTED && !self.admitted.contains_key(&node) {
+            let gone = self.admitted.keys().copied().find(|node| !connected(*node));
+            gone.map(|node| self.admitted.remove(&node));
+        }
+        self.admitted.insert(node, certificate);
+    }
+
+    /// Those that were admitted, and by what.
+    pub(crate) fn admitted(&self) -> impl Iterator<Item = (NodeId, &[u8])> {
+        self.admitted.iter().map(|(node, certificate)| (*node, certificate.as_slice()))
+    }
+
+    /// Whether people are told of one more stranger: a crowd at the door must not drown the rest.
+    pub(crate) fn may_tell(&mut self, now: Time) -> bool {
+        if now.since(self.told.0) >= TELL_INTERVAL {
+            self.told = (now, 0);
+        }
+        self.told.1 += 1;
+        self.told.1 <= MAX_TOLD
+    }
+
+    /// Forgets one that is no member any more.
+    pub(crate) fn expel(&mut self, node: NodeId) {
+        self.admitted.remove(&node);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(number: u8) -> NodeId {
+        NodeId([number; 32])
+    }
+
+    #[test]
+    fn a_crowd_makes_room_for_others_and_its_oldest_goes_first() {
+        let mut door = Door::default();
+        let crowd: IpAddr = "10.0.0.9".parse().unwrap();
+        for number in 0..MAX_UNPROVEN as u64 {
+            assert_eq!(door.arrived(LinkId(number), node(1), Some(crowd), false, Time(number)), None);
+        }
+        let member: IpAddr = "10.0.0.7".parse().unwrap();
+        assert_eq!(door.arrived(LinkId(100), node(2), Some(member), true, Time(100)), Some((LinkId(0), node(1))));
+        for number in 101..200 {
+            let gone = door.arrived(LinkId(number), node(1), Some(crowd), false, Time(number)).unwrap();
+            assert_ne!(gone.0, LinkId(100), "whoever comes alone stays");
+        }
+        assert_eq!(door.wake_at(), Some(Time(100) + PROOF_PATIENCE));
+        assert_eq!(door.answered(LinkId(100)), Some((node(2), true)));
+        assert_eq!(door.overdue(Time(1_000_000)).len(), MAX_UNPROVEN - 1);
+        assert_eq!((door.wake_at(), door.answered(LinkId(100))), (None, None));
+    }
+
+    #[test]
+    fn an_origin_is_what_one_machine_can_make_up() {
+        let origin = |text: &str| Origin::of(text.parse().unwrap());
+        assert_eq!(origin("2001:db8::1"), origin("2001:db8::ffff:2"));
+        assert_ne!(origin("2001:db8::1"), origin("2001:db8:0:1::1"));
+        assert_ne!(origin("10.0.0.1"), origin("10.0.0.2"));
+        assert_eq!(origin("::ffff:10.0.0.1"), origin("10.0.0.1"));
+    }
+}
