@@ -83,7 +83,9 @@ pub struct Settings {
 
 /// Answers a request to be enrolled. It may take its time; it runs on a thread of its own.
 #[derive(Clone)]
-pub struct Enroller(Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>);
+pub struct Enroller(Arc<Answering>);
+
+type Answering = dyn Fn(&[u8]) -> Vec<u8> + Send + Sync;
 
 impl Enroller {
     /// One that answers a request's bytes with an answer's.

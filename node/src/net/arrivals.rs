@@ -29,19 +29,23 @@ pub(super) struct Arrival {
     address: Option<Address>,
     /// The stream on which the other side showed its certificate, and waits for an answer.
     reply: Option<Stream>,
-    /// Whether this side lets the other in.
-    admitted: bool,
+    /// Whether this side lets the other in, as far as that is decided.
+    verdict: Option<Verdict>,
     /// Whether the other side lets this one in.
     welcomed: bool,
     /// Whether a request to be enrolled is being answered on it: it is not closed in the middle of that.
     enrolling: bool,
-    dismissed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Admitted,
+    Dismissed,
 }
 
 impl Arrival {
     pub(super) fn new(connection: ConnectionId, peer: PeerId, node: NodeId, address: Option<Address>) -> Self {
-        let (reply, admitted, welcomed, enrolling, dismissed) = (None, false, false, false, false);
-        Self { connection, peer, node, address, reply, admitted, welcomed, enrolling, dismissed }
+        Self { connection, peer, node, address, reply: None, verdict: None, welcomed: false, enrolling: false }
     }
 }
 
@@ -74,7 +78,7 @@ impl Driver {
     /// Lets the other side speak, and tells it so.
     pub(super) fn admit(&mut self, link: LinkId) {
         let Some(arrival) = self.arrivals.get_mut(&link) else { return };
-        arrival.admitted = true;
+        arrival.verdict = Some(Verdict::Admitted);
         let (connection, welcomed, reply) = (arrival.connection, arrival.welcomed, arrival.reply.take());
         let Some(listens) = self.swarm.behaviour_mut().speech.listen(connection) else {
             self.swarm.close_connection(connection);
@@ -97,7 +101,7 @@ impl Driver {
     /// Sends the other side away, with words if it showed anything.
     pub(super) fn dismiss(&mut self, link: LinkId, why: String) {
         let Some(arrival) = self.arrivals.get_mut(&link) else { return };
-        arrival.dismissed = true;
+        arrival.verdict = Some(Verdict::Dismissed);
         match arrival.reply.take() {
             Some(reply) => self.at_door(async move {
                 door::turn_away(reply, &why).await;
@@ -108,8 +112,8 @@ impl Driver {
     }
 
     pub(super) fn on_member_stream(&mut self, mut opened: Opened) {
-        let waits = |arrival: &Arrival| arrival.connection == opened.connection && !arrival.admitted;
-        // One that is admitted has nothing more to show.
+        let waits = |arrival: &Arrival| arrival.connection == opened.connection && arrival.verdict.is_none();
+        // One that is judged has nothing more to show.
         let Some((link, _)) = self.arrivals.iter().find(|(_, arrival)| waits(arrival)) else { return };
         let link = *link;
         self.at_door(async move {
@@ -141,7 +145,7 @@ impl Driver {
                 let Some(arrival) = self.arrivals.get_mut(&link) else { return };
                 match certificate {
                     // Only the first counts.
-                    Ok(certificate) if arrival.reply.is_none() && !arrival.admitted && !arrival.dismissed => {
+                    Ok(certificate) if arrival.reply.is_none() && arrival.verdict.is_none() => {
                         arrival.reply = Some(stream);
                         self.pending.push_back(Input::Introduced { link, certificate });
                     }
@@ -154,7 +158,7 @@ impl Driver {
                 match answer {
                     Ok(Ok(())) => {
                         arrival.welcomed = true;
-                        if arrival.admitted {
+                        if arrival.verdict == Some(Verdict::Admitted) {
                             self.enter(link);
                         }
                     }
@@ -163,7 +167,7 @@ impl Driver {
                         self.leave(link);
                     }
                     // Admitted by this side alone, it would wait for ever.
-                    Err(_) if arrival.admitted => self.leave(link),
+                    Err(_) if arrival.verdict == Some(Verdict::Admitted) => self.leave(link),
                     // It may be here to be enrolled: the agent's patience ends it.
                     Err(error) => tracing::debug!(node = %arrival.node, "took no certificate: {error}"),
                 }
@@ -173,7 +177,7 @@ impl Driver {
                 let found = self.arrivals.iter_mut().find(|(_, arrival)| arrival.connection == connection);
                 if let Some((link, arrival)) = found {
                     arrival.enrolling = false;
-                    let (link, dismissed) = (*link, arrival.dismissed);
+                    let (link, dismissed) = (*link, arrival.verdict == Some(Verdict::Dismissed));
                     if dismissed {
                         self.leave(link);
                     }

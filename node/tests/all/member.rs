@@ -267,12 +267,12 @@ async fn nothing_is_spoken_with_an_outsider() {
             assert!(answer.as_ref().is_err_and(|why| why.contains(words)), "{words}: {answer:?}");
             dismissed(&mut facts, outsider.node(), words).await;
             assert_eq!(outsider.seen(), 0, "who the node is, is not for outsiders");
-            outsider.is_cut_off().await;
+            outsider.cut_off().await;
         }
         // One that shows nothing is sent away after a while, and told of.
         let silent = outsider.again(&over(&publisher, transport)).await;
         dismissed(&mut facts, silent.node(), "no certificate was shown").await;
-        silent.is_cut_off().await;
+        silent.cut_off().await;
         // With its own certificate the very same node would be let in.
         let good = outsider.again(&over(&publisher, transport)).await;
         assert_eq!(good.show(&named.sign(&[&fleet.key("stores")]).unwrap()).await, Ok(()));
@@ -283,7 +283,7 @@ async fn nothing_is_spoken_with_an_outsider() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revoked_member_is_cut_off_by_those_who_hear_of_it() {
+async fn a_revoked_member_cut_off_by_those_who_hear_of_it() {
     // §13.4, §13.7: A publishes, B stands between, C is revoked.
     let fleet = Fleet::new();
     fleet.publish("1.0.0");

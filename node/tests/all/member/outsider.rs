@@ -66,13 +66,21 @@ impl Outsider {
         let peer = tokio::time::timeout(PATIENCE, connecting).await.unwrap();
         let mut control = swarm.behaviour().new_control();
         let mut shown = control.accept(MEMBER).unwrap();
+        let mut told = control.accept(StreamProtocol::new("/burr/sync/1")).unwrap();
         let seen = Arc::<AtomicUsize>::default();
         let counting = Arc::clone(&seen);
         let looking = tokio::spawn(async move {
+            // Whatever the node says is taken, and never answered.
             let mut unanswered = Vec::new();
-            while let Some((_, stream)) = shown.next().await {
-                counting.fetch_add(1, Ordering::Relaxed);
-                unanswered.push(stream);
+            loop {
+                tokio::select! {
+                    Some((_, stream)) = shown.next() => {
+                        counting.fetch_add(1, Ordering::Relaxed);
+                        unanswered.push(stream);
+                    }
+                    Some((_, stream)) = told.next() => unanswered.push(stream),
+                    else => return,
+                }
             }
         });
         let (gone, connected) = watch::channel(true);
@@ -121,7 +129,7 @@ impl Outsider {
     }
 
     /// The node closes the connection.
-    pub(super) async fn is_cut_off(mut self) {
+    pub(super) async fn cut_off(mut self) {
         let cut = self.connected.wait_for(|connected| !connected);
         tokio::time::timeout(PATIENCE, cut).await.expect("cut off in time").unwrap();
     }
