@@ -111,7 +111,10 @@ impl World {
                 self.duties.push(Duty::Persist);
             }
             Action::Dial(address) => self.duties.push(Duty::Dial(address)),
-            Action::Refuse(node) => {
+            Action::Introduce { .. } | Action::Admit { .. } | Action::Dismiss { .. } => {
+                unreachable!("the mesh is open")
+            }
+            Action::Refuse(node) | Action::Drop(node) => {
                 // Its connections are dropped, of which the driver tells.
                 if self.connected.remove(&node) {
                     self.handle(Input::Disconnected { node });
