@@ -28,6 +28,8 @@ use crate::error::{Error, Kind};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes at a time.
 const BUFFER: usize = 64 << 10;
+/// How long the connection may take to close at the end.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// How long one address may take until a connection stands.
 const DIAL_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -78,6 +80,7 @@ pub async fn ask(identity: [u8; 32], enroller: NodeId, addresses: &[String], req
                             _ = swarm.select_next_some() => {}
                         }
                     };
+                    leave(&mut swarm).await;
                     return answer
                         .map_err(|error| bad(&format!("the enroller at {address} did not answer")).with_source(error));
                 }
@@ -87,6 +90,20 @@ pub async fn ask(identity: [u8; 32], enroller: NodeId, addresses: &[String], req
         }
     }
     Err(last.with_hint("is `burr run` running where the invitation was made, and can it be reached from here?"))
+}
+
+/// Closes the connection, so that the enroller need not wait for a certificate that never comes.
+async fn leave(swarm: &mut Swarm<Behaviour>) {
+    let peers: Vec<_> = swarm.connected_peers().copied().collect();
+    for peer in peers {
+        let _ = swarm.disconnect_peer_id(peer);
+    }
+    let gone = async {
+        while swarm.connected_peers().next().is_some() {
+            swarm.select_next_some().await;
+        }
+    };
+    let _ = timeout(GOODBYE, gone).await;
 }
 
 async fn connected(swarm: &mut Swarm<Behaviour>) -> Result<libp2p::swarm::ConnectionId, libp2p::swarm::DialError> {

@@ -246,17 +246,12 @@ impl Publisher {
         };
         let failed = |error| Error::new(Kind::BadInput, "that can't be certified").with_source(error);
         let bytes = certificate.sign(&signers.iter().collect::<Vec<_>>()).map_err(failed)?;
-        let names = |capabilities: &BTreeSet<Capability>| {
-            capabilities.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        };
+        let words = certificate.capabilities.iter().map(ToString::to_string);
+        let words: Vec<_> = words.chain(certificate.groups.iter().map(|group| format!("in {group}"))).collect();
+        let (serial, words) = (certificate.serial, words.join(", "));
         let act = Act {
             kind: "enrol",
-            what: vec![format!(
-                "{node} is member {} of fleet {fleet} as {}, groups: {}",
-                certificate.serial,
-                names(&certificate.capabilities),
-                certificate.groups.iter().cloned().collect::<Vec<_>>().join(", ")
-            )],
+            what: vec![format!("{node} is member {serial} of fleet {fleet}: {words}")],
             by: signers.iter().map(|key| key_id(&key.verifying_key())).collect(),
         };
         let lines = self.files().log()?;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod crash;
 mod damage;
+mod fleet;
 mod lan;
 mod link;
 mod program;
