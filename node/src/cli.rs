@@ -1,10 +1,12 @@
 //! The command line: one subcommand a file, and one place where an error becomes words, a hint and an exit code.
 
+mod apply;
 mod audit;
 mod channel;
 mod config;
 mod confirm;
 mod demo;
+mod device;
 mod draft;
 mod enrol;
 mod fleet;
@@ -77,6 +79,9 @@ enum Command {
     Verify(verify::Arguments),
     Receipts(receipts::Arguments),
     Confirm(confirm::Arguments),
+    Apply(apply::Arguments),
+    #[command(subcommand)]
+    Device(device::Arguments),
     Config(config::Arguments),
     Demo(demo::Arguments),
     #[command(hide = true)]
@@ -148,6 +153,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Verify(arguments) => verify::run(&context, &arguments),
         Command::Receipts(arguments) => receipts::run(&context, &arguments),
         Command::Confirm(arguments) => confirm::run(&context, arguments),
+        Command::Apply(arguments) => apply::run(&context, arguments),
+        Command::Device(arguments) => device::run(&context, &arguments),
         Command::Config(arguments) => config::run(&context, &arguments),
         Command::Demo(arguments) => demo::run(&context, &arguments),
         Command::DemoLiar(arguments) => demo::liar::run(&context, arguments),

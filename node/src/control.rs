@@ -50,6 +50,16 @@ pub enum Request {
         /// Which.
         app: String,
     },
+    /// What is staged of an app is to be switched to now.
+    Apply {
+        /// Which.
+        app: String,
+    },
+    /// Whether the device is in use.
+    Busy {
+        /// It is.
+        busy: bool,
+    },
     /// The publisher's repository of this app on the same data directory has something new.
     Import {
         /// Which.
@@ -165,6 +175,8 @@ async fn answer(node: &Node, data: &Path, request: Request) -> Result<Value, Err
         }
         Request::Receipts => Ok(value(serde_json::to_value(node.receipts().await?))),
         Request::Confirm { app } => node.confirm(&app).await.map(|()| Value::Null),
+        Request::Apply { app } => node.apply(&app).await.map(|()| Value::Null),
+        Request::Busy { busy } => node.set_busy(busy).await.map(|()| Value::Null),
         Request::Import { app } => offer(node, data, &app).await.map(|()| Value::Null),
         Request::Facts => unreachable!("answered by its own loop"),
     }

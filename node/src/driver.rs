@@ -21,6 +21,7 @@ use burr_protocol::{
     fact::Fact,
     fetch::PieceMap,
     peers::Address,
+    policy::Conditions,
     receipt::{Receipt, SignedReceipt},
     record::Record,
     release::Payload,
@@ -50,6 +51,8 @@ pub(crate) enum Ask {
     Status(oneshot::Sender<Status>),
     Receipts(oneshot::Sender<Vec<Receipt>>),
     Confirm { app: String, done: oneshot::Sender<()> },
+    Apply { app: String, done: oneshot::Sender<()> },
+    Busy { busy: bool, done: oneshot::Sender<()> },
     Import { import: Imported, done: oneshot::Sender<Result<(), Error>> },
     Shutdown(oneshot::Sender<()>),
 }
@@ -73,6 +76,10 @@ pub(crate) struct Driver {
     /// The end of each app's last work on its slots.
     slot_work: BTreeMap<String, oneshot::Receiver<()>>,
     health: BTreeMap<String, String>,
+    /// Whether somebody said that the device is in use.
+    busy: bool,
+    /// What the agent was told last.
+    conditions: Conditions,
     writes: std::sync::mpsc::Sender<(Token, Vec<Record>)>,
     /// What own tasks report. Each task was caused by one action and reports once, so the agent's bounds are its own.
     jobs: mpsc::UnboundedSender<Input>,
@@ -130,6 +137,8 @@ impl Driver {
             slots,
             slot_work: BTreeMap::new(),
             health,
+            busy: false,
+            conditions: Conditions::default(),
             writes,
             jobs,
             from_jobs,
@@ -206,6 +215,15 @@ impl Driver {
                 self.handle(Input::Confirm { app }).await;
                 let _ = done.send(());
             }
+            Ask::Apply { app, done } => {
+                self.handle(Input::Apply { app }).await;
+                let _ = done.send(());
+            }
+            Ask::Busy { busy, done } => {
+                self.busy = busy;
+                self.handle(Input::Wake).await;
+                let _ = done.send(());
+            }
             Ask::Import { import, done } => {
                 let _ = done.send(self.import(import).await);
             }
@@ -231,7 +249,14 @@ impl Driver {
 
     async fn handle(&mut self, input: Input) {
         let mut actions = Vec::new();
-        self.agent.handle(now(self.started), input, &mut actions);
+        let now = now(self.started);
+        // Local time changes twice a year, and with a device that travels.
+        let conditions = Conditions { idle: !self.busy, utc_offset: utc_offset(now.wall) };
+        if self.conditions != conditions {
+            self.conditions = conditions;
+            self.agent.handle(now, Input::Conditions(conditions), &mut actions);
+        }
+        self.agent.handle(now, input, &mut actions);
         for action in actions {
             self.carry_out(action).await;
         }
@@ -393,6 +418,12 @@ fn start_writer(
         .spawn(work)
         .map_err(|error| Error::new(Kind::Storage, "can't start the writer of records").with_source(error))?;
     Ok(sender)
+}
+
+/// Seconds that the machine's local time is ahead of UTC; 0 if its time zone is not known.
+fn utc_offset(wall: Option<Wall>) -> i32 {
+    let time = wall.and_then(|wall| jiff::Timestamp::from_second(wall.0).ok()).unwrap_or_default();
+    jiff::tz::TimeZone::system().to_offset(time).seconds()
 }
 
 fn now(started: Instant) -> Now {

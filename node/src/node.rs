@@ -105,6 +105,23 @@ impl Node {
         self.ask(|done| Ask::Confirm { app, done }).await
     }
 
+    /// Switches to what is staged of an app, whatever it waits for.
+    ///
+    /// # Errors
+    /// [`Kind::Ended`] if the node ended.
+    pub async fn apply(&self, app: &str) -> Result<(), Error> {
+        let app = app.to_owned();
+        self.ask(|done| Ask::Apply { app, done }).await
+    }
+
+    /// Says whether the device is in use, so that a switch would disturb somebody. Until it is said, it is not.
+    ///
+    /// # Errors
+    /// [`Kind::Ended`] if the node ended.
+    pub async fn set_busy(&self, busy: bool) -> Result<(), Error> {
+        self.ask(|done| Ask::Busy { busy, done }).await
+    }
+
     /// Takes in a repository's metadata and payload files, which stay where they lie.
     ///
     /// # Errors

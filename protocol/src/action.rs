@@ -12,6 +12,7 @@ use crate::{
     fact::Fact,
     fetch::{PieceMap, Request, RequestId},
     peers::Address,
+    policy::Conditions,
     record::Record,
 };
 
@@ -181,6 +182,13 @@ pub enum Input {
         /// Its reason and last output.
         words: String,
     },
+    /// Someone at the device says that a staged release is to be switched to now.
+    Apply {
+        /// Of which app.
+        app: String,
+    },
+    /// What only the device itself knows of the moment, when it changed.
+    Conditions(Conditions),
     /// The running app says that it works.
     Confirm {
         /// Which app.

@@ -28,7 +28,7 @@ use crate::{
     fact::Fact,
     fetch::Job,
     peers::{Lie, Peers},
-    policy::Skip,
+    policy::{Conditions, Skip},
     receipt::{Receipt, Receipts, SignedReceipt},
     record::{AppRecord, Record},
     status::{self, Status},
@@ -80,6 +80,8 @@ pub struct Agent {
     /// What was sent to a peer and not acknowledged yet.
     sent: BTreeMap<NodeId, BTreeMap<(RepositoryId, NodeId), u64>>,
     apps: BTreeMap<String, Update>,
+    /// What the device said last of itself.
+    conditions: Conditions,
     /// Why each app takes nothing: told when it changes.
     skips: BTreeMap<String, Skip>,
     pending: BTreeMap<Token, After>,
@@ -123,6 +125,7 @@ impl Agent {
             receipts: Receipts::new(NodeId(key.verifying_key().to_bytes())),
             sent: BTreeMap::new(),
             apps: BTreeMap::new(),
+            conditions: Conditions::default(),
             skips: BTreeMap::new(),
             pending: BTreeMap::new(),
             next_token: 0,
@@ -248,6 +251,8 @@ impl Agent {
             Input::Health { app, bundle, healthy, words } => {
                 self.update(&app, actions, |update| update.health(bundle, healthy, words));
             }
+            Input::Apply { app } => self.update(&app, actions, Update::apply),
+            Input::Conditions(conditions) => self.conditions_changed(conditions, actions),
             Input::Confirm { app } => self.update(&app, actions, Update::confirm),
         }
         self.due(actions);

@@ -3,6 +3,8 @@
 //! A device takes the newest release of its channel that it may take by the release's own rules: one that is rolled
 //! out to a few, paused or taken back leaves the one before it to the others.
 
+mod moment;
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use crate::{
@@ -13,6 +15,8 @@ use crate::{
     rules::{Against, Subject},
     trust::Verified,
 };
+
+pub use moment::{Conditions, Later, moment};
 
 /// Releases of a channel that caches keep for those who still take them.
 const MAX_CURRENT: usize = 4;
@@ -67,6 +71,13 @@ pub enum Skip {
         /// Why: at least one reason.
         why: Vec<Refusal>,
     },
+    /// It is here, and is switched to later.
+    Later {
+        /// Its version.
+        version: String,
+        /// What it waits for.
+        why: Later,
+    },
     /// The metadata is past its expiry, further than the policy permits.
     Stale {
         /// Seconds past the earliest expiry.
@@ -104,6 +115,7 @@ impl fmt::Display for Skip {
                     write!(f, "{between}{why}")
                 })
             }
+            Self::Later { version, why } => write!(f, "{version} is staged; {why}"),
             Self::Stale { expired_for } => {
                 write!(f, "the signed metadata expired {} hours ago; waiting for fresh metadata", expired_for / 3600)
             }

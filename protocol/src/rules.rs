@@ -3,6 +3,7 @@
 //! or narrow a rollout. A changed rule is a new signed statement about the same bundle.
 
 mod expression;
+mod window;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -15,10 +16,11 @@ use crate::{
     trust::version,
 };
 pub use expression::{Expression, ExpressionError, MAX_EXPRESSION};
+pub use window::{Window, WindowError};
 
 /// A whole, in hundredths of a percent: what a rollout to every device is.
 pub const EVERYONE: u16 = 10_000;
-/// Platforms of one release at most.
+/// Windows and platforms of one release at most.
 pub const MAX_ITEMS: usize = 16;
 /// Bytes of a constraint on versions, and of the reason of a yank.
 pub const MAX_TEXT: usize = 256;
@@ -61,6 +63,12 @@ pub struct Rules {
     /// Not after this time.
     #[serde(skip_serializing_if = "is_default")]
     pub not_after: Option<Wall>,
+    /// When a device may switch to it, in its local time; at any time if none is named.
+    #[serde(skip_serializing_if = "is_default")]
+    pub windows: Vec<Window>,
+    /// How soon a device that has it switches to it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub urgency: Urgency,
     /// Held back for now: nobody begins to take it.
     #[serde(skip_serializing_if = "is_default")]
     pub paused: bool,
@@ -82,6 +90,21 @@ pub enum Within {
     Minor,
     /// All three stay: builds and pre-releases alone.
     Patch,
+}
+
+/// How soon a device switches to a release that it has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Urgency {
+    /// At once, whatever the windows and the device's conditions say.
+    Critical,
+    /// As soon as a window is open.
+    #[default]
+    Normal,
+    /// When the device is idle or has just started, too.
+    Background,
+    /// When someone at the device says so.
+    Manual,
 }
 
 /// Rules that break a bound.
@@ -184,6 +207,8 @@ impl Default for Rules {
             within: None,
             not_before: None,
             not_after: None,
+            windows: Vec::new(),
+            urgency: Urgency::Normal,
             paused: false,
             yanked: None,
             brings_back: None,
@@ -199,6 +224,7 @@ impl Rules {
     pub fn check(&self) -> Result<(), RulesError> {
         bound("the rollout", self.rollout.into(), 0, EVERYONE.into())?;
         bound("the number of platforms", self.platforms.len() as u64, 0, MAX_ITEMS as u64)?;
+        bound("the number of windows", self.windows.len() as u64, 0, MAX_ITEMS as u64)?;
         self.platforms.iter().try_for_each(|platform| label::check_name("platform", platform))?;
         self.min_native.iter().chain(&self.via).try_for_each(|version| label::check_version(version))?;
         self.from.iter().chain(&self.not_from).try_for_each(|text| constraint(text).map(drop))?;
@@ -337,6 +363,17 @@ impl fmt::Display for Rules {
         }));
         asked.extend(self.not_before.map(|first| format!("from {}", time(first))));
         asked.extend(self.not_after.map(|last| format!("until {}", time(last))));
+        let windows: Vec<String> = self.windows.iter().map(Window::to_string).collect();
+        asked.extend((!windows.is_empty()).then(|| format!("between {}", windows.join(" or "))));
+        asked.extend(
+            match self.urgency {
+                Urgency::Normal => None,
+                Urgency::Critical => Some("at once"),
+                Urgency::Background => Some("when idle or at the next start"),
+                Urgency::Manual => Some("when told at the device"),
+            }
+            .map(str::to_owned),
+        );
         asked.extend(self.brings_back.map(|seq| format!("brings back release {seq}")));
         asked.extend(self.paused.then(|| "paused".to_owned()));
         asked.extend(self.yanked.as_ref().map(|why| format!("taken back: {why}")));

@@ -102,6 +102,12 @@ enum Phase {
         staged: Staged,
         failures: u8,
     },
+    /// It is in its slot, and waits for its moment.
+    Ready {
+        staged: Staged,
+        /// When time alone may bring the moment.
+        again: Option<Time>,
+    },
     /// A try failed for a reason of this machine: the offer waits.
     Resting {
         offer: Offer,
@@ -130,13 +136,15 @@ pub struct Update {
     install: Install,
     record: AppRecord,
     phase: Phase,
+    /// Whether all since the start was here already, so that a switch still belongs to the start.
+    starting: bool,
 }
 
 impl Update {
     /// Takes up where the record says, after a start. Call [`Update::resume`] next.
     #[must_use]
     pub fn new(install: Install, record: AppRecord) -> Self {
-        Self { install, record, phase: Phase::Idle }
+        Self { install, record, phase: Phase::Idle, starting: true }
     }
 
     /// The lasting part.
@@ -158,6 +166,7 @@ impl Update {
             Phase::Idle | Phase::Resuming => "idle",
             Phase::Fetching { .. } => "fetching",
             Phase::Staging { .. } => "staging",
+            Phase::Ready { .. } => "staged, waiting",
             Phase::Resting { .. } => "waiting to try again",
             Phase::Saving { .. } => "saving",
             Phase::Switching => "switching",
@@ -171,7 +180,7 @@ impl Update {
     pub fn needs(&self) -> Option<&Offer> {
         match &self.phase {
             Phase::Fetching { offer, .. } | Phase::Resting { offer, .. } => Some(offer),
-            Phase::Staging { staged, .. } => Some(&staged.offer),
+            Phase::Staging { staged, .. } | Phase::Ready { staged, .. } => Some(&staged.offer),
             _ => None,
         }
     }
@@ -179,7 +188,7 @@ impl Update {
     /// Whether a newer offer would be taken now.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Idle | Phase::Fetching { .. } | Phase::Resting { .. })
+        matches!(self.phase, Phase::Idle | Phase::Fetching { .. } | Phase::Resting { .. } | Phase::Ready { .. })
     }
 
     /// After a start: goes on with a trial, goes back from one, or makes sure of the active bundle.
@@ -203,7 +212,9 @@ impl Update {
 
     /// A release was decided for. Taking the one that is under way already changes nothing but its rules.
     pub fn take(&mut self, new: Offer) -> Vec<Step> {
-        if let Phase::Fetching { offer, .. } | Phase::Resting { offer, .. } = &mut self.phase
+        if let Phase::Fetching { offer, .. }
+        | Phase::Resting { offer, .. }
+        | Phase::Ready { staged: Staged { offer, .. }, .. } = &mut self.phase
             && offer.id() == new.id()
         {
             *offer = new;
@@ -218,12 +229,17 @@ impl Update {
         vec![Step::Tell { version, step: UpdateStep::Chosen }, Step::Fetch]
     }
 
-    /// Nothing is decided for any more: what was being fetched is let go.
+    /// Nothing is decided for any more: what was fetched or staged is let go.
     pub fn withdrawn(&mut self) -> Vec<Step> {
+        self.starting = false;
         let Some(offer) = self.needs().filter(|_| self.is_open()) else { return Vec::new() };
         let version = offer.release().version.clone();
+        let staged = matches!(self.phase, Phase::Ready { .. });
         self.phase = Phase::Idle;
-        vec![Step::Tell { version, step: UpdateStep::Withdrawn }, Step::Over]
+        let mut steps = vec![Step::Tell { version, step: UpdateStep::Withdrawn }];
+        steps.extend(staged.then(|| Step::Clean(self.slots())));
+        steps.push(Step::Over);
+        steps
     }
 
     /// A payload is whole here.
@@ -232,6 +248,7 @@ impl Update {
         if offer.release().payload.blob != payload.blob {
             return Vec::new();
         }
+        self.starting &= sources.is_empty();
         let release = offer.release().clone();
         let staged = Staged { offer: offer.clone(), sources, took };
         self.phase = Phase::Staging { staged, failures: *failures };
@@ -245,7 +262,7 @@ impl Update {
             return Vec::new();
         }
         let (why, final_failure) = match result {
-            Ok(()) => return self.start_trial(),
+            Ok(()) => return self.ready(),
             Err(StageFailure::Bad(why)) => (why, true),
             // Space comes back: the release is not to blame, however long that takes.
             Err(StageFailure::NoSpace(why)) => (why, false),
@@ -269,10 +286,36 @@ impl Update {
         vec![Step::Tell { version, step: UpdateStep::Failed { why, again: true } }]
     }
 
-    fn start_trial(&mut self) -> Vec<Step> {
-        let Phase::Staging { staged, .. } = &self.phase else { return Vec::new() };
+    fn ready(&mut self) -> Vec<Step> {
+        let Phase::Staging { staged, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else { return Vec::new() };
+        let version = staged.offer.release().version.clone();
+        self.phase = Phase::Ready { staged, again: None };
+        vec![Step::Tell { version, step: UpdateStep::Staged }, Step::Over]
+    }
+
+    /// The release that is staged and may be switched to.
+    #[must_use]
+    pub fn staged_release(&self) -> Option<&Release> {
+        if let Phase::Ready { staged, .. } = &self.phase { Some(staged.offer.release()) } else { None }
+    }
+
+    /// Whether the device has just started: all that is needed was here already.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        self.starting
+    }
+
+    /// The staged release waits; it is decided on again at this time, if time changes anything.
+    pub fn wait(&mut self, until: Option<Time>) {
+        if let Phase::Ready { again, .. } = &mut self.phase {
+            *again = until;
+        }
+    }
+
+    /// The staged release is tried now.
+    pub fn apply(&mut self) -> Vec<Step> {
+        let Phase::Ready { staged, .. } = &self.phase else { return Vec::new() };
         let release = staged.offer.release().clone();
-        let told = Step::Tell { version: release.version.clone(), step: UpdateStep::Staged };
         self.record.trial = Some(Trial {
             repository: staged.offer.repository(),
             release,
@@ -282,9 +325,7 @@ impl Update {
             took_ms: millis(staged.took),
             issued: staged.offer.issued(),
         });
-        let mut steps = vec![told];
-        steps.extend(self.save(Then::Switch));
-        steps
+        self.save(Then::Switch)
     }
 
     /// The record that was to be saved is on disk.
@@ -400,6 +441,10 @@ impl Update {
                 vec![report.clone().map_or(Step::Save, Step::SaveOutcome)]
             }
             Phase::Returning { again } if again.is_some_and(|again| again <= now) => self.go_back(),
+            Phase::Ready { again, .. } if again.is_some_and(|again| again <= now) => {
+                *again = None;
+                vec![Step::Over]
+            }
             _ => Vec::new(),
         }
     }
@@ -409,7 +454,7 @@ impl Update {
     pub fn wake_at(&self) -> Option<Time> {
         match &self.phase {
             Phase::OnTrial { until } | Phase::Resting { until, .. } => Some(*until),
-            Phase::Saving { again, .. } | Phase::Returning { again } => *again,
+            Phase::Saving { again, .. } | Phase::Returning { again } | Phase::Ready { again, .. } => *again,
             _ => None,
         }
     }
@@ -462,6 +507,7 @@ impl Update {
             }
         };
         self.record.trial = None;
+        self.starting = false;
         // A damaged record is the only way to the last number.
         self.record.counter = self.record.counter.saturating_add(1);
         self.phase = Phase::Saving { then: Then::End(step, version), report: Some(report.clone()), again: None };

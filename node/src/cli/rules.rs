@@ -3,7 +3,7 @@
 use burr_node::error::{Error, Kind};
 use burr_protocol::{
     Wall,
-    rules::{EVERYONE, Expression, Rules, Within},
+    rules::{EVERYONE, Expression, Rules, Urgency, WindowError, Within},
 };
 
 /// What a release asks of the devices that take it. A device judges every rule for itself.
@@ -41,6 +41,14 @@ pub(super) struct Given {
     /// Not after this time.
     #[arg(long, value_name = "TIME", value_parser = time)]
     not_after: Option<Wall>,
+    /// When a device may switch to it, in its local time, such as 'mon-fri 22:00-05:00'; give it again for more. Empty for
+    /// any time.
+    #[arg(long = "window", value_name = "HOURS")]
+    windows: Vec<String>,
+    /// How soon a device that has it switches: critical (at once, whatever else is asked), normal (in a window),
+    /// background (when idle, or at the next start), manual (by `burr apply`).
+    #[arg(long, value_name = "HOW", value_parser = urgency)]
+    urgency: Option<Urgency>,
 }
 
 impl Given {
@@ -67,6 +75,13 @@ impl Given {
         rules.within = self.within.or(rules.within);
         rules.not_before = self.not_before.or(rules.not_before);
         rules.not_after = self.not_after.or(rules.not_after);
+        if !self.windows.is_empty() {
+            let windows = self.windows.iter().filter(|text| !text.is_empty()).map(|text| text.parse());
+            rules.windows = windows
+                .collect::<Result<_, WindowError>>()
+                .map_err(|error| Error::new(Kind::BadInput, "can't use --window").with_source(error))?;
+        }
+        rules.urgency = self.urgency.unwrap_or(rules.urgency);
         Ok(rules)
     }
 }
@@ -92,6 +107,16 @@ fn within(text: &str) -> Result<Within, String> {
         "minor" => Ok(Within::Minor),
         "patch" => Ok(Within::Patch),
         _ => Err("write major, minor or patch".to_owned()),
+    }
+}
+
+fn urgency(text: &str) -> Result<Urgency, String> {
+    match text {
+        "critical" => Ok(Urgency::Critical),
+        "normal" => Ok(Urgency::Normal),
+        "background" => Ok(Urgency::Background),
+        "manual" => Ok(Urgency::Manual),
+        _ => Err("write critical, normal, background or manual".to_owned()),
     }
 }
 

@@ -6,4 +6,5 @@ mod damage;
 mod fleet;
 mod lan;
 mod link;
+mod moments;
 mod program;

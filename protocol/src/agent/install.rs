@@ -4,7 +4,7 @@ use super::{After, Agent, reports::mark};
 use crate::{
     action::Action,
     fact::Fact,
-    policy::{self, Device, Skip},
+    policy::{self, Conditions, Device, Skip},
     receipt::{Receipt, SignedReceipt},
     record::Record,
     update::{Report, Step, Update},
@@ -110,18 +110,51 @@ impl Agent {
         };
         match policy::decide(verified, app, &device) {
             Ok(offer) => {
-                self.skips.remove(app);
                 self.update(app, actions, |update| update.take(offer));
+                self.switch_or_wait(app, actions);
             }
             Err(skip) => {
                 self.update(app, actions, Update::withdrawn);
-                if self.skips.get(app) != Some(&skip) {
-                    if !matches!(skip, Skip::UpToDate) {
-                        actions.push(Action::Tell(Fact::Waiting { app: app.to_owned(), why: skip.to_string() }));
-                    }
-                    self.skips.insert(app.to_owned(), skip);
-                }
+                self.waits(app, skip, actions);
             }
+        }
+    }
+
+    /// Switches to what is staged, if its moment has come.
+    fn switch_or_wait(&mut self, app: &str, actions: &mut Vec<Action>) {
+        let Some(update) = self.apps.get_mut(app) else { return };
+        let Some(release) = update.staged_release() else {
+            self.skips.remove(app);
+            return;
+        };
+        match policy::moment(&release.rules, self.conditions, self.now.wall, update.is_starting()) {
+            Ok(()) => {
+                self.skips.remove(app);
+                self.update(app, actions, Update::apply);
+            }
+            Err((why, again)) => {
+                let version = release.version.clone();
+                update.wait(again.map(|again| self.now.time + again));
+                self.waits(app, Skip::Later { version, why }, actions);
+            }
+        }
+    }
+
+    /// Nothing happens to an app for now, which is told when the reason changes.
+    fn waits(&mut self, app: &str, skip: Skip, actions: &mut Vec<Action>) {
+        if self.skips.get(app) != Some(&skip) {
+            if !matches!(skip, Skip::UpToDate) {
+                actions.push(Action::Tell(Fact::Waiting { app: app.to_owned(), why: skip.to_string() }));
+            }
+            self.skips.insert(app.to_owned(), skip);
+        }
+    }
+
+    /// The device's conditions changed: what is staged may have its moment.
+    pub(super) fn conditions_changed(&mut self, conditions: Conditions, actions: &mut Vec<Action>) {
+        if self.conditions != conditions {
+            self.conditions = conditions;
+            self.decide_all(actions);
         }
     }
 }

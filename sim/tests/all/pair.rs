@@ -6,6 +6,7 @@ mod delivery;
 mod freshness;
 mod lies;
 mod limits;
+mod moments;
 mod receipts;
 mod rules;
 mod updates;
