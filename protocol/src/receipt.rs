@@ -248,18 +248,18 @@ impl Receipts {
             .collect()
     }
 
-    /// Up to [`MAX_RECEIPTS`] receipts of the repositories in `wanted` that a peer with these marks lacks, oldest
-    /// first.
+    /// Up to [`MAX_RECEIPTS`] receipts of the repositories in `wanted` that a peer lacks, oldest first. `mark` says up to
+    /// which number it has those of a repository and device.
     #[must_use]
     pub fn missing(
         &self,
-        marks: &BTreeMap<(RepositoryId, NodeId), u64>,
+        mark: impl Fn(&(RepositoryId, NodeId)) -> Option<u64>,
         wanted: &BTreeSet<RepositoryId>,
     ) -> Vec<SignedReceipt> {
         self.kept
             .iter()
             .filter(|(key, _)| wanted.contains(&key.0))
-            .flat_map(|(key, kept)| kept.range(marks.get(key).map_or(0, |mark| mark.saturating_add(1))..))
+            .flat_map(|(key, kept)| kept.range(mark(key).map_or(0, |mark| mark.saturating_add(1))..))
             .map(|(_, signed)| signed.clone())
             .take(MAX_RECEIPTS)
             .collect()

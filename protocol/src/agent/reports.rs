@@ -107,13 +107,9 @@ impl Agent {
     /// Sends a peer the receipts that it lacks, of the repositories that it follows.
     pub(super) fn pass_receipts(&mut self, node: NodeId, actions: &mut Vec<Action>) {
         let Some(peer) = self.peers.get_mut(node) else { return };
-        let mut marks = peer.marks.clone();
-        for (key, counter) in self.sent.entry(node).or_default().iter() {
-            let mark = marks.entry(*key).or_default();
-            *mark = (*mark).max(*counter);
-        }
-        let missing = self.receipts.missing(&marks, &peer.repositories);
         let sent = self.sent.entry(node).or_default();
+        let mark = |key: &_| peer.marks.get(key).max(sent.get(key)).copied();
+        let missing = self.receipts.missing(mark, &peer.repositories);
         for receipt in missing.iter().filter_map(SignedReceipt::peek) {
             let mark = sent.entry((receipt.repository, receipt.device)).or_default();
             *mark = (*mark).max(receipt.counter);

@@ -1,6 +1,6 @@
 //! Blobs on their way: what to fetch and keep, whom to ask, what to tell those that look for the same.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Agent;
 use crate::{
@@ -68,9 +68,15 @@ impl Agent {
             let Some(verified) = self.newest_verified(follow.repository) else { continue };
             let listed = verified.releases().filter(|release| release.app == follow.app);
             let listed = listed.filter(|release| cached.as_ref().is_none_or(|channel| *channel == release.channel));
+            // Once a channel: who may sign for one channel can list thousands of releases there.
+            let mut current: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
             for release in listed {
-                let current = policy::current(verified, &follow.app, &release.channel);
-                if current.iter().any(|current| current.seq == release.seq) {
+                let of_channel = || {
+                    let current = policy::current(verified, &follow.app, &release.channel);
+                    current.into_iter().map(|release| release.seq).collect()
+                };
+                let current = current.entry(release.channel.as_str()).or_insert_with(of_channel);
+                if current.contains(&release.seq) {
                     wishes.push(wish(follow.repository, release));
                 } else if self.store.get(&release.payload.blob).is_some_and(|stored| stored.whole) {
                     older.push((release.seq, wish(follow.repository, release)));
