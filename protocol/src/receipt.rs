@@ -9,7 +9,7 @@ use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Hash, NodeId, RepositoryId, Wall,
+    Hash, NodeId, RepositoryId, Wall, label,
     wire::{self, MAX_MARKS, MAX_RECEIPTS, Mark},
 };
 
@@ -112,15 +112,7 @@ impl SignedReceipt {
         }
         let (receipt, rest): (Receipt, _) =
             postcard::take_from_bytes(&self.receipt).map_err(|_| ReceiptError::Malformed)?;
-        let words = match &receipt.outcome {
-            Outcome::Active => 0,
-            Outcome::RolledBack { reason } | Outcome::Failed { reason } => reason.len(),
-        };
-        let labels = [&receipt.app, &receipt.channel, &receipt.version];
-        if !rest.is_empty() || words > MAX_WORDS || receipt.counter == 0 || receipt.sources.len() > 16 {
-            return Err(ReceiptError::Malformed);
-        }
-        if labels.into_iter().chain(&receipt.active).any(|label| label.len() > 64) {
+        if !rest.is_empty() || receipt.counter == 0 || receipt.sources.len() > 16 || !receipt.is_readable() {
             return Err(ReceiptError::Malformed);
         }
         let mut signature = [0; 64];
@@ -130,6 +122,21 @@ impl SignedReceipt {
             .and_then(|key| key.verify_strict(&signed_bytes(&self.receipt), &signature.into()))
             .map_err(|_| ReceiptError::Signature)?;
         Ok(receipt)
+    }
+}
+
+impl Receipt {
+    /// Whether its names are names and its words are words: whoever signs it, it comes to be shown on a terminal.
+    fn is_readable(&self) -> bool {
+        let words = match &self.outcome {
+            Outcome::Active => "",
+            Outcome::RolledBack { reason } | Outcome::Failed { reason } => reason,
+        };
+        let names = [("app", &self.app), ("channel", &self.channel)];
+        words.len() <= MAX_WORDS
+            && !words.chars().any(is_odd)
+            && names.into_iter().all(|(what, name)| label::check_name(what, name).is_ok())
+            && [&self.version].into_iter().chain(&self.active).all(|version| label::check_version(version).is_ok())
     }
 }
 
@@ -145,9 +152,15 @@ fn signed_bytes(receipt: &[u8]) -> Vec<u8> {
     [CONTEXT, receipt].concat()
 }
 
-/// Cuts words to [`MAX_WORDS`], keeping the end: the last lines of an output say most.
+/// What would do something to a terminal.
+fn is_odd(c: char) -> bool {
+    c.is_control() && c != '\n'
+}
+
+/// Cuts words to [`MAX_WORDS`], keeping the end: the last lines of an output say most. Control characters become blanks.
 #[must_use]
 pub fn last_words(words: &str) -> String {
+    let words = words.replace(is_odd, " ");
     let mut start = words.len().saturating_sub(MAX_WORDS);
     while !words.is_char_boundary(start) {
         start += 1;

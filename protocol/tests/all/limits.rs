@@ -6,7 +6,7 @@ use burr_protocol::{
     Hash, NodeId, RepositoryId, Time, Wall,
     config::{Config, ConfigError, MAX_ADDRESSES, MAX_PEERS},
     peers::{Address, Lie, Peers, Place},
-    receipt::{Outcome, Receipt, Receipts, SignedReceipt},
+    receipt::{MAX_WORDS, Outcome, Receipt, ReceiptError, Receipts, SignedReceipt, last_words},
 };
 use ed25519_dalek::SigningKey;
 
@@ -69,6 +69,30 @@ fn liars_are_remembered_up_to_a_bound() {
     }
     assert_eq!(peers.refused().count(), 1024);
     assert_eq!(peers.connected(NodeId(Hash::of(&1999u64.to_le_bytes()).0), true, MAX_PEERS), Place::Liar);
+}
+
+#[test]
+fn a_receipt_that_would_act_on_a_terminal_is_not_believed() {
+    // §9.2
+    let (good, signed) = receipt(1, 1);
+    assert_eq!(signed.verify().as_ref(), Ok(&good));
+    let bad = [
+        Receipt { app: "shop\u{1b}[2J".to_owned(), ..good.clone() },
+        Receipt { channel: String::new(), ..good.clone() },
+        Receipt { version: "1.0.0\n".to_owned(), ..good.clone() },
+        Receipt { active: Some("../1".to_owned()), ..good.clone() },
+        Receipt { outcome: Outcome::Failed { reason: "\u{1b}]0;\u{7}".to_owned() }, ..good.clone() },
+        Receipt { outcome: Outcome::RolledBack { reason: "x".repeat(MAX_WORDS + 1) }, ..good.clone() },
+    ];
+    for receipt in bad {
+        let signed = SignedReceipt::sign(&receipt, &key(1));
+        assert_eq!(signed.verify(), Err(ReceiptError::Malformed), "{receipt:?}");
+    }
+    // What a device says of itself never is.
+    let reason = last_words(&format!("\u{1b}[31mno\ttest\r\n{}", "\u{7}".repeat(3)));
+    assert_eq!(reason, " [31mno test \n   ");
+    let receipt = Receipt { outcome: Outcome::Failed { reason }, ..good };
+    assert!(SignedReceipt::sign(&receipt, &key(1)).verify().is_ok());
 }
 
 #[test]
