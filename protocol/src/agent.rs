@@ -208,7 +208,7 @@ impl Agent {
             Input::Wake | Input::Found { .. } => {}
             Input::Arrived { link, node, from, dialled } => self.arrived(link, node, from, dialled, actions),
             Input::Introduced { link, certificate } => self.introduced(link, certificate, actions),
-            Input::TurnedAway { node, why } => self.turned_away(node, why, actions),
+            Input::TurnedAway { node, why } => self.turned_away(node, &why, actions),
             Input::Departed { link } => drop(self.door.answered(link)),
             Input::Connected { node, address } => {
                 let dialled = address.is_some();

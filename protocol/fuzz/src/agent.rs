@@ -1,8 +1,10 @@
 //! A whole agent as a state machine: real and altered messages, packs, announcements and receipts of any peer, answers
 //! of the disk and the network in any order, kills at any moment; then an honest peer, by which it must heal.
 //!
-//! What must hold whatever comes stands in `agent/rules.rs`; the machine around the agent is `agent/world.rs`.
+//! What must hold whatever comes stands in `agent/rules.rs`; the machine around the agent is `agent/world.rs`, with the
+//! door of a closed mesh in `agent/door.rs`.
 
+mod door;
 mod rules;
 mod world;
 
@@ -37,7 +39,7 @@ pub(crate) fn run(data: &[u8]) {
     let mut program = Program::new(data);
     let limit = Duration::from_secs(60);
     let confirm = [Confirm::Immediately, Confirm::Command(limit), Confirm::Call(limit)][program.below(3)];
-    let mut world = World::new(confirm);
+    let mut world = World::new(confirm, program.flag());
     for _ in 0..200 {
         if program.is_over() {
             break;
@@ -86,7 +88,8 @@ fn step(world: &mut World, program: &mut Program<'_>) {
             world.handle(Input::Import { repository: shop::id(), pack });
         }
         14 => world.restart(program.below(4)),
-        _ => match program.below(4) {
+        _ => match program.below(5) {
+            4 => world.knock(node, program),
             0 => world.set_clock(None),
             1 => world.set_clock(Some(Wall(NOW.0 + (i64::from(program.short()) - 2000) * 24 * 60 * 60))),
             2 => world.handle(Input::Confirm { app: "shop".to_owned() }),
@@ -218,9 +221,17 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             vec![15, 0, 3, 7, 1, 1],
         ],
     ];
-    let confirm =
-        |(at, story): (usize, Vec<Vec<u8>>)| [vec![u8::try_from(at % 3).expect("small")], story.concat()].concat();
-    stories.into_iter().enumerate().map(confirm).collect()
+    let settings = |(at, story): (u8, &Vec<Vec<u8>>)| {
+        let story = story.concat();
+        [0, 1].map(|closed| [&[at % 3, closed], story.as_slice()].concat())
+    };
+    let mut seeds: Vec<Vec<u8>> = (0..).zip(&stories).flat_map(settings).collect();
+    // At the door of a closed mesh: true certificates, others', altered and none; then a member is taken back.
+    let knock = |node: u8, shown: u8| [15, node, 4, node, shown, 0, 90, 0, 3, 7];
+    let knocks = (0..4).flat_map(|node| (0..6).flat_map(move |shown| knock(node, shown))).collect();
+    let taken_back = [vec![0, 3], digest(0, last), vec![13, 0, last], well(3), vec![12, 0, 0, 3]].concat();
+    seeds.push([vec![0, 1], knocks, taken_back, vec![11, 0, 255, 255, 9]].concat());
+    seeds
 }
 
 /// The longest that anything waits in these settings, with room to spare.

@@ -58,7 +58,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         (2, history()[2].propose(&add(stable, 8), NOW)),
         (last, shop::newest().propose(&more, NOW)),
         (3, history()[3].propose(&add(Role::Targets, 8), NOW)),
-        (last, shop::newest().propose_revocation("stores", shop::REVOKED, 9, NOW)),
+        (last, shop::newest().propose_revocation("stores", shop::revoked(), 9, NOW)),
         (4, history()[4].propose_rules("stable", 2, &shop::rules(), NOW)),
     ];
     let mut seeds = Vec::new();

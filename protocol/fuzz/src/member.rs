@@ -3,12 +3,12 @@
 
 use burr_protocol::{
     NodeId, SealKey, Wall,
-    member::{Answer, Capability, Certificate, Invitation, MAX_GROUPS, MAX_REQUEST, Refusal, Request, Welcome, admit},
+    member::{Answer, Certificate, Invitation, MAX_GROUPS, MAX_REQUEST, Refusal, Request, Welcome, admit},
 };
 
 use super::{
     program::Program,
-    shop::{self, NOW, REVOKED, key, sign_text},
+    shop::{self, NOW, key, revoked, sign_text},
 };
 
 const DEVICE: u8 = 50;
@@ -39,7 +39,7 @@ fn certificate(bytes: &[u8]) {
         let Ok(admitted) = admit(verified, &fleets, bytes, who, NOW) else { continue };
         assert_eq!(again, bytes, "one that counts has one spelling, and the fleet's key signed it");
         assert_eq!((admitted.node, admitted.repository, admitted.fleet.as_str()), (who, shop::id(), "stores"));
-        assert!(admitted.not_after >= NOW && (admitted.node != REVOKED || admitted.serial > 3));
+        assert!(admitted.not_after >= NOW && (admitted.node != revoked() || admitted.serial > 3));
         assert!(admit(verified, &fleets, bytes, node(DEVICE + 1), NOW).is_err(), "it is of use to its own node alone");
         assert!(admit(verified, &fleets, bytes, who, Wall(admitted.not_after.0.saturating_add(1))).is_err());
         assert!(admit(verified, &["other".to_owned()].into(), bytes, who, NOW).is_err());
@@ -98,16 +98,7 @@ fn invitation() -> Invitation {
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    let of = |node, serial| Certificate {
-        repository: shop::id(),
-        fleet: "stores".to_owned(),
-        node,
-        seal_key: SEAL_KEY,
-        groups: ["depot-7".to_owned(), "north".to_owned()].into(),
-        capabilities: [Capability::Device, Capability::Relay].into(),
-        serial,
-        not_after: Wall(NOW.0 + 1000),
-    };
+    let of = shop::certificate;
     let sign = |certificate: &Certificate| certificate.sign(&[&key(9)]).expect("within its bounds");
     let text = |document: &[u8]| serde_json::to_vec(&shop::signed(document)).expect("a value");
     let seed = |kind: &[u8], rest: &[u8]| [kind, rest].concat();
@@ -118,8 +109,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     vec![
         seed(&[0], &own),
         seed(&[1], &text(&own)),
-        seed(&[1], &text(&sign(&of(REVOKED, 3)))),
-        seed(&[1], &text(&sign(&of(REVOKED, 4)))),
+        seed(&[1], &text(&sign(&of(revoked(), 3)))),
+        seed(&[1], &text(&sign(&of(revoked(), 4)))),
         seed(&[2], invitation().to_string().to_uppercase().as_bytes()),
         seed(&[3], &run(&asked)),
         seed(&[3, 0, 0, 0, 40, 0, 3], &[1]),

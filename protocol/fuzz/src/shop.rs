@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, sync::LazyLock};
 
 use burr_protocol::{
-    Hash, NodeId, RepositoryId, Wall,
+    Hash, NodeId, RepositoryId, SealKey, Wall,
+    member::{Capability, Certificate},
     release::{Payload, Release},
     rules::{Rules, Within},
     trust::{
@@ -16,8 +17,6 @@ use serde_json::{Value, json};
 use sha2::Digest as _;
 
 pub(crate) const NOW: Wall = Wall(1_800_000_000);
-/// A node whose certificates up to serial 3 are taken back in the end.
-pub(crate) const REVOKED: NodeId = NodeId([3; 32]);
 /// Keys of the roles: root, targets, snapshot, timestamp, beta, stable, lab and the fleet of stores; 14 and 16 take the
 /// places of 4 and 6.
 const SEEDS: [u8; 10] = [1, 2, 3, 4, 5, 6, 7, 9, 14, 16];
@@ -32,6 +31,29 @@ pub(crate) fn key(seed: u8) -> SigningKey {
 
 pub(crate) fn all_keys() -> Vec<SigningKey> {
     SEEDS.map(key).to_vec()
+}
+
+/// A node whose certificates up to serial 3 are taken back from the state [`REVOCATION`] on.
+pub(crate) fn revoked() -> NodeId {
+    NodeId(key(114).verifying_key().to_bytes())
+}
+
+/// The first state that has a fleet, and the one that takes a member of it back.
+pub(crate) const FLEET: usize = 7;
+pub(crate) const REVOCATION: usize = 8;
+
+/// A member's certificate.
+pub(crate) fn certificate(node: NodeId, serial: u64) -> Certificate {
+    Certificate {
+        repository: id(),
+        fleet: "stores".to_owned(),
+        node,
+        seal_key: SealKey([8; 32]),
+        groups: ["depot-7".to_owned(), "north".to_owned()].into(),
+        capabilities: [Capability::Device, Capability::Relay].into(),
+        serial,
+        not_after: Wall(NOW.0 + 1000),
+    }
 }
 
 /// The states of the repository, oldest first: three releases, other keys of the timestamp and a channel, one more
@@ -121,7 +143,7 @@ fn write() -> Vec<Repository> {
         sign_and_submit(&mut shop, draft);
         history.push(shop.clone());
     }
-    let draft = shop.propose_revocation("stores", REVOKED, 3, NOW).expect("the fleet is there");
+    let draft = shop.propose_revocation("stores", revoked(), 3, NOW).expect("the fleet is there");
     sign_and_submit(&mut shop, draft);
     history.push(shop.clone());
     for (channel, seq) in [("stable", 3), ("lab", 1), ("stable", 4)] {

@@ -9,6 +9,7 @@ use crate::{
     fact::Fact,
     member::{self, Certificate, MemberError},
     peers::Place,
+    receipt::last_words,
 };
 
 impl Agent {
@@ -51,9 +52,10 @@ impl Agent {
     }
 
     /// Another node did not let this one in.
-    pub(super) fn turned_away(&mut self, node: NodeId, why: String, actions: &mut Vec<Action>) {
+    pub(super) fn turned_away(&mut self, node: NodeId, why: &str, actions: &mut Vec<Action>) {
         if self.door.may_tell(self.now.time) {
-            actions.push(Action::Tell(Fact::TurnedAway { node, why }));
+            // A stranger's words.
+            actions.push(Action::Tell(Fact::TurnedAway { node, why: last_words(why) }));
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use burr_protocol::{
     Agent, Hash, NodeId, Now, Time, Wall,
-    action::{Action, Input, Token},
+    action::{Action, Input, LinkId, Token},
     cache::Stored,
     config::{Config, Confirm, Follow, Install},
     fact::{Fact, UpdateStep},
@@ -19,7 +19,8 @@ use burr_protocol::{
 };
 
 use super::{
-    super::shop::{self, NOW},
+    super::shop::{self, NOW, history},
+    door::{self, Link},
     rules::Rules,
 };
 
@@ -36,11 +37,11 @@ pub(super) enum Duty {
 }
 
 pub(super) struct World {
-    agent: Agent,
-    config: Config,
+    pub(super) agent: Agent,
+    pub(super) config: Config,
     now: Now,
     rules: Rules,
-    connected: BTreeSet<NodeId>,
+    pub(super) connected: BTreeSet<NodeId>,
     duties: Vec<Duty>,
     /// Persists that are not durable yet.
     writing: VecDeque<(Token, Vec<Record>)>,
@@ -54,14 +55,19 @@ pub(super) struct World {
     on_trial: bool,
     /// What an honest peer is asked and sent, until it answers.
     sent: Vec<(NodeId, Message)>,
+    /// Connections that were not admitted yet.
+    pub(super) links: BTreeMap<LinkId, Link>,
+    pub(super) next_link: u64,
 }
 
 impl World {
-    pub(super) fn new(confirm: Confirm) -> Self {
+    /// A world around an agent that knows nothing; in a closed mesh, around one that was just enrolled.
+    pub(super) fn new(confirm: Confirm, closed: bool) -> Self {
         let install = Install { confirm, attempts: 2, ..Install::of("stable") };
         let follow =
             Follow { repository: shop::id(), app: "shop".to_owned(), cache: Some(None), install: Some(install) };
-        let config = Config { follows: vec![follow], collect: true, max_receipts: 8, ..Config::default() };
+        let closed = closed.then(door::closed);
+        let config = Config { follows: vec![follow], collect: true, max_receipts: 8, closed, ..Config::default() };
         let now = Now { time: Time(1), wall: Some(NOW) };
         let (agent, facts) = Agent::new(shop::key(101), config.clone(), Vec::new(), BTreeMap::new(), now);
         assert_eq!(facts, []);
@@ -79,8 +85,18 @@ impl World {
             slots: BTreeSet::new(),
             on_trial: false,
             sent: Vec::new(),
+            links: BTreeMap::new(),
+            next_link: 0,
         };
         world.handle(Input::Wake);
+        if world.config.closed.is_some() {
+            let pack = history()[shop::FLEET].pack().to_vec();
+            world.handle(Input::Import { repository: shop::id(), pack });
+            while let Some(at) = world.duties.iter().position(|duty| matches!(duty, Duty::Persist)) {
+                let duty = world.duties.remove(at);
+                world.fulfil(duty);
+            }
+        }
         world
     }
 
@@ -111,9 +127,12 @@ impl World {
                 self.duties.push(Duty::Persist);
             }
             Action::Dial(address) => self.duties.push(Duty::Dial(address)),
-            Action::Introduce { .. } | Action::Admit { .. } | Action::Dismiss { .. } => {
-                unreachable!("the mesh is open")
+            Action::Introduce { certificate, .. } => {
+                let closed = self.config.closed.as_ref().expect("nobody is asked for one in an open mesh");
+                assert_eq!(certificate, closed.certificate, "it shows its own");
             }
+            Action::Admit { link } => self.admitted(link),
+            Action::Dismiss { link, .. } => drop(self.links.remove(&link)),
             Action::Refuse(node) | Action::Drop(node) => {
                 // Its connections are dropped, of which the driver tells.
                 if self.connected.remove(&node) {
@@ -146,14 +165,14 @@ impl World {
         }
     }
 
+    /// A node connects; in a closed mesh it shows its certificate before that.
     pub(super) fn connect(&mut self, node: NodeId) {
-        self.connected.insert(node);
-        self.handle(Input::Connected { node, address: None });
+        self.arrive(node, None);
     }
 
+    /// As [`World::connect`], of a node that was dialled.
     pub(super) fn reach(&mut self, node: NodeId, address: Address) {
-        self.connected.insert(node);
-        self.handle(Input::Connected { node, address: Some(address) });
+        self.arrive(node, Some(address));
     }
 
     pub(super) fn disconnect(&mut self, node: NodeId) {
@@ -266,6 +285,7 @@ impl World {
         self.duties.clear();
         self.writing.clear();
         self.sent.clear();
+        self.links.clear();
         self.now.time = Time(1);
         let (agent, facts) = Agent::new(shop::key(101), self.config.clone(), records, store, self.now);
         assert_eq!(facts, [], "what was durable is believed again");
