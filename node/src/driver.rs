@@ -11,11 +11,11 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use burr_protocol::{
-    Agent, NodeId, Now, RepositoryId, Time, Wall,
+    Agent, NodeId, Now, RepositoryId, Time,
     action::{Action, Input, StageFailure, Token},
     cache::Stored,
     fact::Fact,
@@ -34,6 +34,7 @@ use tokio::{
 };
 
 use crate::{
+    clock::Clock,
     error::{Error, Kind},
     health::{self, HealthCommand, Subject},
     net::{self, Net},
@@ -41,9 +42,6 @@ use crate::{
     slots::Slots,
     store::{blobs::Blobs, home::Home, records::Records},
 };
-
-/// A clock that shows less than this (2026-01-01) was never set.
-const CLOCK_IS_SET: i64 = 1_767_225_600;
 
 /// What the node's handle asks.
 #[derive(Debug)]
@@ -69,6 +67,7 @@ pub(crate) struct Imported {
 pub(crate) struct Driver {
     agent: Agent,
     started: Instant,
+    clock: Clock,
     net: Net,
     from_net: mpsc::Receiver<Input>,
     blobs: Blobs,
@@ -97,6 +96,7 @@ impl Driver {
         home: Home,
         key: SigningKey,
         settings: Settings,
+        clock: Clock,
         facts: broadcast::Sender<Fact>,
         asks: mpsc::Receiver<Ask>,
     ) -> Result<Self, Error> {
@@ -122,7 +122,7 @@ impl Driver {
                 store.insert(blob.hash, Stored { size, whole: blob.complete });
             }
         }
-        let (agent, mut first) = Agent::new(key, settings.agent, found.records, store, now(started));
+        let (agent, mut first) = Agent::new(key, settings.agent, found.records, store, now(started, &clock));
         first.extend(found.rebuilt.into_iter().chain(rebuilt).map(|why| Fact::StoreRebuilt { why }));
         first.extend(found.dropped.into_iter().map(|why| Fact::RecordDropped { why }));
         let (jobs, from_jobs) = mpsc::unbounded_channel();
@@ -131,6 +131,7 @@ impl Driver {
         Ok(Self {
             agent,
             started,
+            clock,
             net,
             from_net,
             blobs,
@@ -249,7 +250,7 @@ impl Driver {
 
     async fn handle(&mut self, input: Input) {
         let mut actions = Vec::new();
-        let now = now(self.started);
+        let now = now(self.started, &self.clock);
         // Local time changes twice a year, and with a device that travels.
         let conditions = Conditions { idle: !self.busy, utc_offset: utc_offset(now.wall) };
         if self.conditions != conditions {
@@ -426,9 +427,7 @@ fn utc_offset(wall: Option<Wall>) -> i32 {
     jiff::tz::TimeZone::system().to_offset(time).seconds()
 }
 
-fn now(started: Instant) -> Now {
+fn now(started: Instant, clock: &Clock) -> Now {
     let time = Time(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
-    let seconds =
-        SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok());
-    Now { time, wall: seconds.filter(|seconds| *seconds >= CLOCK_IS_SET).map(Wall) }
+    Now { time, wall: clock.wall() }
 }

@@ -3,6 +3,7 @@
 //! [`Node`] is the way in. Beneath it, the driver owns the agent and carries out what it decides.
 
 pub mod bundle;
+pub mod clock;
 pub mod control;
 mod driver;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod slots;
 pub mod store;
 pub mod tuf;
 
+pub use clock::Clock;
 pub use error::{Error, Kind};
 pub use node::{Node, Running};
 pub use publisher::Publisher;

@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use crate::{
+    clock::Clock,
     driver::{self, Ask, Imported},
     error::{Error, Kind},
     identity,
@@ -49,11 +50,19 @@ impl Node {
     /// [`Kind::Busy`] if another process has the data directory, [`Kind::NewerFormat`] if a newer Burr wrote it,
     /// [`Kind::Storage`] if the disk can't be used, [`Kind::PortInUse`] or [`Kind::Network`] if the network can't.
     pub async fn start(settings: Settings) -> Result<(Self, Running), Error> {
+        Self::start_with_clock(settings, Clock::system()).await
+    }
+
+    /// As [`Node::start`], with another time of day than the machine's.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_with_clock(settings: Settings, clock: Clock) -> Result<(Self, Running), Error> {
         let home = Home::open(&settings.data)?;
         let key = identity::load_or_make(home.path())?;
         let (facts, from_start) = broadcast::channel(MAX_FACTS);
         let (asks, asked) = mpsc::channel(MAX_ASKS);
-        let driver = driver::Driver::open(home, key, settings, facts.clone(), asked).await?;
+        let driver = driver::Driver::open(home, key, settings, clock, facts.clone(), asked).await?;
         let (id, listeners) = (driver.id(), driver.listeners());
         let task = tokio::spawn(driver.run());
         let from_start = Arc::new(Mutex::new(Some(from_start)));

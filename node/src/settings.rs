@@ -11,10 +11,13 @@ use std::{
     fmt, fs,
     net::IpAddr,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
-use burr_protocol::config::{Config, Confirm, Follow, Freshness, Install};
+use burr_protocol::{
+    Wall,
+    config::{Config, Confirm, Follow, Freshness, Install},
+};
 
 use crate::{
     error::{Error, Kind},
@@ -218,10 +221,13 @@ impl Resolved {
     /// [`Kind::Config`], naming the setting, its value, where it came from and what it may be.
     pub fn settings(&self) -> Result<Settings, Error> {
         let mut follows = Vec::new();
+        let mut since = BTreeMap::new();
         let mut health = BTreeMap::new();
         for (app, values) in &self.apps {
             let of = Reader { prefix: format!("apps.{app}."), values };
-            follows.push(of.follow(app)?);
+            let follow = of.follow(app)?;
+            since.extend(of.since()?.map(|since| (follow.repository, since)));
+            follows.push(follow);
             let command = of.text("health")?;
             if !command.is_empty() {
                 health.insert(app.clone(), command.to_owned());
@@ -237,6 +243,7 @@ impl Resolved {
                 None
             },
             max_peers: of.number("max_connections")?,
+            since,
             collect: of.flag("collect")?,
             serve: of.flag("serve")?,
             quota: of.size("quota")?,
@@ -359,6 +366,18 @@ impl Reader<'_> {
             channel => Some(self.install(channel)?),
         };
         Ok(Follow { repository, app: app.to_owned(), cache, install })
+    }
+
+    fn since(&self) -> Result<Option<Wall>, Error> {
+        let text = self.text("since")?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let time = humantime::parse_rfc3339(text).ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let seconds = time.and_then(|since| i64::try_from(since.as_secs()).ok());
+        seconds
+            .map(|seconds| Some(Wall(seconds)))
+            .ok_or_else(|| self.bad("since", "a time such as 2026-11-24T12:00:00Z"))
     }
 
     fn install(&self, channel: &str) -> Result<Install, Error> {

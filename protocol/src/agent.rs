@@ -61,8 +61,6 @@ pub struct Agent {
     key: SigningKey,
     config: Arc<Config>,
     now: Now,
-    /// The newest signed time that was verified: no clock can undercut it.
-    floor: Wall,
     catalog: Catalog,
     /// Verified, but not on disk yet.
     arriving: BTreeMap<RepositoryId, Verified>,
@@ -113,7 +111,6 @@ impl Agent {
         let mut agent = Self {
             me: NodeId(key.verifying_key().to_bytes()),
             now,
-            floor: Wall::default(),
             catalog: Catalog::default(),
             arriving: BTreeMap::new(),
             peers: Peers::default(),
@@ -153,7 +150,6 @@ impl Agent {
         }
         for record in records {
             match record {
-                Record::Floor(floor) => self.floor = self.floor.max(floor),
                 Record::App { app, state } => {
                     states.insert(app, state);
                 }
@@ -165,10 +161,7 @@ impl Agent {
                 },
                 Record::Metadata { repository, pack } if self.catalog.follows(repository) => {
                     match trust::verify(repository, None, &pack) {
-                        Ok(verified) => {
-                            self.floor = self.floor.max(verified.issued());
-                            self.catalog.keep(verified);
-                        }
+                        Ok(verified) => self.catalog.keep(verified),
                         Err(why) => {
                             let why = format!("the kept metadata of {} is no good: {why}", repository.short());
                             facts.push(Fact::RecordDropped { why });
@@ -512,8 +505,10 @@ impl Agent {
         self.jobs.iter().filter(|(blob, _)| !self.looking.contains(blob)).map(|(_, job)| job)
     }
 
-    /// Now, as far as it can be trusted: a clock that was set back is not believed.
+    /// Now, as far as it can be trusted: no clock undercuts the newest signed time of what is held. It goes with the
+    /// metadata, so a time that a stolen key ran ahead ends when its repository takes the key away.
     fn trusted_now(&self) -> Wall {
-        self.now.wall.unwrap_or_default().max(self.floor)
+        let signed = self.catalog.all().map(Verified::issued).chain(self.config.since.values().copied());
+        signed.fold(self.now.wall.unwrap_or_default(), Wall::max)
     }
 }

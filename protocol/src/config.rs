@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    RepositoryId,
+    RepositoryId, Wall,
     admission::{Closed, MAX_FLEETS},
     fetch::MIN_PIECE,
     label::{self, LabelError},
@@ -47,6 +47,9 @@ pub struct Config {
     /// Nodes that may be connected at a time, 1 to [`MAX_PEERS`]. A quarter of the places is kept for those that this node
     /// chose itself.
     pub max_peers: usize,
+    /// Metadata of a repository that was signed before this is refused: what the newest one's time was when a factory
+    /// image was made, so that a device that lost its state can't be led back behind it.
+    pub since: BTreeMap<RepositoryId, Wall>,
     /// Whether receipts of other devices are collected here rather than merely carried on.
     pub collect: bool,
     /// Whether other nodes are given what this node holds.
@@ -181,6 +184,7 @@ impl Default for Config {
             attributes: BTreeMap::new(),
             closed: None,
             max_peers: 128,
+            since: BTreeMap::new(),
             collect: false,
             serve: true,
             quota: 10 << 30,

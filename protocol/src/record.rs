@@ -35,8 +35,6 @@ pub enum Record {
         /// The receipt; `None` forgets it.
         receipt: Option<SignedReceipt>,
     },
-    /// The newest signed time ever seen: a lower bound for now that no clock can undercut.
-    Floor(Wall),
 }
 
 /// The lasting part of an app's update state.
@@ -121,7 +119,6 @@ impl Record {
                 let key = format!("receipt/{}/{}/{:020}", mark.repository, mark.device, mark.counter);
                 (key.into_bytes(), receipt.as_ref().map(wire::encode))
             }
-            Self::Floor(floor) => (b"floor".to_vec(), Some(wire::encode(floor))),
         })
     }
 
@@ -134,7 +131,6 @@ impl Record {
         let bad = || BadRecord(text.chars().take(160).collect());
         let mut parts = text.split('/');
         match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some("floor"), None, ..) => Ok(Self::Floor(exact(value).ok_or_else(bad)?)),
             (Some("app"), Some(app), None, ..) => {
                 Ok(Self::App { app: app.to_owned(), state: exact(value).ok_or_else(bad)? })
             }

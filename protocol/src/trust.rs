@@ -156,6 +156,11 @@ pub fn verify(repository: RepositoryId, held: Option<&Verified>, pack: &[u8]) ->
     let held = held.map(|held| Floor::new(held, &roots));
     check_timestamp_floor(held.as_ref(), &timestamp, root.version)?;
     let issued = document::issued("the timestamp", &timestamp.signed().extra)?;
+    if let Some(Floor { held, rotated: false }) = &held
+        && issued < held.issued
+    {
+        return Err(TrustError::Earlier { held: held.issued, offered: issued });
+    }
     if issued >= wall(timestamp.signed().expires) {
         return Err(TrustError::malformed("the timestamp", "it was issued at or after its own expiry"));
     }

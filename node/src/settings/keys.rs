@@ -82,6 +82,11 @@ pub const APP_KEYS: &[Key] = &[
     },
     Key { name: "confirm_timeout", default: "30s", help: "time for that; then the device goes back" },
     Key { name: "freshness", default: "180days", help: "strict, or how long past its expiry metadata still installs" },
+    Key {
+        name: "since",
+        default: "",
+        help: "metadata signed before this time is refused; for a factory image: when its newest was signed, as in 2026-11-24T12:00:00Z",
+    },
     Key { name: "keep", default: "1", help: "earlier versions kept to go back to, 0 to 16" },
     Key {
         name: "attempts",

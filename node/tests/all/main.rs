@@ -1,5 +1,6 @@
 //! Every integration test of the node, in one binary.
 
+mod attacks;
 mod blobs;
 mod bundle;
 mod ceremony;

@@ -4,13 +4,13 @@ use std::cmp::Reverse;
 
 use super::{After, Agent};
 use crate::{
-    NodeId, RepositoryId, Wall,
+    NodeId, RepositoryId,
     action::{Action, GossipId, Verdict},
     catalog,
     fact::Fact,
     peers::{Lie, Peer},
     record::Record,
-    trust::{self, Announced, Verified},
+    trust::{self, Announced, TrustError, Verified},
     wire::{Announcement, Digest, Holding, MAX_ANNOUNCEMENT, Message, MetadataVersion},
 };
 
@@ -124,16 +124,13 @@ impl Agent {
             return;
         }
         let held = self.arriving.get(&repository).or_else(|| self.catalog.verified(repository));
-        match (self.memory.verify(repository, held, bytes), from) {
+        let judged = self.memory.verify(repository, held, bytes).and_then(|verified| self.not_before(verified));
+        match (judged, from) {
             (Ok(verified), _) => {
                 if let Some(peer) = from.and_then(|node| self.peers.get_mut(node)) {
                     peer.doubted.remove(&repository);
                 }
-                // Those that are being written count too: what is written last must not be less.
-                let arriving = self.arriving.values().map(Verified::issued);
-                let floor = arriving.fold(self.floor.max(verified.issued()), Wall::max);
-                let records =
-                    vec![Record::Metadata { repository, pack: verified.pack().to_vec() }, Record::Floor(floor)];
+                let records = vec![Record::Metadata { repository, pack: verified.pack().to_vec() }];
                 self.arriving.insert(repository, verified.clone());
                 self.persist(records, After::Metadata { verified: Box::new(verified), from }, actions);
             }
@@ -156,10 +153,19 @@ impl Agent {
         }
     }
 
+    /// Refuses what was signed before the earliest that this device was told to believe.
+    fn not_before(&self, verified: Verified) -> Result<Verified, TrustError> {
+        match self.config.since.get(&verified.repository()) {
+            Some(since) if verified.issued() < *since => {
+                Err(TrustError::Earlier { held: *since, offered: verified.issued() })
+            }
+            _ => Ok(verified),
+        }
+    }
+
     /// Verified metadata is on disk: it is told and acted on.
     pub(super) fn believe(&mut self, verified: Verified, from: Option<NodeId>, actions: &mut Vec<Action>) {
         let repository = verified.repository();
-        self.floor = self.floor.max(verified.issued());
         if self.arriving.get(&repository) == Some(&verified) {
             self.arriving.remove(&repository);
         }

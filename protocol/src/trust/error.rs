@@ -1,7 +1,7 @@
 //! Why metadata was refused, and whether the one who sent it lied.
 
 use super::pack::PackError;
-use crate::RepositoryId;
+use crate::{RepositoryId, Wall};
 
 /// Metadata that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +59,14 @@ pub enum TrustError {
         /// What is wrong with it.
         problem: String,
     },
+    /// Signed before what is held, or before the earliest time that this device believes.
+    #[error("the metadata was signed {} hours before the earliest that is believed here", (held.0 - offered.0) / 3600)]
+    Earlier {
+        /// The earliest that is believed.
+        held: Wall,
+        /// When it was signed.
+        offered: Wall,
+    },
     /// Signed in a form of the future.
     #[error("the release at {path} has format {version}, this program knows 1; update it")]
     Unsupported {
@@ -94,7 +102,7 @@ impl TrustError {
     /// What is merely old, taken back by its publisher, or of a newer format is no lie of the one who carries it.
     #[must_use]
     pub fn is_lie(&self) -> bool {
-        !matches!(self, Self::Old { .. } | Self::Rollback { .. } | Self::Unsupported { .. })
+        !matches!(self, Self::Old { .. } | Self::Rollback { .. } | Self::Earlier { .. } | Self::Unsupported { .. })
     }
 
     pub(super) fn malformed(document: &str, problem: impl Into<String>) -> Self {

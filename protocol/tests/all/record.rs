@@ -72,11 +72,7 @@ fn receipt() -> impl Strategy<Value = Record> {
 }
 
 fn record() -> impl Strategy<Value = Record> {
-    prop_oneof![
-        (name(), state()).prop_map(|(app, state)| Record::App { app, state }),
-        receipt(),
-        any::<i64>().prop_map(|floor| Record::Floor(Wall(floor))),
-    ]
+    prop_oneof![(name(), state()).prop_map(|(app, state)| Record::App { app, state }), receipt(),]
 }
 
 proptest! {
