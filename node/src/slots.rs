@@ -23,8 +23,8 @@ use std::{
 use burr_protocol::{Hash, action::StageFailure, label};
 
 use crate::{
-    bundle::{self, sync_dir},
-    error::{Error, is_no_space},
+    bundle::{self, Fault, sync_dir},
+    error::{Error, Kind, is_no_space},
 };
 
 const APPS: &str = "apps";
@@ -42,7 +42,7 @@ impl Slots {
     /// Opens the slots below a data directory and removes what a crash left half done.
     ///
     /// # Errors
-    /// [`Kind::Storage`](crate::Kind::Storage) or [`Kind::NoSpace`](crate::Kind::NoSpace) if the directory can't be
+    /// [`Kind::Storage`] or [`Kind::NoSpace`] if the directory can't be
     /// read or written.
     pub fn open(data: &Path) -> Result<Self, Error> {
         let apps = data.join(APPS);
@@ -112,11 +112,12 @@ impl Slots {
         moved.map_err(|error| failed(&slot, &error))
     }
 
-    /// Makes a staged bundle the current one, or none, in one atomic step that survives a power cut.
+    /// Makes a staged bundle the current one, or none, in one atomic step that survives a power cut. Its files are read
+    /// whole before that: whatever happened to them since they were staged, what becomes current is the bundle.
     ///
     /// # Errors
-    /// [`Kind::Storage`](crate::Kind::Storage) if the bundle is not staged or the disk can't be written; then
-    /// `current` is what it was.
+    /// [`Kind::NotWhole`] if the bundle is no longer what was staged, [`Kind::Storage`] if it is not staged or the disk
+    /// can't be used; then `current` is what it was.
     pub fn switch(&self, app: &str, bundle: Option<Hash>) -> Result<(), Error> {
         let directory = self.path(app);
         let current = directory.join(CURRENT);
@@ -124,6 +125,7 @@ impl Slots {
             Some(bundle) => {
                 let tree = self.tree(app, bundle);
                 fs::metadata(&tree).map_err(|error| Error::file("switch to", &tree, error))?;
+                check_whole(&self.slot(app, bundle))?;
                 let link = self.staging(app);
                 let target = Path::new(SLOTS).join(bundle.to_string()).join(bundle::TREE);
                 symlink(target, &link).and_then(|()| fs::rename(&link, &current))
@@ -161,7 +163,7 @@ impl Slots {
     /// Removes all slots of an app but these and the current one.
     ///
     /// # Errors
-    /// [`Kind::Storage`](crate::Kind::Storage) if one can't be removed; the others are gone then.
+    /// [`Kind::Storage`] if one can't be removed; the others are gone then.
     pub fn clean(&self, app: &str, keep: &[Hash]) -> Result<(), Error> {
         let current = self.named_current(app);
         let mut result = Ok(());
@@ -192,6 +194,19 @@ impl Slots {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         self.path(app).join(format!("{STAGING}{}-{number}", process::id()))
     }
+}
+
+fn check_whole(slot: &Path) -> Result<(), Error> {
+    let verdict = bundle::verify(slot, &|_, _| ())?;
+    let Some(first) = verdict.findings.first() else { return Ok(()) };
+    let what = match first.fault {
+        Fault::Missing => "is missing",
+        Fault::Altered => "was altered",
+        Fault::Extra => "was added",
+    };
+    let (count, path, at) = (verdict.findings.len(), &first.path, slot.display());
+    let more = if count > 1 { format!(", and {} more", count - 1) } else { String::new() };
+    Err(Error::new(Kind::NotWhole, format!("in {at}, {path} {what} since it was staged{more}")))
 }
 
 fn failed(slot: &Path, error: &io::Error) -> StageFailure {

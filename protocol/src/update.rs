@@ -86,7 +86,8 @@ enum Then {
     Switch,
     Return,
     End(UpdateStep, String),
-    Decide,
+    /// Make the active version current, which is another one than before.
+    Resume,
 }
 
 #[derive(Debug)]
@@ -125,7 +126,9 @@ enum Phase {
         until: Time,
     },
     Returning {
-        /// When to try again, after the switch failed.
+        /// How often the switch failed.
+        failures: u8,
+        /// When to try again.
         again: Option<Time>,
     },
 }
@@ -341,10 +344,16 @@ impl Update {
                 self.phase = Phase::Idle;
                 vec![Step::Tell { version, step }, Step::Clean(self.slots()), Step::Over]
             }
-            Then::Decide => {
-                self.phase = Phase::Idle;
-                vec![Step::Over]
-            }
+            Then::Resume => match &self.record.active {
+                Some(active) => {
+                    self.phase = Phase::Resuming;
+                    vec![Step::Switch(Some(active.bundle))]
+                }
+                None => {
+                    self.phase = Phase::Idle;
+                    vec![Step::Over]
+                }
+            },
         }
     }
 
@@ -375,10 +384,10 @@ impl Update {
                 vec![Step::Clean(self.slots()), Step::Over]
             }
             (Phase::Resuming, Err(why)) => {
-                // The slot is gone or damaged: the newest release is installed anew.
-                let lost = self.record.active.take().map_or_else(String::new, |active| active.version);
+                // The slot is gone or was altered: the version before it stands in until the newest is installed anew.
+                let lost = self.lose_active();
                 let mut steps = vec![Step::Tell { version: lost, step: UpdateStep::Failed { why, again: true } }];
-                steps.extend(self.save(Then::Decide));
+                steps.extend(self.save(Then::Resume));
                 steps
             }
             (Phase::Switching, Ok(())) if on_trial => self.begin_trial(now),
@@ -388,12 +397,20 @@ impl Update {
                 let reason = last_words(&trial.back.clone().unwrap_or_default());
                 self.settle(report(trial, Outcome::RolledBack { reason }))
             }
-            (Phase::Returning { again }, Err(why)) => {
+            (Phase::Returning { failures, again }, Err(why)) => {
+                *failures = failures.saturating_add(1);
                 *again = Some(now + config.retry_backoff.0);
+                let is_lost = *failures >= self.install.attempts;
                 let version =
                     self.record.trial.as_ref().map_or_else(String::new, |trial| trial.release.version.clone());
                 let why = format!("could not switch back: {why}");
-                vec![Step::Tell { version, step: UpdateStep::Failed { why, again: true } }]
+                let mut steps = vec![Step::Tell { version, step: UpdateStep::Failed { why, again: true } }];
+                if is_lost {
+                    // To the one before it, or to none: the way back must not end at a damaged slot.
+                    self.lose_active();
+                    steps.extend(self.save(Then::Return));
+                }
+                steps
             }
             _ => Vec::new(),
         }
@@ -440,7 +457,10 @@ impl Update {
                 *again = None;
                 vec![report.clone().map_or(Step::Save, Step::SaveOutcome)]
             }
-            Phase::Returning { again } if again.is_some_and(|again| again <= now) => self.go_back(),
+            Phase::Returning { again, .. } if again.is_some_and(|again| again <= now) => {
+                *again = None;
+                vec![self.switch_back()]
+            }
             Phase::Ready { again, .. } if again.is_some_and(|again| again <= now) => {
                 *again = None;
                 vec![Step::Over]
@@ -454,7 +474,7 @@ impl Update {
     pub fn wake_at(&self) -> Option<Time> {
         match &self.phase {
             Phase::OnTrial { until } | Phase::Resting { until, .. } => Some(*until),
-            Phase::Saving { again, .. } | Phase::Returning { again } | Phase::Ready { again, .. } => *again,
+            Phase::Saving { again, .. } | Phase::Returning { again, .. } | Phase::Ready { again, .. } => *again,
             _ => None,
         }
     }
@@ -472,8 +492,19 @@ impl Update {
     }
 
     fn go_back(&mut self) -> Vec<Step> {
-        self.phase = Phase::Returning { again: None };
-        vec![Step::Switch(self.record.active.as_ref().map(|active| active.bundle))]
+        self.phase = Phase::Returning { failures: 0, again: None };
+        vec![self.switch_back()]
+    }
+
+    fn switch_back(&self) -> Step {
+        Step::Switch(self.record.active.as_ref().map(|active| active.bundle))
+    }
+
+    /// The active version's slot is of no use: the one before it is active then, or none. Returns which it was.
+    fn lose_active(&mut self) -> String {
+        let before = if self.record.previous.is_empty() { None } else { Some(self.record.previous.remove(0)) };
+        let lost = std::mem::replace(&mut self.record.active, before);
+        lost.map_or_else(String::new, |lost| lost.version)
     }
 
     fn save(&mut self, then: Then) -> Vec<Step> {

@@ -216,6 +216,83 @@ async fn t35_t36_only_plain_files_with_names_that_every_device_can_tell_apart() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn t38_files_that_were_swapped_while_the_device_was_off_are_found_at_its_start() {
+    let story = Story::begin().await;
+    let Story { desk, mut shop, mut device, .. } = story;
+    shop.release("2.0.0");
+    device.import(&shop).await;
+    device.hear_active("2.0.0").await;
+    let page = device.current().join("index.html");
+    device.stop().await;
+    let true_page = fs::read(&page).unwrap();
+    // The same size and the same times: only its bytes tell.
+    let modified = fs::metadata(&page).unwrap().modified().unwrap();
+    fs::write(&page, noise(3, true_page.len())).unwrap();
+    fs::File::options().write(true).open(&page).unwrap().set_modified(modified).unwrap();
+    let mut device = Device::start(&desk.at("device"), shop.id(), &Hands::at(EPOCH), &[]).await;
+    let why = device.hear("the alteration", |fact| match fact {
+        Fact::Update { version, step: UpdateStep::Failed { why, again: true }, .. } if version == "2.0.0" => {
+            Some(why.clone())
+        }
+        _ => None,
+    });
+    assert!(why.await.contains("index.html was altered since it was staged"));
+    // Nobody is there to ask: it is made anew from the verified payload that is here.
+    device.hear_active("2.0.0").await;
+    assert_eq!(fs::read(&page).unwrap(), true_page);
+    device.stop().await;
+
+    // Without the payload the version before it stands in.
+    fs::write(&page, b"swapped").unwrap();
+    fs::remove_dir_all(desk.at("device/blobs")).unwrap();
+    let mut device = Device::start(&desk.at("device"), shop.id(), &Hands::at(EPOCH), &[]).await;
+    device.hear("the payload is looked for", |fact| matches!(fact, Fact::FetchStarted { .. }).then_some(())).await;
+    assert_eq!(fs::read(device.current().join("index.html")).unwrap(), b"<h1>1.0.0</h1>");
+    assert_eq!(device.active().await.as_deref(), Some("1.0.0"));
+    device.import(&shop).await;
+    device.hear_active("2.0.0").await;
+    assert_eq!(fs::read(&page).unwrap(), true_page);
+    device.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t38_files_that_are_swapped_between_their_check_and_their_use_are_found() {
+    let desk = Desk::new();
+    let mut shop = Shop::open(EPOCH);
+    shop.release("1.0.0");
+    let data = desk.at("device");
+    let mut device = Device::start(&data, shop.id(), &Hands::at(EPOCH), &[]).await;
+    device.import(&shop).await;
+    device.hear_active("1.0.0").await;
+    let page = device.current().join("index.html");
+    // The new version swaps its own page while it is judged, and the device is cut off before it decides.
+    let health = [("health", "chmod u+w index.html && echo swapped > index.html && sleep 1000")];
+    let page = fs::canonicalize(page).unwrap();
+    device.stop().await;
+    let mut device = Device::start(&data, shop.id(), &Hands::at(EPOCH), &health).await;
+    shop.release("2.0.0");
+    device.import(&shop).await;
+    device
+        .hear("2.0.0 on trial", |fact| matches!(fact, Fact::Update { step: UpdateStep::OnTrial, .. }).then_some(()))
+        .await;
+    let tried = fs::canonicalize(device.current().join("index.html")).unwrap();
+    while fs::read(&tried).unwrap() != b"swapped\n" {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    device.stop().await;
+    let mut device = Device::start(&data, shop.id(), &Hands::at(EPOCH), &health).await;
+    let why = device.hear("the way back", |fact| match fact {
+        Fact::Update { step: UpdateStep::RolledBack { to, why }, .. } if to.as_deref() == Some("1.0.0") => {
+            Some(why.clone())
+        }
+        _ => None,
+    });
+    assert!(why.await.contains("index.html was altered since it was staged"));
+    assert_eq!(fs::canonicalize(device.current().join("index.html")).unwrap(), page);
+    device.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_of_a_hundred_thousand_empty_files_is_the_largest_there_is() {
     let mut story = Story::begin().await;
     let names: Vec<String> = (0..=100_000).map(|number| format!("{:03}/{number:06}", number / 1000)).collect();

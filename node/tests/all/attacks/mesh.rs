@@ -216,6 +216,15 @@ impl Gossip {
         gossip
     }
 
+    /// Lets a peer in behind the device, until it hears gossip, and so is heard.
+    async fn join(&mut self, rogue: &Rogue) {
+        rogue.subscribe().await;
+        rogue.meet(&self.device.address()).await;
+        while rogue.announcements().is_empty() {
+            self.news().await;
+        }
+    }
+
     /// A release, given to the kiosk; returns when the device believes it.
     async fn news(&mut self) {
         self.shop.renew(EPOCH);
@@ -254,8 +263,7 @@ async fn t22_a_flood_of_announcements_goes_no_further_and_drowns_no_news() {
     let mut flooders = Vec::new();
     for kind in ["garbage", "forged", "to come", "long"] {
         let rogue = Rogue::start(gossip.shop.id()).await;
-        rogue.subscribe().await;
-        rogue.meet(&gossip.device.address()).await;
+        gossip.join(&rogue).await;
         for number in 0..2500_u64 {
             let bytes = match kind {
                 "garbage" => noise(number, 200),
@@ -291,8 +299,7 @@ async fn t23_old_announcements_are_not_passed_on_again() {
     gossip.heard_news().await;
     let before = gossip.listener.announcements().len();
     let rogue = Rogue::start(gossip.shop.id()).await;
-    rogue.subscribe().await;
-    rogue.meet(&gossip.device.address()).await;
+    gossip.join(&rogue).await;
     for number in 0..1000_u64 {
         rogue.announce(Announcement { pack: Hash::of(&number.to_be_bytes()), ..old.clone() }.encode()).await;
     }

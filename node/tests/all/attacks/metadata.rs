@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{
     DAY, Desk, Device, EPOCH, Hands,
+    rogue::Rogue,
     shop::{Bent, Shop, bent, bytes_below, in_words, key, keys, next},
 };
 
@@ -380,7 +381,9 @@ async fn t41_what_was_refused_leaves_no_trace_and_stands_in_nobodys_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn t42_a_role_named_like_a_path_goes_nowhere() {
     let desk = Desk::new();
-    let (shop, mut device) = installed(&desk).await;
+    let mut shop = Shop::open(EPOCH);
+    shop.release("1.0.0");
+    let mut device = Device::start(&desk.at("device"), shop.id(), &Hands::at(EPOCH), &[]).await;
     for name in ["../../escaped", "/tmp/escaped", "app.shop.../../escaped"] {
         let mut bad = Bent::of(&shop.pack());
         bad.targets = bent(&bad.targets, &[&key(2)], |signed| {
@@ -395,6 +398,29 @@ async fn t42_a_role_named_like_a_path_goes_nowhere() {
     }
     let found: Vec<_> = bytes_below(desk.0.path()).into_iter().map(|(path, _)| path).collect();
     assert!(!found.iter().any(|path| path.to_string_lossy().contains("escaped")), "{found:?}");
+    device.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t43_who_goes_on_serving_what_was_yanked_installs_it_on_nobody_who_knows() {
+    let desk = Desk::new();
+    let mut shop = Shop::open(EPOCH);
+    shop.release("1.0.0");
+    let before = shop.pack();
+    shop.yank(1, "it loses orders");
+    let mut device = Device::start(&desk.at("device"), shop.id(), &Hands::at(EPOCH), &[]).await;
+    device.node.import(shop.id(), shop.pack(), Vec::new()).await.unwrap();
+    let why = device.hear_waiting().await;
+    assert!(why.contains("it loses orders"), "{why}");
+    let rogue = Rogue::start(shop.id()).await;
+    rogue.hold(&shop.payloads()).await;
+    rogue.meet(&device.address()).await;
+    no_lie(device.refuses(shop.id(), before).await);
+    assert_eq!(device.active().await, None);
+    shop.release("2.0.0");
+    device.import(&shop).await;
+    device.hear_active("2.0.0").await;
+    rogue.end().await;
     device.stop().await;
 }
 

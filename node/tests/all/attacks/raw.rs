@@ -35,14 +35,15 @@ impl Raw {
             .unwrap()
             .with_swarm_config(|config| config.with_idle_connection_timeout(std::time::Duration::from_hours(1)))
             .build();
+        // Before the victim can ask whether its streams are taken.
+        let mut control = swarm.behaviour().new_control();
+        let mut heard = control.accept(SYNC).unwrap();
         swarm.dial(victim.0.parse::<Multiaddr>().unwrap()).unwrap();
         let victim = loop {
             if let SwarmEvent::ConnectionEstablished { peer_id, .. } = swarm.select_next_some().await {
                 break peer_id;
             }
         };
-        let mut control = swarm.behaviour().new_control();
-        let mut heard = control.accept(SYNC).unwrap();
         let running = tokio::spawn(async move {
             loop {
                 swarm.select_next_some().await;

@@ -8,7 +8,7 @@ use burr_node::{
 };
 use burr_protocol::{
     Hash, NodeId, RepositoryId,
-    action::{Action, GossipId, Input, Verdict},
+    action::{Action, Input, Verdict},
     fetch::PieceMap,
     peers::Address,
     wire::{Digest, Holding, Message, MetadataVersion},
@@ -63,11 +63,6 @@ impl Rogue {
 
     pub(super) fn id(&self) -> NodeId {
         self.net.node()
-    }
-
-    pub(super) fn address(&self) -> Address {
-        let socket = self.net.listeners()[0];
-        Address(format!("/ip4/{}/tcp/{}", socket.ip(), socket.port()))
     }
 
     /// Connects, and waits until it is.
@@ -127,11 +122,6 @@ impl Rogue {
     /// What gossip brought.
     pub(super) fn announcements(&self) -> Vec<Vec<u8>> {
         self.with(|story| story.announcements.clone())
-    }
-
-    /// What it was told on sync streams.
-    pub(super) fn messages(&self) -> Vec<Message> {
-        self.with(|story| story.messages.clone())
     }
 
     /// Waits until something has been heard.
@@ -208,7 +198,6 @@ async fn live(
             }
             Input::Announcement { id, bytes, .. } => {
                 story.lock().unwrap().announcements.push(bytes);
-                let GossipId(_) = id;
                 net.act(Action::Verdict { id, verdict: Verdict::Ignore }).await;
             }
             _ => {}

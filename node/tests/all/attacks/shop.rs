@@ -148,6 +148,13 @@ impl Shop {
         }
     }
 
+    /// Takes a release of `stable` back.
+    pub(super) fn yank(&mut self, seq: u64, why: &str) {
+        let rules = Rules { yanked: Some(why.to_owned()), ..Rules::default() };
+        let draft = self.repository.propose_rules("stable", seq, &rules, self.now).unwrap();
+        self.repository.sign_and_submit(draft, &self.keys.all(), self.now).unwrap();
+    }
+
     /// Makes a change that all keys of the shop and one more sign.
     pub(super) fn change(&mut self, change: &Change, one_more: &SigningKey) {
         let draft = self.repository.propose(change, self.now).unwrap();
