@@ -378,6 +378,7 @@ impl Driver {
             Fact::PeerRefused { .. }
             | Fact::TurnedAway { .. }
             | Fact::MemberExpelled { .. }
+            | Fact::HistoryForked { .. }
             | Fact::StorageFailed { .. }
             | Fact::StoreRebuilt { .. }
             | Fact::RecordDropped { .. }

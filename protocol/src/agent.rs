@@ -62,6 +62,8 @@ pub struct Agent {
     config: Arc<Config>,
     now: Now,
     catalog: Catalog,
+    /// Where the newest second history of a repository parts from what is held.
+    forks: BTreeMap<RepositoryId, String>,
     /// Verified, but not on disk yet.
     arriving: BTreeMap<RepositoryId, Verified>,
     peers: Peers,
@@ -112,6 +114,7 @@ impl Agent {
             me: NodeId(key.verifying_key().to_bytes()),
             now,
             catalog: Catalog::default(),
+            forks: BTreeMap::new(),
             arriving: BTreeMap::new(),
             peers: Peers::default(),
             door: Door::default(),
@@ -291,7 +294,8 @@ impl Agent {
                 .catalog
                 .repositories()
                 .map(|repository| {
-                    status::Repository::of(repository, self.catalog.verified(repository), self.trusted_now())
+                    let (verified, forked) = (self.catalog.verified(repository), self.forks.get(&repository));
+                    status::Repository::of(repository, verified, forked, self.trusted_now())
                 })
                 .collect(),
             apps: self.apps.iter().map(|(app, update)| status::App::of(app, update, self.skips.get(app))).collect(),

@@ -139,6 +139,13 @@ impl Catalog {
         }
     }
 
+    /// Whether a claimed holding is as new as what is held, and another: then there are two histories, and one question
+    /// brings the proof.
+    fn is_other(&self, claimed: Holding) -> bool {
+        let held = self.verified(claimed.repository).map(holding);
+        held.is_some_and(|held| held.version == claimed.version && held.pack != claimed.pack)
+    }
+
     /// Notes that a peer claims a holding; returns whether to ask that peer for it now. One question is under way for
     /// a repository at a time, unless the claim is newer than what was asked for. A doubted peer is asked when nobody
     /// else is, and gives way to any other: who claims much and brings nothing can't hide what others hold.
@@ -147,7 +154,7 @@ impl Catalog {
             None => true,
             Some(asked) => !doubted && (asked.doubted || claimed.version > asked.holding.version),
         };
-        if !turn || !self.is_newer(claimed) {
+        if !turn || !(self.is_newer(claimed) || !doubted && self.is_other(claimed)) {
             return false;
         }
         self.asked.insert(claimed.repository, Asked { node, holding: claimed, until, doubted });

@@ -67,6 +67,16 @@ pub enum Fact {
         /// Who brought it; nobody, if it was imported here.
         from: Option<NodeId>,
     },
+    /// The publisher's keys signed two histories: a key is stolen, or the publisher shows different things to different
+    /// devices. What was believed first stays believed.
+    HistoryForked {
+        /// Of which repository.
+        repository: RepositoryId,
+        /// Who brought the other one, in good faith perhaps; nobody, if it was imported here.
+        from: Option<NodeId>,
+        /// Where they part.
+        why: String,
+    },
     /// An import was refused.
     ImportRefused {
         /// Of which repository.
@@ -201,6 +211,10 @@ impl fmt::Display for Fact {
             Self::MetadataVerified { repository, version, from, .. } => {
                 write!(f, "verified metadata {version} of {}", repository.short())?;
                 from.map_or(Ok(()), |from| write!(f, " from {}", from.short()))
+            }
+            Self::HistoryForked { repository, from, why } => {
+                write!(f, "two histories of {}: {why}", repository.short())?;
+                from.map_or(Ok(()), |from| write!(f, " (brought by {})", from.short()))
             }
             Self::ImportRefused { repository, why } => write!(f, "import of {} refused: {why}", repository.short()),
             Self::Waiting { app, why } => write!(f, "{app}: {why}"),

@@ -46,6 +46,10 @@ pub struct Repository {
     pub age_s: Option<i64>,
     /// Seconds until the first of its documents expires; negative if one has.
     pub expires_in_s: Option<i64>,
+    /// How many acts its publisher's log has, and the name of the last, by the signed snapshot; none if it keeps none.
+    pub log: Option<(u64, Hash)>,
+    /// Where a second history that the publisher's keys signed parts from this one, if one was met.
+    pub forked: Option<String>,
     /// Its newest release on each channel, as `channel version`.
     pub newest: Vec<(String, String)>,
 }
@@ -79,7 +83,12 @@ pub struct Blob {
 }
 
 impl Repository {
-    pub(crate) fn of(repository: RepositoryId, verified: Option<&Verified>, now: Wall) -> Self {
+    pub(crate) fn of(
+        repository: RepositoryId,
+        verified: Option<&Verified>,
+        forked: Option<&String>,
+        now: Wall,
+    ) -> Self {
         let mut newest = std::collections::BTreeMap::new();
         for release in verified.into_iter().flat_map(Verified::releases) {
             // In the order of channel and number: the last of a channel is its newest.
@@ -90,6 +99,8 @@ impl Repository {
             version: verified.map(Verified::timestamp_version),
             age_s: verified.map(|verified| now.0.saturating_sub(verified.issued().0)),
             expires_in_s: verified.map(|verified| verified.expires().0.saturating_sub(now.0)),
+            log: verified.and_then(Verified::checkpoint).map(|log| (log.size(), log.head())),
+            forked: forked.cloned(),
             newest: newest.into_iter().collect(),
         }
     }

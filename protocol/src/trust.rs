@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub(crate) mod certificate;
+pub mod checkpoint;
 pub mod client;
 mod document;
 mod error;
@@ -26,6 +27,7 @@ use std::{
 use sigstore_tuf::{MetaFile, Metadata, RoleKeys, Root, Snapshot, Targets, Timestamp, TrustedMetadataSet};
 
 use crate::{Hash, RepositoryId, Wall, release::Release};
+use checkpoint::Checkpoint;
 use document::Authority;
 pub use error::TrustError;
 pub use fleets::Fleet;
@@ -44,6 +46,7 @@ pub struct Verified {
     pinned: Arc<BTreeMap<String, u64>>,
     pack: Arc<[u8]>,
     pack_hash: Hash,
+    checkpoint: Option<Checkpoint>,
     issued: Wall,
     expires: Wall,
     releases: Arc<[Release]>,
@@ -97,6 +100,12 @@ impl Verified {
     #[must_use]
     pub fn expires(&self) -> Wall {
         self.expires
+    }
+
+    /// Where the publisher's log of acts stands, if it keeps one.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.checkpoint.as_ref()
     }
 
     /// The releases of every channel, in the order of channel and number.
@@ -172,6 +181,9 @@ pub fn verify(repository: RepositoryId, held: Option<&Verified>, pack: &[u8]) ->
     let pinned: BTreeMap<String, u64> =
         snapshot.signed().meta.iter().map(|(name, meta)| (name.clone(), meta.version)).collect();
     check_snapshot_floor(held.as_ref(), snapshot.signed().version, &pinned)?;
+    let checkpoint = Checkpoint::read(&snapshot.signed().extra);
+    let checkpoint = checkpoint.map_err(|problem| TrustError::malformed("the snapshot", problem))?;
+    check_log_floor(held.as_ref(), checkpoint.as_ref())?;
 
     check_pin("the targets", snapshot.signed().meta.get("targets.json"), documents.targets)?;
     let targets: Metadata<Targets> = document::read("the targets", documents.targets)?;
@@ -191,6 +203,7 @@ pub fn verify(repository: RepositoryId, held: Option<&Verified>, pack: &[u8]) ->
         pinned: Arc::new(pinned),
         pack: pack.into(),
         pack_hash: Hash::of(pack),
+        checkpoint,
         issued,
         expires: wall(expires),
         releases: delegated.releases.into(),
@@ -456,6 +469,19 @@ fn check_fleets_floor(floor: Option<&Floor<'_>>, offered: &BTreeMap<String, Flee
         }
     }
     Ok(())
+}
+
+fn check_log_floor(floor: Option<&Floor<'_>>, offered: Option<&Checkpoint>) -> Result<(), TrustError> {
+    let Some(Floor { held, rotated: false }) = floor else { return Ok(()) };
+    let Some(known) = &held.checkpoint else { return Ok(()) };
+    let size = offered.map_or(0, Checkpoint::size);
+    if size < known.size() {
+        return Err(TrustError::Rollback { document: "the log of acts".to_owned(), held: known.size(), offered: size });
+    }
+    match offered.and_then(|offered| known.fork(offered)) {
+        Some(entry) => Err(TrustError::Forked { entry }),
+        None => Ok(()),
+    }
 }
 
 fn wall(time: jiff::Timestamp) -> Wall {

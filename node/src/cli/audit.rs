@@ -3,7 +3,7 @@
 use std::{fmt, process::ExitCode};
 
 use burr_node::{error::Error, publisher::Publisher};
-use burr_protocol::trust::audit::Entry;
+use burr_protocol::{Hash, trust::audit::Entry};
 use serde::Serialize;
 
 use super::Context;
@@ -21,12 +21,20 @@ pub(super) struct Arguments {
 #[derive(Serialize)]
 struct Acts {
     app: String,
+    /// The name of the last entry, as devices show it in `burr status`.
+    head: Hash,
     entries: Vec<Entry>,
 }
 
 impl fmt::Display for Acts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} acts, all signed and in order", self.app, self.entries.len())?;
+        write!(
+            f,
+            "{}: {} acts, all signed and in order; the last is {}",
+            self.app,
+            self.entries.len(),
+            self.head.short()
+        )?;
         for Entry { seq, time, act, what, by, .. } in &self.entries {
             let seconds = std::time::Duration::from_secs(u64::try_from(*time).unwrap_or(0));
             let time = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + seconds);
@@ -41,8 +49,8 @@ impl fmt::Display for Acts {
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, Error> {
     let apps = arguments.app.map_or_else(|| Publisher::apps(&context.data), |app| vec![app]);
     for app in apps {
-        let entries = Publisher::open(&context.data, &app)?.audit()?;
-        context.print(&Acts { app, entries })?;
+        let (entries, head) = Publisher::open(&context.data, &app)?.audit()?;
+        context.print(&Acts { app, head, entries })?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -64,6 +64,12 @@ impl fmt::Display for Shown {
             for (channel, version) in &repository.newest {
                 write!(f, "; {channel} {version}")?;
             }
+            if let Some((acts, head)) = &repository.log {
+                write!(f, "; its publisher's log has {acts} acts, the last is {}", head.short())?;
+            }
+            if let Some(why) = &repository.forked {
+                write!(f, "\n          TWO HISTORIES: {why}")?;
+            }
             writeln!(f)?;
         }
         let held: u64 = status.blobs.iter().map(|blob| blob.held).sum();

@@ -205,21 +205,23 @@ impl Publisher {
         files.remove_log()
     }
 
-    /// The log of acts, checked against the repository.
+    /// The log of acts, checked against the repository, and the name of its last entry.
     ///
     /// # Errors
     /// [`Kind::NotWhole`] if it was edited, cut or reordered, or is not here.
-    pub fn audit(&self) -> Result<Vec<Entry>, Error> {
+    pub fn audit(&self) -> Result<(Vec<Entry>, Hash), Error> {
         let (files, repository) = (self.files(), self.files().open()?);
         let lines = files.log()?;
-        audit::verify(&repository, lines.iter().map(String::as_str)).map_err(|error| {
+        let entries = audit::verify(&repository, lines.iter().map(String::as_str)).map_err(|error| {
             let hint = match self.has_online_keys() {
                 Ok(false) => "the log goes on where the keys of snapshot and timestamp are: ask there",
                 _ => "put audit.log back from a copy; whoever changed it could write to this directory",
             };
             let words = format!("the log of {} is not what its publisher wrote", self.app);
             Error::new(Kind::NotWhole, words).with_source(error).with_hint(hint)
-        })
+        })?;
+        let head = lines.last().map(|line| Hash::of(line.as_bytes()));
+        Ok((entries, head.expect("a log that was verified has an entry")))
     }
 
     /// Who may sign what.
@@ -298,8 +300,7 @@ impl Publisher {
             by,
         };
         self.check_log(repository)?;
-        repository.submit(&draft, &refs(keys), now()).map_err(refused)?;
-        let entry = self.entry(repository, act, keys)?;
+        let entry = self.logged(repository, act, keys, |repository| repository.submit(&draft, &refs(keys), now()))?;
         self.files().commit(repository, payload, Some(entry))
     }
 
@@ -311,15 +312,18 @@ impl Publisher {
         }
         files.remove_leftovers(&repository)?;
         self.check_log(&repository)?;
-        let before = repository.offline_state();
-        repository.renew(&refs(keys), now).map_err(refused)?;
+        let renew = |repository: &mut Repository| repository.renew(&refs(keys), now);
+        let mut renewed = repository.clone();
+        renewed.set_log(files.log()?.iter().map(String::as_str));
+        renew(&mut renewed).map_err(refused)?;
         // Snapshot and timestamp tell their own times; the log tells what offline keys did.
-        let entry = if repository.offline_state() == before {
+        let entry = if renewed.offline_state() == repository.offline_state() {
+            repository = renewed;
             None
         } else {
             let by = keys.iter().map(|key| key_id(&key.verifying_key())).collect();
             let act = Act { kind: "renew", what: vec!["targets and channels were signed anew".to_owned()], by };
-            Some(self.entry(&repository, act, keys)?)
+            Some(self.logged(&mut repository, act, keys, renew)?)
         };
         files.commit(&repository, None, entry)?;
         self.repository = repository;
@@ -334,6 +338,25 @@ impl Publisher {
                 .with_source(error)
                 .with_hint("put it back from a copy, and find out who changed it")
         })
+    }
+
+    /// Makes a change whose snapshot tells of its own entry in the log, which is returned: the entry names the state
+    /// that the change leads to, so the change is made once to see it and once for good.
+    fn logged(
+        &self,
+        repository: &mut Repository,
+        act: Act,
+        keys: &[SigningKey],
+        change: impl Fn(&mut Repository) -> Result<(), WriteError>,
+    ) -> Result<String, Error> {
+        let mut after = repository.clone();
+        change(&mut after).map_err(refused)?;
+        let entry = self.entry(&after, act, keys)?;
+        let mut lines = self.files().log()?;
+        lines.push(entry.clone());
+        repository.set_log(lines.iter().map(String::as_str));
+        change(repository).map_err(refused)?;
+        Ok(entry)
     }
 
     fn entry(&self, repository: &Repository, act: Act, keys: &[SigningKey]) -> Result<String, Error> {

@@ -53,9 +53,13 @@ impl Agent {
                 self.ask(node, claim(0), actions);
                 Verdict::Ignore
             }
-            Err(why) => {
+            Err(why) if why.is_lie() => {
                 self.refuse(node, Lie::ForgedMetadata, why.to_string(), actions);
                 Verdict::Reject
+            }
+            Err(why) => {
+                self.note_fork(repository, Some(node), &why, actions);
+                Verdict::Ignore
             }
         }
     }
@@ -138,7 +142,8 @@ impl Agent {
                 self.refuse(node, Lie::ForgedMetadata, why.to_string(), actions);
                 self.ask_around(repository, actions);
             }
-            (Err(_), Some(node)) => {
+            (Err(why), Some(node)) => {
+                self.note_fork(repository, from, &why, actions);
                 self.doubt(node, repository);
                 if let Some(peer) = self.peers.get_mut(node) {
                     peer.newest.forget(repository);
@@ -148,8 +153,24 @@ impl Agent {
             // The same again is what a restart brings.
             (Err(_), None) if held.is_some_and(|held| **held.pack() == *bytes) => {}
             (Err(why), None) => {
+                self.note_fork(repository, None, &why, actions);
                 actions.push(Action::Tell(Fact::ImportRefused { repository, why: why.to_string() }));
             }
+        }
+    }
+
+    /// Tells of a second history, once for each place where one parts.
+    fn note_fork(
+        &mut self,
+        repository: RepositoryId,
+        from: Option<NodeId>,
+        why: &TrustError,
+        actions: &mut Vec<Action>,
+    ) {
+        let words = why.to_string();
+        if why.is_fork() && self.forks.get(&repository) != Some(&words) {
+            self.forks.insert(repository, words.clone());
+            actions.push(Action::Tell(Fact::HistoryForked { repository, from, why: words }));
         }
     }
 

@@ -106,7 +106,7 @@ pub fn next(
 pub fn verify<'a>(repository: &Repository, lines: impl Iterator<Item = &'a str>) -> Result<Vec<Entry>, AuditError> {
     let timestamps = timestamp_signers(repository);
     let mut entries: Vec<Entry> = Vec::new();
-    let mut prev = first(repository.id());
+    let mut names = vec![first(repository.id())];
     for (line, number) in lines.zip(1_usize..) {
         let wrong = |problem| AuditError { line: number, problem };
         if line.len() > MAX_ENTRY {
@@ -117,7 +117,7 @@ pub fn verify<'a>(repository: &Repository, lines: impl Iterator<Item = &'a str>)
             return Err(wrong("it is not written as entries are"));
         }
         let before = entries.last();
-        if entry.seq != before.map_or(1, |before| before.seq + 1) || entry.prev != prev {
+        if entry.seq != before.map_or(1, |before| before.seq + 1) || Some(&entry.prev) != names.last() {
             return Err(wrong("it does not follow on the one before: something was changed, moved or taken out"));
         }
         if before.is_some_and(|before| entry.time < before.time || entry.root < before.root) {
@@ -129,8 +129,12 @@ pub fn verify<'a>(repository: &Repository, lines: impl Iterator<Item = &'a str>)
         if !public.is_some_and(|public| provider::is_signed(&public, &message(&entry), &signature)) {
             return Err(wrong("its signature is not by a timestamp key of its root"));
         }
-        prev = Hash::of(line.as_bytes());
+        names.push(Hash::of(line.as_bytes()));
         entries.push(entry);
+    }
+    if repository.verified().checkpoint().is_some_and(|checkpoint| !checkpoint.is_of(&names[1..])) {
+        let problem = "the log is not the one that the signed snapshot names";
+        return Err(AuditError { line: entries.len(), problem });
     }
     let (state, root) = (repository.offline_state(), repository.verified().root_version());
     if entries.last().is_some_and(|last| last.state == state && last.root == root) {

@@ -51,6 +51,12 @@ pub enum TrustError {
         /// Its version.
         version: u64,
     },
+    /// A log of acts that parts from the one that was seen: the publisher's keys signed two histories.
+    #[error("entry {entry} of its publisher's log differs from the one seen before; ask its publisher which is right")]
+    Forked {
+        /// The first entry that differs.
+        entry: u64,
+    },
     /// A signed release that breaks a rule.
     #[error("the release at {path} is refused: {problem}")]
     Release {
@@ -98,11 +104,20 @@ pub enum TrustError {
 }
 
 impl TrustError {
-    /// Whether no honest node would have sent this: forged, altered, of another repository, or a second history.
-    /// What is merely old, taken back by its publisher, or of a newer format is no lie of the one who carries it.
+    /// Whether no honest node would have sent this: forged, altered, or of another repository. What is merely old, taken
+    /// back by its publisher, or of a newer format is no lie of the one who carries it; nor is a second history, which
+    /// was all that its carrier was shown.
     #[must_use]
     pub fn is_lie(&self) -> bool {
-        !matches!(self, Self::Old { .. } | Self::Rollback { .. } | Self::Earlier { .. } | Self::Unsupported { .. })
+        let innocent =
+            matches!(self, Self::Old { .. } | Self::Rollback { .. } | Self::Earlier { .. } | Self::Unsupported { .. });
+        !innocent && !self.is_fork()
+    }
+
+    /// Whether the publisher's own keys signed two histories: somebody has to look into it.
+    #[must_use]
+    pub fn is_fork(&self) -> bool {
+        matches!(self, Self::Equivocation { .. } | Self::Forked { .. })
     }
 
     pub(super) fn malformed(document: &str, problem: impl Into<String>) -> Self {

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
 
-use super::{TrustError, Verified, pack::Pack, releases, verify, version};
+use super::{TrustError, Verified, checkpoint::Checkpoint, pack::Pack, releases, verify, version};
 use crate::{
     Hash, NodeId, RepositoryId, Wall, label,
     release::{Release, ReleaseError},
@@ -67,6 +67,8 @@ pub struct Repository {
     verified: Verified,
     /// App and channel by role.
     channels: BTreeMap<String, (String, String)>,
+    /// Where its log of acts stands once the next snapshot is signed.
+    log: Option<Checkpoint>,
 }
 
 impl Repository {
@@ -88,7 +90,7 @@ impl Repository {
             let role = releases::role_name(app, channel);
             delegated.insert(role, sign(&documents::channel(now)?.into(), &[channel_key(keys, channel)?]));
         }
-        let snapshot = sign(&documents::snapshot(1, &targets, &delegated, now)?.into(), &[&keys.snapshot]);
+        let snapshot = sign(&documents::snapshot(1, &targets, &delegated, None, now)?.into(), &[&keys.snapshot]);
         let timestamp = sign(&documents::timestamp(1, &snapshot, now)?.into(), &[&keys.timestamp]);
         let id = RepositoryId::of_root(&root);
         let pack = join(&[&root], &timestamp, &snapshot, &targets, &delegated)?;
@@ -303,6 +305,11 @@ impl Repository {
         self.update(renewed, keys, now)
     }
 
+    /// From the next change or renewal on, the snapshot tells that the log of acts has these lines.
+    pub fn set_log<'a>(&mut self, lines: impl ExactSizeIterator<Item = &'a str>) {
+        self.log = Checkpoint::of(lines);
+    }
+
     /// Whether snapshot or timestamp are past half of the time from their signing to their expiry.
     ///
     /// # Errors
@@ -392,7 +399,8 @@ impl Repository {
 
     fn from_verified(verified: Verified) -> Result<Self, WriteError> {
         let channels = documents::channels(verified.documents().targets)?;
-        Ok(Self { verified, channels })
+        let log = verified.checkpoint().cloned();
+        Ok(Self { verified, channels, log })
     }
 
     fn documents(&self) -> Pack<'_> {
@@ -443,7 +451,7 @@ impl Repository {
             documents::signed_by(&signed, &role, &signers, keys)
         };
         let version = self.verified.snapshot_version + 1;
-        let snapshot = sign(documents::snapshot(version, &targets, &all, now)?, Role::Snapshot)?;
+        let snapshot = sign(documents::snapshot(version, &targets, &all, self.log.as_ref(), now)?, Role::Snapshot)?;
         let version = self.verified.timestamp_version + 1;
         let timestamp = sign(documents::timestamp(version, &snapshot, now)?, Role::Timestamp)?;
         let pack = join(&roots, &timestamp, &snapshot, &targets, &all)?;

@@ -215,7 +215,7 @@ fn two_histories_under_one_version_are_found_out() {
     let held = verified(&one, None).unwrap();
     let error = verified(&other, Some(&held)).unwrap_err();
     assert!(matches!(error, TrustError::Equivocation { version: 2, .. }), "{error}");
-    assert!(error.is_lie());
+    assert!(error.is_fork() && !error.is_lie(), "its carrier was shown nothing else");
     let timestamp = other.verified().timestamp();
     assert!(matches!(check_announcement(&held, 1, timestamp), Err(TrustError::Equivocation { .. })));
 }

@@ -11,6 +11,7 @@ use sigstore_tuf::{Metadata, Snapshot, Targets, Timestamp, canonical_json};
 
 use super::{
     super::{
+        checkpoint::Checkpoint,
         document::{self, hex, sha256},
         fleets, releases, wall,
     },
@@ -187,6 +188,7 @@ pub(super) fn snapshot(
     version: u64,
     targets: &[u8],
     delegated: &BTreeMap<String, Vec<u8>>,
+    log: Option<&Checkpoint>,
     now: Wall,
 ) -> Result<Map<String, Value>, WriteError> {
     let mut meta = Map::new();
@@ -194,6 +196,7 @@ pub(super) fn snapshot(
     meta.extend(delegated.iter().map(|(role, document)| (format!("{role}.json"), pin(document))));
     let mut signed = head("snapshot", version, ONLINE_LIFE, now)?;
     signed.insert("meta".to_owned(), meta.into());
+    signed.extend(log.map(Checkpoint::field));
     Ok(signed)
 }
 
