@@ -15,7 +15,7 @@ use std::{
 };
 
 use burr_protocol::{
-    Agent, NodeId, Now, RepositoryId, Time,
+    Agent, NodeId, Now, RepositoryId, Time, Wall,
     action::{Action, Input, StageFailure, Token},
     cache::Stored,
     fact::Fact,

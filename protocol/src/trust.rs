@@ -180,10 +180,11 @@ pub fn verify(repository: RepositoryId, held: Option<&Verified>, pack: &[u8]) ->
     trusted.update_snapshot(documents.snapshot, now).map_err(|error| TrustError::tuf("the snapshot", &error))?;
     let pinned: BTreeMap<String, u64> =
         snapshot.signed().meta.iter().map(|(name, meta)| (name.clone(), meta.version)).collect();
-    check_snapshot_floor(held.as_ref(), snapshot.signed().version, &pinned)?;
     let checkpoint = Checkpoint::read(&snapshot.signed().extra);
     let checkpoint = checkpoint.map_err(|problem| TrustError::malformed("the snapshot", problem))?;
+    // A second history is told as what it is, before what it takes back.
     check_log_floor(held.as_ref(), checkpoint.as_ref())?;
+    check_snapshot_floor(held.as_ref(), snapshot.signed().version, &pinned)?;
 
     check_pin("the targets", snapshot.signed().meta.get("targets.json"), documents.targets)?;
     let targets: Metadata<Targets> = document::read("the targets", documents.targets)?;

@@ -49,7 +49,8 @@ impl fmt::Display for Acts {
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, Error> {
     let apps = arguments.app.map_or_else(|| Publisher::apps(&context.data), |app| vec![app]);
     for app in apps {
-        let (entries, head) = Publisher::open(&context.data, &app)?.audit()?;
+        let entries = Publisher::open(&context.data, &app)?.audit()?;
+        let head = entries.last().map(Entry::name).expect("a log that holds has an entry");
         context.print(&Acts { app, head, entries })?;
     }
     Ok(ExitCode::SUCCESS)

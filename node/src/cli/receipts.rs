@@ -1,6 +1,6 @@
 //! `burr receipts`: what devices reported.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use burr_node::{
     control::{self, Request},
@@ -29,7 +29,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
     for receipt in receipts {
         let bytes: u64 = receipt.sources.iter().map(|(_, bytes)| bytes).sum();
         print(&format!(
-            "{} #{} {}/{} {}: {} ({}, {} ms)",
+            "{} #{} {}/{} {}: {} ({}, {} ms{})",
             receipt.device.short(),
             receipt.counter,
             receipt.app,
@@ -37,8 +37,16 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
             receipt.version,
             receipt.outcome,
             ByteSize::b(bytes),
-            receipt.took_ms
+            receipt.took_ms,
+            age(&receipt).map(|age| format!(", by metadata signed {age} before")).unwrap_or_default()
         ))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How old the metadata was that the device decided by, if it knew the time.
+fn age(receipt: &Receipt) -> Option<humantime::FormattedDuration> {
+    let seconds = u64::try_from(receipt.at?.0 - receipt.issued.0).ok()?;
+    let minutes = Duration::from_secs(seconds / 60 * 60);
+    Some(humantime::format_duration(minutes))
 }

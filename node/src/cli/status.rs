@@ -1,4 +1,6 @@
-//! `burr status`: peers, what is held, what is installed, how fresh.
+//! `burr status`: peers, what is held, what is installed, how fresh; for people, programs or Prometheus.
+
+mod metrics;
 
 use std::{fmt, process::ExitCode, time::Duration};
 
@@ -9,15 +11,24 @@ use burr_node::{
 use bytesize::ByteSize;
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, print};
+use metrics::Metrics;
 
 /// Show how the node on this data directory stands: peers, what is held, what is installed, how fresh it is.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {}
+pub(super) struct Arguments {
+    /// Print it as Prometheus metrics, such as for the textfile collector of node_exporter.
+    #[arg(long)]
+    metrics: bool,
+}
 
-pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode, Error> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, Error> {
     let overview: Overview = control::ask(&context.data, &Request::Status)?;
-    context.print(&Shown(overview))?;
+    if arguments.metrics {
+        print(Metrics(&overview).to_string().trim_end())?;
+    } else {
+        context.print(&Shown(overview))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

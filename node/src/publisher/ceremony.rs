@@ -205,23 +205,21 @@ impl Publisher {
         files.remove_log()
     }
 
-    /// The log of acts, checked against the repository, and the name of its last entry.
+    /// The log of acts, checked against the repository.
     ///
     /// # Errors
     /// [`Kind::NotWhole`] if it was edited, cut or reordered, or is not here.
-    pub fn audit(&self) -> Result<(Vec<Entry>, Hash), Error> {
+    pub fn audit(&self) -> Result<Vec<Entry>, Error> {
         let (files, repository) = (self.files(), self.files().open()?);
         let lines = files.log()?;
-        let entries = audit::verify(&repository, lines.iter().map(String::as_str)).map_err(|error| {
+        audit::verify(&repository, lines.iter().map(String::as_str)).map_err(|error| {
             let hint = match self.has_online_keys() {
                 Ok(false) => "the log goes on where the keys of snapshot and timestamp are: ask there",
                 _ => "put audit.log back from a copy; whoever changed it could write to this directory",
             };
             let words = format!("the log of {} is not what its publisher wrote", self.app);
             Error::new(Kind::NotWhole, words).with_source(error).with_hint(hint)
-        })?;
-        let head = lines.last().map(|line| Hash::of(line.as_bytes()));
-        Ok((entries, head.expect("a log that was verified has an entry")))
+        })
     }
 
     /// Who may sign what.

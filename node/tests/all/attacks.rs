@@ -1,10 +1,11 @@
 //! Attacks from outside: a real node on loopback, and a peer that may say whatever it likes. The table of
-//! `protocol/README.md` §12 names these stories.
+//! `protocol/README.md` section 15 names these stories.
 
 mod bundle;
 mod clock;
 mod mesh;
 mod metadata;
+mod publisher;
 mod raw;
 mod rogue;
 mod shop;

@@ -4,6 +4,7 @@ mod bad_input;
 mod crash;
 mod damage;
 mod fleet;
+mod freshness;
 mod lan;
 mod link;
 mod moments;

@@ -43,6 +43,14 @@ pub struct Entry {
     pub sig: String,
 }
 
+impl Entry {
+    /// Its name: the BLAKE3 of its line.
+    #[must_use]
+    pub fn name(&self) -> Hash {
+        Hash::of(&canonical(self))
+    }
+}
+
 /// An act before it is written down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Act {
@@ -129,7 +137,7 @@ pub fn verify<'a>(repository: &Repository, lines: impl Iterator<Item = &'a str>)
         if !public.is_some_and(|public| provider::is_signed(&public, &message(&entry), &signature)) {
             return Err(wrong("its signature is not by a timestamp key of its root"));
         }
-        names.push(Hash::of(line.as_bytes()));
+        names.push(entry.name());
         entries.push(entry);
     }
     if repository.verified().checkpoint().is_some_and(|checkpoint| !checkpoint.is_of(&names[1..])) {

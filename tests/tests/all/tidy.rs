@@ -1,5 +1,6 @@
-//! What the house's rules say about the project itself, as tests: `fence` (what a crate must not know), `sources`
-//! (what every file keeps to) and `manifests` (what every Cargo.toml and clippy.toml keeps to).
+//! What the house's rules say about the project itself, as tests: `attacks` (the table of attacks and its tests),
+//! `fence` (what a crate must not know), `sources` (what every file keeps to) and `manifests` (what every Cargo.toml and
+//! clippy.toml keeps to).
 //!
 //! Each check collects all its findings and fails once, with what to do about them.
 
@@ -8,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod attacks;
 mod fence;
 mod manifests;
 mod sources;

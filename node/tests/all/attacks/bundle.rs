@@ -246,7 +246,11 @@ async fn t38_files_that_were_swapped_while_the_device_was_off_are_found_at_its_s
     fs::write(&page, b"swapped").unwrap();
     fs::remove_dir_all(desk.at("device/blobs")).unwrap();
     let mut device = Device::start(&desk.at("device"), shop.id(), &Hands::at(EPOCH), &[]).await;
-    device.hear("the payload is looked for", |fact| matches!(fact, Fact::FetchStarted { .. }).then_some(())).await;
+    device
+        .hear("2.0.0 is wanted again", |fact| {
+            matches!(fact, Fact::Update { step: UpdateStep::Chosen, .. }).then_some(())
+        })
+        .await;
     assert_eq!(fs::read(device.current().join("index.html")).unwrap(), b"<h1>1.0.0</h1>");
     assert_eq!(device.active().await.as_deref(), Some("1.0.0"));
     device.import(&shop).await;

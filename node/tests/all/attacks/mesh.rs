@@ -56,8 +56,9 @@ async fn fetching(desk: &Desk, size: usize) -> (Shop, Release, Device) {
     let release = shop.release_tree("stable", "1.0.0", &[("data", &noise(1, size))]);
     let clock = Hands::at(EPOCH);
     let quick = [("tuning.patience", "500ms"), ("tuning.search_interval", "200ms")];
-    let device = Device::start_with(&desk.at("device"), shop.id(), &clock, &[("install", "stable")], &quick).await;
+    let mut device = Device::start_with(&desk.at("device"), shop.id(), &clock, &[("install", "stable")], &quick).await;
     device.node.import(shop.id(), shop.pack(), Vec::new()).await.unwrap();
+    device.hear("the payload is looked for", |fact| matches!(fact, Fact::FetchStarted { .. }).then_some(())).await;
     (shop, release, device)
 }
 
@@ -119,7 +120,7 @@ async fn t09_a_provider_that_drips_is_left_for_one_that_does_not() {
     });
     let mut sync = raw.open_sync().await;
     lure(&mut sync, shop.id(), &release).await;
-    was_asked.recv().await.unwrap();
+    tokio::time::timeout(super::DEADLINE, was_asked.recv()).await.expect("it is asked").unwrap();
     let kiosk = Device::kiosk(&desk.at("kiosk"), shop.id(), &Hands::at(EPOCH), Some(&device)).await;
     kiosk.import(&shop).await;
     assert_eq!(sources(&mut device, &release).await, [(kiosk.id(), size)]);
@@ -360,16 +361,16 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 }
 
 /// `burr run` in a process of its own, whose memory can be looked at.
-struct Process {
+pub(super) struct Process {
     child: Child,
     address: Address,
 }
 
 impl Process {
-    fn start(data: &Path, repository: RepositoryId) -> Self {
+    pub(super) fn start(data: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_burr"));
         command.env_clear().arg("--data").arg(data).args(["run", "--json", "--listen", "127.0.0.1", "--no-mdns"]);
-        command.arg("--install").arg(format!("shop/stable@{repository}"));
+        command.args(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -378,6 +379,10 @@ impl Process {
         let socket: std::net::SocketAddr = started["listeners"][0].as_str().unwrap().parse().unwrap();
         std::thread::spawn(move || out.lines().map_while(Result::ok).for_each(drop));
         Self { child, address: Address(format!("/ip4/{}/tcp/{}", socket.ip(), socket.port())) }
+    }
+
+    pub(super) fn address(&self) -> Address {
+        self.address.clone()
     }
 
     /// The most memory that it ever had resident, in bytes.
@@ -400,7 +405,8 @@ async fn t02_what_never_ends_is_cut_off_and_memory_stays() {
     let desk = Desk::new();
     let mut shop = Shop::open(EPOCH);
     let release = shop.release_tree("stable", "1.0.0", &[("data", &noise(1, 4 * MIB))]);
-    let victim = Process::start(&desk.at("device"), shop.id());
+    let link = format!("shop/stable@{}", shop.id());
+    let victim = Process::start(&desk.at("device"), &["--install", &link]);
     let idle = victim.peak();
 
     // A frame without an end: as long as a frame may be, and then longer.

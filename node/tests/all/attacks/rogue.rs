@@ -53,7 +53,15 @@ impl Rogue {
         let dir = scratch();
         let blobs = Blobs::open(dir.path()).await.unwrap();
         let listen = vec!["127.0.0.1:0".parse().unwrap()];
-        let settings = Settings { identity, listen, peers: Vec::new(), mdns: false, max_connections: 64 };
+        let settings = Settings {
+            identity,
+            listen,
+            peers: Vec::new(),
+            mdns: false,
+            max_connections: 64,
+            closed: None,
+            enroller: None,
+        };
         let (net, inputs) = Net::start(settings, blobs.clone()).await.unwrap();
         let (net, story) = (Arc::new(net), Arc::new(Mutex::new(Story::default())));
         let (happens, happened) = watch::channel(0);

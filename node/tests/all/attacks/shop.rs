@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::Path,
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -46,7 +47,9 @@ pub(super) struct Shop {
     pub(super) now: Wall,
     repository: Repository,
     payloads: Vec<PayloadFile>,
-    dir: TempDir,
+    /// Its log of acts, as lines.
+    log: Vec<String>,
+    dir: Arc<TempDir>,
 }
 
 impl Shop {
@@ -56,7 +59,26 @@ impl Shop {
 
     pub(super) fn open_with(keys: Keys, now: Wall) -> Self {
         let repository = Repository::create("shop", &["beta", "stable"], &keys, now).unwrap();
-        Self { keys, now, repository, payloads: Vec::new(), dir: scratch() }
+        Self { keys, now, repository, payloads: Vec::new(), log: Vec::new(), dir: Arc::new(scratch()) }
+    }
+
+    /// The same shop once more, to go another way from here.
+    pub(super) fn fork(&self) -> Self {
+        let (repository, dir) = (self.repository.clone(), Arc::clone(&self.dir));
+        Self {
+            keys: self.keys.clone(),
+            now: self.now,
+            repository,
+            payloads: self.payloads(),
+            log: self.log.clone(),
+            dir,
+        }
+    }
+
+    /// Writes a line into the log of acts, which the next snapshot tells of.
+    pub(super) fn note(&mut self, line: &str) {
+        self.log.push(line.to_owned());
+        self.repository.set_log(self.log.iter().map(String::as_str));
     }
 
     pub(super) fn id(&self) -> RepositoryId {
@@ -145,6 +167,7 @@ impl Shop {
             Role::Snapshot => self.keys.snapshot = new,
             Role::Timestamp => self.keys.timestamp = new,
             Role::Channel(channel) => drop(self.keys.channels.insert(channel, new)),
+            Role::Fleet(_) => panic!("the shop has no fleet"),
         }
     }
 
@@ -170,6 +193,7 @@ impl Shop {
             Role::Snapshot => self.keys.snapshot.clone(),
             Role::Timestamp => self.keys.timestamp.clone(),
             Role::Channel(channel) => self.keys.channels[channel].clone(),
+            Role::Fleet(_) => panic!("the shop has no fleet"),
         }
     }
 }
