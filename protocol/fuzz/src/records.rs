@@ -220,7 +220,6 @@ fn record_seeds() -> Vec<Record> {
     let mark = burr_protocol::wire::Mark { repository: receipt.repository, device: receipt.device, counter: 7 };
     let app = "shop".to_owned();
     vec![
-        Record::Floor(shop::NOW),
         Record::App { app: app.clone(), state: state(None) },
         Record::App { app, state: state(Some(trial)) },
         Record::Receipt { mark, receipt: Some(signed) },

@@ -59,7 +59,7 @@ impl Rogue {
             peers: Vec::new(),
             mdns: false,
             max_connections: 64,
-            closed: None,
+            closed: false,
             enroller: None,
         };
         let (net, inputs) = Net::start(settings, blobs.clone()).await.unwrap();

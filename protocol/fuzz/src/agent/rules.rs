@@ -21,7 +21,8 @@ pub(super) struct Rules {
     /// The newest that was ever believed, and ever durable.
     believed: MetadataVersion,
     durable: MetadataVersion,
-    floor: Wall,
+    /// The newest root that was believed, and the newest signed time under it.
+    signed: (u64, Wall),
     /// The highest release that was ever active.
     active: u64,
     app: AppRecord,
@@ -59,7 +60,6 @@ impl Rules {
                 assert!(shop::documents(pack).iter().all(|document| shop::is_signed(document)), "only what is signed");
                 assert!(version(pack) > self.durable, "metadata only goes up");
             }
-            Record::Floor(floor) => assert!(*floor >= self.floor, "signed time only goes up"),
             Record::App { state, .. } => {
                 assert!(state.counter >= self.app.counter && state.bad.len() <= MAX_BAD);
                 assert!(state.trial.as_ref().is_none_or(|trial| trial.release.seq > seq(state)), "a trial is newer");
@@ -76,7 +76,6 @@ impl Rules {
                 assert!(version(pack) >= self.durable, "metadata only goes up");
                 self.durable = version(pack);
             }
-            Record::Floor(floor) => self.floor = self.floor.max(*floor),
             Record::App { state, .. } => {
                 assert!(seq(state) >= self.active, "no version is installed that is older than one before");
                 self.active = seq(state);
@@ -92,6 +91,10 @@ impl Rules {
 
     pub(super) fn check_state(&mut self, agent: &Agent, config: &Config) {
         if let Some(verified) = agent.catalog().verified(shop::id()) {
+            // A new root may take a key away that ran ahead; then time starts anew.
+            let signed = (verified.root_version(), verified.issued());
+            assert!(signed >= self.signed, "signed time only goes up");
+            self.signed = signed;
             let version = version_of(verified);
             assert!(version >= self.believed, "what is believed never goes back");
             assert!(version <= self.durable, "what is believed is durable");
