@@ -344,16 +344,14 @@ impl Update {
                 self.phase = Phase::Idle;
                 vec![Step::Tell { version, step }, Step::Clean(self.slots()), Step::Over]
             }
-            Then::Resume => match &self.record.active {
-                Some(active) => {
-                    self.phase = Phase::Resuming;
-                    vec![Step::Switch(Some(active.bundle))]
-                }
-                None => {
-                    self.phase = Phase::Idle;
-                    vec![Step::Over]
-                }
-            },
+            Then::Resume if self.record.active.is_some() => {
+                self.phase = Phase::Resuming;
+                vec![self.switch_back()]
+            }
+            Then::Resume => {
+                self.phase = Phase::Idle;
+                vec![Step::Over]
+            }
         }
     }
 
