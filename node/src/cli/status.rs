@@ -17,7 +17,7 @@ use metrics::Metrics;
 /// Show how the node on this data directory stands: peers, what is held, what is installed, how fresh it is.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Print it as Prometheus metrics, such as for the textfile collector of node_exporter.
+    /// Print it as Prometheus metrics, such as for the textfile collector of `node_exporter`.
     #[arg(long)]
     metrics: bool,
 }

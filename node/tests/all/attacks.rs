@@ -128,10 +128,8 @@ impl Device {
                 }
             }
         };
-        match tokio::time::timeout(DEADLINE, waiting).await {
-            Ok(found) => found,
-            Err(_) => panic!("{what} was not heard: {:#?}", self.heard),
-        }
+        let found = tokio::time::timeout(DEADLINE, waiting).await;
+        found.unwrap_or_else(|_| panic!("{what} was not heard: {:#?}", self.heard))
     }
 
     /// Waits until a version is active.

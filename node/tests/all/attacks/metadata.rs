@@ -25,14 +25,14 @@ async fn installed(desk: &Desk) -> (Shop, Device) {
 
 /// Refused, and whoever sent it is a liar.
 #[track_caller]
-fn a_lie(verdict: (Lie, String), words: &str) {
+fn a_lie(verdict: &(Lie, String), words: &str) {
     assert_eq!(verdict.0, Lie::ForgedMetadata, "{verdict:?}");
     assert!(verdict.1.contains(words), "{verdict:?} does not say {words:?}");
 }
 
 /// Not believed, and nobody's fault who carries it: it was refused only for the garbage after it.
 #[track_caller]
-fn no_lie(verdict: (Lie, String)) {
+fn no_lie(verdict: &(Lie, String)) {
     assert_eq!(verdict.0, Lie::Garbage, "{verdict:?}");
 }
 
@@ -45,7 +45,7 @@ async fn t01_what_strangers_sign_installs_nothing() {
     theirs.root = Some(key(66));
     let mut other = Shop::open_with(theirs, EPOCH);
     other.release("6.6.6");
-    a_lie(device.refuses(shop.id(), other.pack()).await, "expected");
+    a_lie(&device.refuses(shop.id(), other.pack()).await, "expected");
     // The true roots, and each document below them signed by a stranger.
     shop.release("2.0.0");
     let thief = key(66);
@@ -64,7 +64,7 @@ async fn t01_what_strangers_sign_installs_nothing() {
                 forged.pin(&snapshot, &timestamp);
             }
         }
-        a_lie(device.refuses(shop.id(), forged.pack()).await, "not signed");
+        a_lie(&device.refuses(shop.id(), forged.pack()).await, "not signed");
     }
     // The honest news is taken all the same.
     device.import(&shop).await;
@@ -79,15 +79,15 @@ async fn t04_a_version_run_ahead_by_a_stolen_key_is_rotated_away() {
     let mut ahead = Bent::of(&shop.pack());
     let last = (1_u64 << 53) - 1;
     ahead.timestamp = bent(&ahead.timestamp, &[&key(4)], |signed| signed["version"] = json!(last));
-    no_lie(device.judge(shop.id(), ahead.pack()).await);
+    no_lie(&device.judge(shop.id(), ahead.pack()).await);
     device.hear_verified(last).await;
     // Now nothing is newer.
     shop.release("2.0.0");
-    no_lie(device.refuses(shop.id(), shop.pack()).await);
+    no_lie(&device.refuses(shop.id(), shop.pack()).await);
     // Not even one more: versions end there.
     let mut beyond = Bent::of(&shop.pack());
     beyond.timestamp = bent(&beyond.timestamp, &[&key(4)], |signed| signed["version"] = json!(last + 1));
-    a_lie(device.refuses(shop.id(), beyond.pack()).await, "version");
+    a_lie(&device.refuses(shop.id(), beyond.pack()).await, "version");
     shop.rotate(Role::Timestamp, 40);
     device.import(&shop).await;
     device.hear_active("2.0.0").await;
@@ -111,13 +111,13 @@ async fn t07_documents_of_two_states_are_not_mixed() {
             "targets" => mixed.targets = bent(&old.targets, &[&key(66)], |_| {}),
             _ => mixed.channels = old.channels.clone(),
         }
-        a_lie(device.refuses(shop.id(), mixed.pack()).await, "not the one that the signed metadata names");
+        a_lie(&device.refuses(shop.id(), mixed.pack()).await, "not the one that the signed metadata names");
     }
     // Whoever stole the keys of snapshot and timestamp can name an old document, but not to who saw a newer one.
     let mut mixed = Bent::of(&shop.pack());
     mixed.channels = old.channels.clone();
     mixed.pin(&key(3), &key(4));
-    no_lie(device.refuses(shop.id(), mixed.pack()).await);
+    no_lie(&device.refuses(shop.id(), mixed.pack()).await);
     device.stop().await;
 }
 
@@ -129,11 +129,11 @@ async fn t08_older_metadata_is_not_taken_back() {
     shop.release("2.0.0");
     device.import(&shop).await;
     device.hear_active("2.0.0").await;
-    no_lie(device.refuses(shop.id(), old.clone()).await);
+    no_lie(&device.refuses(shop.id(), old.clone()).await);
     // Nor after a restart.
     device.stop().await;
     let mut device = Device::start(&desk.at("device"), shop.id(), &Hands::at(EPOCH), &[]).await;
-    no_lie(device.refuses(shop.id(), old).await);
+    no_lie(&device.refuses(shop.id(), old).await);
     assert_eq!(device.active().await.as_deref(), Some("2.0.0"));
     device.stop().await;
 }
@@ -150,7 +150,7 @@ async fn t10_a_channel_key_that_was_stolen_and_revoked_releases_nothing() {
     let mut forged = Bent::of(&shop.pack());
     forged.bend_stable(&[&stolen], next);
     forged.pin(&key(3), &key(4));
-    a_lie(device.refuses(shop.id(), forged.pack()).await, "app.shop.stable");
+    a_lie(&device.refuses(shop.id(), forged.pack()).await, "app.shop.stable");
     shop.release("2.0.0");
     device.import(&shop).await;
     device.hear_active("2.0.0").await;
@@ -165,7 +165,7 @@ async fn t10_a_root_that_skips_a_version_is_refused() {
     shop.rotate(Role::Root, 11);
     let mut skipping = Bent::of(&shop.pack());
     skipping.roots.remove(1);
-    a_lie(device.refuses(shop.id(), skipping.pack()).await, "version 2 must stand here");
+    a_lie(&device.refuses(shop.id(), skipping.pack()).await, "version 2 must stand here");
     // A next root by its own new keys alone, without the old ones.
     let mut own = Bent::of(&shop.pack());
     own.roots.truncate(1);
@@ -173,7 +173,7 @@ async fn t10_a_root_that_skips_a_version_is_refused() {
         next(signed);
         signed["roles"]["root"]["threshold"] = json!(1);
     }));
-    a_lie(device.refuses(shop.id(), own.pack()).await, "root 2 is not signed");
+    a_lie(&device.refuses(shop.id(), own.pack()).await, "root 2 is not signed");
     device.import(&shop).await;
     device.hear_verified(shop.version()).await;
     device.stop().await;
@@ -192,7 +192,7 @@ async fn one_key_stolen_of_two_releases_nothing() {
         let mut forged = Bent::of(&shop.pack());
         forged.bend_stable(&[&stolen], next);
         forged.pin(&key(3), &key(4));
-        a_lie(device.refuses(shop.id(), forged.pack()).await, "app.shop.stable");
+        a_lie(&device.refuses(shop.id(), forged.pack()).await, "app.shop.stable");
     }
     // Two signatures by one key are one.
     let mut forged = Bent::of(&shop.pack());
@@ -203,7 +203,7 @@ async fn one_key_stolen_of_two_releases_nothing() {
     value["signatures"] = json!([signature, signature]);
     *document = serde_json::to_vec(&value).unwrap();
     forged.pin(&key(3), &key(4));
-    a_lie(device.refuses(shop.id(), forged.pack()).await, "app.shop.stable");
+    a_lie(&device.refuses(shop.id(), forged.pack()).await, "app.shop.stable");
     device.stop().await;
 }
 
@@ -214,7 +214,7 @@ async fn stolen_online_keys_keep_a_release_fresh_and_make_none() {
     let online = (key(3), key(4));
     let mut renewed = Bent::of(&shop.pack());
     renewed.pin(&online.0, &online.1);
-    no_lie(device.judge(shop.id(), renewed.pack()).await);
+    no_lie(&device.judge(shop.id(), renewed.pack()).await);
     device.hear_verified(shop.version() + 1).await;
     for role in ["root", "targets", "stable"] {
         let mut forged = Bent::of(&renewed.pack());
@@ -224,7 +224,7 @@ async fn stolen_online_keys_keep_a_release_fresh_and_make_none() {
             _ => forged.bend_stable(&[&online.1], next),
         }
         forged.pin(&online.0, &online.1);
-        a_lie(device.refuses(shop.id(), forged.pack()).await, "not signed");
+        a_lie(&device.refuses(shop.id(), forged.pack()).await, "not signed");
     }
     device.stop().await;
 }
@@ -242,13 +242,13 @@ async fn t11_t32_a_release_counts_for_its_own_app_channel_and_repository_alone()
         signed["targets"]["app/shop/stable/1.burr"]["custom"]["app"] = json!("till");
     });
     other_app.pin(&online.0, &online.1);
-    a_lie(device.refuses(shop.id(), other_app.pack()).await, "signed by the role of shop/stable");
+    a_lie(&device.refuses(shop.id(), other_app.pack()).await, "signed by the role of shop/stable");
     // The true document of beta, with its true signature, as that of stable.
     let mut other_channel = Bent::of(&shop.pack());
     let beta = other_channel.channels["app.shop.beta"].clone();
     other_channel.channels.insert("app.shop.stable".to_owned(), beta);
     other_channel.pin(&online.0, &online.1);
-    a_lie(device.refuses(shop.id(), other_channel.pack()).await, "app.shop.stable");
+    a_lie(&device.refuses(shop.id(), other_channel.pack()).await, "app.shop.stable");
     // Beta's release in stable's document, even signed by stable's key: its path says where it belongs.
     let mut moved = Bent::of(&shop.pack());
     let beta: serde_json::Value = serde_json::from_slice(&moved.channels["app.shop.beta"]).unwrap();
@@ -257,13 +257,13 @@ async fn t11_t32_a_release_counts_for_its_own_app_channel_and_repository_alone()
         signed["targets"]["app/shop/stable/1.burr"] = beta["signed"]["targets"]["app/shop/beta/1.burr"].clone();
     });
     moved.pin(&online.0, &online.1);
-    a_lie(device.refuses(shop.id(), moved.pack()).await, "signed by the role of shop/stable");
+    a_lie(&device.refuses(shop.id(), moved.pack()).await, "signed by the role of shop/stable");
     // A repository of the same app, channels and keys below the root: another fleet's.
     let mut theirs = keys();
     theirs.root = Some(key(7));
     let mut fleet = Shop::open_with(theirs, EPOCH);
     fleet.release("9.0.0");
-    a_lie(device.refuses(shop.id(), fleet.pack()).await, "expected");
+    a_lie(&device.refuses(shop.id(), fleet.pack()).await, "expected");
     // Its documents below this repository's roots: the keys are right, but this device saw newer versions already.
     let mut grafted = Bent::of(&fleet.pack());
     grafted.roots = Bent::of(&shop.pack()).roots;
@@ -271,7 +271,7 @@ async fn t11_t32_a_release_counts_for_its_own_app_channel_and_repository_alone()
     shop.release("2.0.0");
     device.import(&shop).await;
     device.hear_active("2.0.0").await;
-    no_lie(device.refuses(shop.id(), grafted.pack()).await);
+    no_lie(&device.refuses(shop.id(), grafted.pack()).await);
     device.stop().await;
 }
 
@@ -296,9 +296,9 @@ async fn t30_a_device_that_was_off_walks_six_roots_and_then_refuses_the_old_keys
     old.bend_stable(&[&key(6)], |signed| signed["version"] = json!(100));
     old.pin(&key(3), &key(4));
     // Under the old root alone it is merely old; under the new ones it is forged.
-    no_lie(device.refuses(shop.id(), old.pack()).await);
+    no_lie(&device.refuses(shop.id(), old.pack()).await);
     old.roots = Bent::of(&shop.pack()).roots;
-    a_lie(device.refuses(shop.id(), old.pack()).await, "not signed");
+    a_lie(&device.refuses(shop.id(), old.pack()).await, "not signed");
     device.stop().await;
     kiosk.stop().await;
 }
@@ -318,17 +318,19 @@ async fn t37_a_document_that_two_readers_could_read_in_two_ways_is_refused() {
         assert_ne!(bytes, text);
         let mut bent = Bent::of(&shop.pack());
         bent.timestamp = bytes.into_bytes();
-        a_lie(device.refuses(shop.id(), bent.pack()).await, "timestamp");
+        a_lie(&device.refuses(shop.id(), bent.pack()).await, "timestamp");
     }
     device.stop().await;
 }
+
+/// Changes what is signed of a document.
+type Bend = fn(&mut serde_json::Value);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn t40_a_threshold_of_nothing_and_keys_that_are_none_are_refused() {
     let desk = Desk::new();
     let mut shop = Shop::open(EPOCH);
     shop.release("1.0.0");
-    type Bend = fn(&mut serde_json::Value);
     let bends: [Bend; 4] = [
         |signed| signed["roles"]["targets"]["threshold"] = json!(0),
         |signed| signed["roles"]["timestamp"]["keyids"] = json!([]),
@@ -344,7 +346,7 @@ async fn t40_a_threshold_of_nothing_and_keys_that_are_none_are_refused() {
         let repository = RepositoryId::of_root(&weak.roots[0]);
         let data = desk.at(&format!("device-{number}"));
         let mut device = Device::start(&data, repository, &Hands::at(EPOCH), &[]).await;
-        a_lie(device.refuses(repository, weak.pack()).await, "root 1");
+        a_lie(&device.refuses(repository, weak.pack()).await, "root 1");
         assert_eq!(device.version().await, None);
         device.stop().await;
     }
@@ -360,14 +362,14 @@ async fn t41_what_was_refused_leaves_no_trace_and_stands_in_nobodys_way() {
     // A good start with a bad root behind it, a good chain with a bad timestamp, and all good with a bad snapshot.
     let mut root = Bent::of(&shop.pack());
     root.roots.push(bent(&root.roots[0], &[&key(66)], next));
-    a_lie(device.refuses(shop.id(), root.pack()).await, "root 2");
+    a_lie(&device.refuses(shop.id(), root.pack()).await, "root 2");
     let mut timestamp = Bent::of(&shop.pack());
     timestamp.timestamp = bent(&timestamp.timestamp, &[&key(66)], |signed| signed["version"] = json!(1000));
-    a_lie(device.refuses(shop.id(), timestamp.pack()).await, "timestamp");
+    a_lie(&device.refuses(shop.id(), timestamp.pack()).await, "timestamp");
     let mut snapshot = Bent::of(&shop.pack());
     snapshot.snapshot = bent(&snapshot.snapshot, &[&key(66)], |signed| signed["version"] = json!(1000));
     snapshot.pin_snapshot(&key(4));
-    a_lie(device.refuses(shop.id(), snapshot.pack()).await, "snapshot");
+    a_lie(&device.refuses(shop.id(), snapshot.pack()).await, "snapshot");
     // Nothing is remembered of them over a restart either.
     device.stop().await;
     let mut device = Device::start(&desk.at("device"), shop.id(), &clock, &[]).await;
@@ -394,7 +396,7 @@ async fn t42_a_role_named_like_a_path_goes_nowhere() {
         let document = bad.channels.remove("app.shop.stable").unwrap();
         bad.channels.insert(name.to_owned(), document);
         bad.pin(&key(3), &key(4));
-        a_lie(device.refuses(shop.id(), bad.pack()).await, "not that of a channel");
+        a_lie(&device.refuses(shop.id(), bad.pack()).await, "not that of a channel");
     }
     let found: Vec<_> = bytes_below(desk.0.path()).into_iter().map(|(path, _)| path).collect();
     assert!(!found.iter().any(|path| path.to_string_lossy().contains("escaped")), "{found:?}");
@@ -415,7 +417,7 @@ async fn t43_who_goes_on_serving_what_was_yanked_installs_it_on_nobody_who_knows
     let rogue = Rogue::start(shop.id()).await;
     rogue.hold(&shop.payloads()).await;
     rogue.meet(&device.address()).await;
-    no_lie(device.refuses(shop.id(), before).await);
+    no_lie(&device.refuses(shop.id(), before).await);
     assert_eq!(device.active().await, None);
     shop.release("2.0.0");
     device.import(&shop).await;
@@ -434,11 +436,11 @@ async fn t45_a_time_run_ahead_by_a_stolen_key_is_rotated_away() {
         next(signed);
         signed["x-issued"] = json!(in_words(far));
     });
-    a_lie(device.refuses(shop.id(), ahead.pack()).await, "issued");
+    a_lie(&device.refuses(shop.id(), ahead.pack()).await, "issued");
     ahead.timestamp = bent(&ahead.timestamp, &[&key(4)], |signed| {
         signed["expires"] = json!(in_words(Wall(far.0 + 30 * DAY)));
     });
-    no_lie(device.judge(shop.id(), ahead.pack()).await);
+    no_lie(&device.judge(shop.id(), ahead.pack()).await);
     device.hear_verified(shop.version() + 1).await;
     // For this device it is 70 years later now, and a restart does not help.
     device.stop().await;
@@ -457,6 +459,6 @@ async fn t45_a_time_run_ahead_by_a_stolen_key_is_rotated_away() {
         next(signed);
         signed["x-issued"] = json!(in_words(Wall(EPOCH.0 - DAY)));
     });
-    no_lie(device.refuses(shop.id(), back.pack()).await);
+    no_lie(&device.refuses(shop.id(), back.pack()).await);
     device.stop().await;
 }
