@@ -150,13 +150,12 @@ impl Device {
         .await
     }
 
-    /// Waits until metadata of this timestamp version is believed.
+    /// Waits until metadata of this timestamp version is believed, if that was not told before.
     async fn hear_verified(&mut self, version: u64) {
-        self.hear(&format!("metadata {version}"), |fact| match fact {
-            Fact::MetadataVerified { version: told, .. } if *told == version => Some(()),
-            _ => None,
-        })
-        .await;
+        let is = |fact: &Fact| matches!(fact, Fact::MetadataVerified { version: told, .. } if *told == version);
+        if !self.heard.iter().any(is) {
+            self.hear(&format!("metadata {version}"), |fact| is(fact).then_some(())).await;
+        }
     }
 
     async fn hear_refused(&mut self, node: NodeId) -> (Lie, String) {
@@ -173,6 +172,10 @@ impl Device {
         if !self.heard.iter().any(heard) {
             self.hear_refused(node).await;
         }
+    }
+
+    async fn has_refused(&self, node: NodeId) -> bool {
+        self.status().await.refused.iter().any(|(refused, _)| *refused == node)
     }
 
     /// A stranger offers this pack; returns how it was refused for it, or that it was not: the stranger ends with

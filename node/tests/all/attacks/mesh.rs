@@ -261,25 +261,32 @@ async fn t22_a_flood_of_announcements_goes_no_further_and_drowns_no_news() {
     // Garbage, forgeries, and what can't be judged: of a root to come, and of no size that gossip carries.
     let mut forged = gossip.announcement(1, 0);
     forged.timestamp = bent(&forged.timestamp, &[&key(66)], next);
+    let to_come = gossip.announcement(1, 0);
+    let made = |kind: &str, number: u64| match kind {
+        "garbage" => noise(number, 200),
+        "forged" => Announcement { pack: Hash::of(&number.to_be_bytes()), ..forged.clone() }.encode(),
+        "to come" => Announcement { root: 1000 + number, ..to_come.clone() }.encode(),
+        _ => noise(number, 4500),
+    };
     let mut flooders = Vec::new();
     for kind in ["garbage", "forged", "to come", "long"] {
         let rogue = Rogue::start(gossip.shop.id()).await;
         gossip.join(&rogue).await;
-        for number in 0..2500_u64 {
-            let bytes = match kind {
-                "garbage" => noise(number, 200),
-                "forged" => Announcement { pack: Hash::of(&number.to_be_bytes()), ..forged.clone() }.encode(),
-                "to come" => gossip.announcement(1000 + number, number).encode(),
-                _ => noise(number, 4500),
-            };
-            rogue.announce(bytes).await;
+        for number in 0..2500 {
+            rogue.announce(made(kind, number)).await;
         }
         flooders.push((kind, rogue));
     }
     gossip.heard_news().await;
     for (kind, rogue) in flooders {
-        if matches!(kind, "garbage" | "forged") {
-            gossip.device.hear_refused_if_new(rogue.id()).await;
+        // What a busy connection dropped of a flood is said again: the first lie that is heard ends it.
+        for number in 2500.. {
+            if !matches!(kind, "garbage" | "forged") || gossip.device.has_refused(rogue.id()).await {
+                break;
+            }
+            assert!(number < 2600, "{kind} was not refused");
+            rogue.announce(made(kind, number)).await;
+            gossip.news().await;
         }
         rogue.end().await;
     }
@@ -499,8 +506,10 @@ async fn t44_gossip_that_broke_other_nodes_breaks_none() {
             let length = u8::try_from(rpc.len()).unwrap();
             // One byte up to 127, two above.
             let prefix = if length < 128 { vec![length] } else { vec![length, 1] };
-            stream.write_all(&[&prefix[..], rpc].concat()).await.unwrap();
-            stream.flush().await.unwrap();
+            // The node may hang up.
+            if stream.write_all(&[&prefix[..], rpc].concat()).await.is_err() || stream.flush().await.is_err() {
+                break;
+            }
         }
         raws.push((raw, stream));
     }
