@@ -42,6 +42,11 @@ pub enum Input {
         /// Whether it is configured.
         fixed: bool,
     },
+    /// A node is on this node's own network: what goes between the two crosses no uplink.
+    Near {
+        /// Who.
+        node: NodeId,
+    },
     /// A connection stands; its node's identity is proven. In a closed mesh nothing may be spoken on it before
     /// [`Action::Admit`]; it ends as connected or departed.
     Arrived {

@@ -6,6 +6,7 @@
 //! [`Action::Persist`] is said or done before its [`Input::Stored`]; what waits for one is an `After`.
 
 mod admission;
+mod holdings;
 mod install;
 mod metadata;
 mod reports;
@@ -18,6 +19,7 @@ use std::{
 
 use ed25519_dalek::SigningKey;
 
+use self::holdings::Untold;
 use crate::{
     Hash, NodeId, Now, RepositoryId, Time, Wall,
     action::{Action, Input, Token},
@@ -88,7 +90,7 @@ pub struct Agent {
     next_token: u64,
     next_request: u64,
     next_sync: Time,
-    next_map: Option<Time>,
+    untold: Untold,
     started: bool,
     /// Lent by the driver while it calls.
     memory: Memory,
@@ -116,7 +118,7 @@ impl Agent {
             catalog: Catalog::default(),
             forks: BTreeMap::new(),
             arriving: BTreeMap::new(),
-            peers: Peers::default(),
+            peers: Peers::of_site(config.site.clone()),
             door: Door::default(),
             jobs: BTreeMap::new(),
             store,
@@ -131,7 +133,7 @@ impl Agent {
             next_token: 0,
             next_request: 0,
             next_sync: now.time + config.sync_interval,
-            next_map: None,
+            untold: Untold::default(),
             started: false,
             memory: Memory::default(),
             key,
@@ -206,6 +208,7 @@ impl Agent {
             Input::Introduced { link, certificate } => self.introduced(link, certificate, actions),
             Input::TurnedAway { node, why } => self.turned_away(node, &why, actions),
             Input::Departed { link } => drop(self.door.answered(link)),
+            Input::Near { node } => self.near(node),
             Input::Connected { node, address } => {
                 let dialled = address.is_some();
                 if let Some(address) = address {
@@ -233,7 +236,7 @@ impl Agent {
                 }
             }
             Input::Held { blob, size, pieces } => self.held(blob, size, &pieces, actions),
-            Input::Received { id, bytes } => self.received(id, bytes),
+            Input::Received { id, bytes } => self.received(id, bytes, actions),
             Input::Fetched { id } => self.fetched(id, actions),
             Input::FetchFailed { id, why } => self.fetch_failed(id, why, actions),
             Input::Staged { app, bundle, result } => {
@@ -273,7 +276,7 @@ impl Agent {
         let jobs = self.asking().filter_map(|job| job.wake_at(&self.config));
         let apps = self.apps.values().filter_map(Update::wake_at);
         let meeting = [self.peers.wake_at(), self.door.wake_at()];
-        let parts = [self.catalog.wake_at(), self.next_map, Some(self.next_sync)];
+        let parts = [self.catalog.wake_at(), self.untold.wake_at(), Some(self.next_sync)];
         meeting.into_iter().chain(parts).flatten().chain(jobs).chain(apps).min()
     }
 
@@ -344,11 +347,7 @@ impl Agent {
         for repository in self.catalog.lost(node) {
             self.ask_around(repository, actions);
         }
-        let cut = |job: &mut Job| job.without(node).then(|| (job.blob(), job.size()));
-        let cut: Vec<_> = self.jobs.values_mut().filter_map(cut).collect();
-        for (blob, size) in cut {
-            self.look(blob, size, actions);
-        }
+        self.jobs.values_mut().for_each(|job| job.without(node));
         self.step_jobs(actions);
     }
 
@@ -383,13 +382,8 @@ impl Agent {
                 }
             }
             Message::Want(blobs) => self.wanted(node, &blobs, actions),
-            Message::Unwant(blobs) => {
-                if let Some(peer) = self.peers.get_mut(node) {
-                    for blob in &blobs {
-                        peer.interests.remove(blob);
-                    }
-                }
-            }
+            Message::Unwant(blobs) => self.unwanted(node, &blobs),
+            Message::Also { blob, pieces } => self.provided_also(node, blob, &pieces, actions),
             Message::Holds { blob, size, pieces } => self.provided(node, blob, size, &pieces, actions),
             Message::Receipts(receipts) => self.receive(node, receipts, actions),
             Message::Stored(marks) => {
@@ -406,6 +400,7 @@ impl Agent {
     fn digest(&self) -> Digest {
         Digest {
             collects: self.config.collect,
+            site: self.config.site.clone(),
             follows: self.catalog.repositories().collect(),
             // What is not given is not claimed.
             holdings: if self.config.serve { self.catalog.holdings() } else { Vec::new() },
@@ -417,6 +412,7 @@ impl Agent {
     fn digested(&mut self, node: NodeId, digest: &Digest, actions: &mut Vec<Action>) {
         let Some(peer) = self.peers.get_mut(node) else { return };
         peer.take(digest);
+        self.placed(node);
         self.sent.remove(&node);
         for holding in &digest.holdings {
             self.ask(node, *holding, actions);
@@ -487,9 +483,8 @@ impl Agent {
         if self.asking().any(|job| job.wake_at(&self.config).is_some_and(|at| at <= now)) {
             self.step_jobs(actions);
         }
-        if self.next_map.is_some_and(|at| at <= now) {
-            self.next_map = None;
-            self.tell_maps(actions);
+        if self.untold.wake_at().is_some_and(|at| at <= now) {
+            self.tell_pieces(actions);
         }
         if self.next_sync <= now {
             self.next_sync = now + self.config.sync_interval;

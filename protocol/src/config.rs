@@ -29,6 +29,9 @@ pub const MAX_JOBS: usize = 64;
 /// Releases of one app that failed here and are not tried again; the oldest is forgotten first.
 pub const MAX_BAD: usize = 32;
 
+/// How much more seldom those of other sites are told what arrived.
+pub const FAR_SELDOM: u32 = 10;
+
 /// The shortest wait that may be configured: a wait of nothing would be a loop.
 const SHORTEST: Duration = Duration::from_millis(10);
 /// The longest wait that may be configured.
@@ -54,19 +57,19 @@ pub struct Config {
     pub collect: bool,
     /// Whether other nodes are given what this node holds.
     pub serve: bool,
+    /// The name of the site whose uplink this node shares; without one, nodes on one network are one site.
+    pub site: Option<String>,
     /// Bytes of blobs that may be kept. What an install needs comes before what is merely cached.
     pub quota: u64,
     /// Receipts kept at most; the oldest go first.
     pub max_receipts: usize,
-    /// Requests that one provider is asked at a time: two, so that its pipe stays full while one is answered.
-    pub requests_per_provider: usize,
+    /// Bytes that are asked of one provider at a time at most: what its pipe can hold.
+    pub provider_bytes: u64,
     /// Requests under way for one blob, over all providers.
     pub requests_per_job: usize,
-    /// Bytes of one request at most. Long enough to hide a round trip, short enough to move to another provider.
+    /// Bytes of one request at most. Long enough to save on proofs, short enough to move to another provider.
     pub request_bytes: u64,
-    /// A provider slower than this many bytes a second after [`Config::patience`] is dropped if another has the piece.
-    pub min_rate: u64,
-    /// How long a request may stay silent, or slow, before its pieces are asked elsewhere.
+    /// The longest that a provider rests that failed, or held things up.
     pub patience: Duration,
     /// Shortest and longest wait between two dials of one address.
     pub dial_backoff: (Duration, Duration),
@@ -74,7 +77,8 @@ pub struct Config {
     pub metadata_patience: Duration,
     /// Providers of a wanted blob are asked for again this often while it lacks any.
     pub search_interval: Duration,
-    /// Partial holdings are told to peers that want the same blob at most this often.
+    /// What arrived is told to peers that want the same blob at most this often; to those of other sites it is told
+    /// [`FAR_SELDOM`] times as seldom, since the words cross an uplink.
     pub map_interval: Duration,
     /// Digests are exchanged again this often with connected peers: the sure path when a message was lost.
     pub sync_interval: Duration,
@@ -149,6 +153,9 @@ impl Config {
             }
         }
         bound("max_connections", self.max_peers as u64, 1, MAX_PEERS as u64)?;
+        if let Some(site) = &self.site {
+            label::check_name("site", site)?;
+        }
         span("patience", self.patience, SHORTEST)?;
         span("metadata_patience", self.metadata_patience, SHORTEST)?;
         span("search_interval", self.search_interval, SHORTEST)?;
@@ -160,8 +167,8 @@ impl Config {
             span(name, longest, shortest)?;
         }
         bound("max_receipts", self.max_receipts as u64, 1, 1 << 20)?;
-        bound("requests_per_provider", self.requests_per_provider as u64, 1, 64)?;
-        bound("requests_per_job", self.requests_per_job as u64, 1, 256)?;
+        bound("provider_bytes", self.provider_bytes, MIN_PIECE, 1 << 30)?;
+        bound("requests_per_job", self.requests_per_job as u64, 1, 1024)?;
         bound("request_bytes", self.request_bytes, MIN_PIECE, 1 << 30)?;
         bound("max_trial_starts", u64::from(self.max_trial_starts), 1, 100)
     }
@@ -187,17 +194,17 @@ impl Default for Config {
             since: BTreeMap::new(),
             collect: false,
             serve: true,
+            site: None,
             quota: 10 << 30,
             max_receipts: 4096,
-            requests_per_provider: 2,
-            requests_per_job: 16,
-            request_bytes: 8 << 20,
-            min_rate: 10 << 10,
+            provider_bytes: 8 << 20,
+            requests_per_job: 256,
+            request_bytes: 256 << 10,
             patience: Duration::from_secs(10),
             dial_backoff: (Duration::from_secs(1), Duration::from_secs(300)),
             metadata_patience: Duration::from_secs(10),
             search_interval: Duration::from_secs(5),
-            map_interval: Duration::from_millis(500),
+            map_interval: Duration::from_millis(50),
             sync_interval: Duration::from_secs(300),
             retry_backoff: (Duration::from_secs(5), Duration::from_secs(3600)),
             max_trial_starts: 3,

@@ -120,6 +120,15 @@ pub enum Fact {
         /// Milliseconds it took.
         took_ms: u64,
     },
+    /// A provider of a blob failed in a way that is its own; others are asked before it.
+    ProviderFailed {
+        /// Who.
+        node: NodeId,
+        /// Which blob.
+        blob: Hash,
+        /// How.
+        why: String,
+    },
     /// A blob does not fit under the quota.
     NoRoom {
         /// Which blob.
@@ -225,6 +234,9 @@ impl fmt::Display for Fact {
             Self::FetchCompleted { blob, size, sources, took_ms } => {
                 write!(f, "fetched {} ({size} bytes) in {took_ms} ms from", blob.short())?;
                 sources.iter().try_for_each(|(node, bytes)| write!(f, " {} ({bytes})", node.short()))
+            }
+            Self::ProviderFailed { node, blob, why } => {
+                write!(f, "{} is no good provider of {}: {why}", node.short(), blob.short())
             }
             Self::NoRoom { blob, size, quota } => {
                 write!(

@@ -1,8 +1,16 @@
 //! Which pieces of a blob to ask of whom.
 //!
-//! A piece is a run of BLAKE3 chunk groups; a request is a run of pieces asked of one provider. Each provider has a
-//! few requests under way at a time, each request has an end, and what one provider does not bring is asked of another.
-//! The driver verifies every chunk group as it arrives, so a provider can be wrong about at most one group.
+//! A piece is a run of BLAKE3 chunk groups; a request is a run of pieces asked of one provider. The driver verifies
+//! every chunk group as it arrives and tells of each piece that is stored, which is passed on at once.
+//!
+//! The way of a piece through a swarm: one node takes it from a source (`fetch/claims.rs` says which), tells those that
+//! fetch the same, and they take it from that node and from each other, rarest first. Across a site's uplink one node
+//! of the site takes it; the others wait until it is near. Each provider is asked for as much ahead as keeps its pipe
+//! full (`fetch/provider.rs`), and what one holds up is asked of another as well: the first answer counts.
+
+mod claims;
+mod pieces;
+mod provider;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,30 +19,26 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use self::pieces::{GROUP, MAX_PIECES, MIN_PIECE, PieceMap, Pieces, piece_size};
+use self::{
+    claims::{Claims, RUN},
+    provider::{Afar, Provider},
+};
 use crate::{Hash, NodeId, RepositoryId, Time, config::Config};
 
-/// Bytes of a BLAKE3 chunk group, the unit of verification.
-pub const GROUP: u64 = 16 << 10;
-/// Bytes of the smallest piece.
-pub const MIN_PIECE: u64 = 256 << 10;
-/// Pieces of one blob at most: a piece map is at most 1 KiB, and pieces grow with the blob.
-pub const MAX_PIECES: u64 = 8192;
-
-/// How often the rates of requests under way are looked at.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether something is held up.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// A node of this site that says nothing new for this long claims nothing any more.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
+/// A node that has had nothing to do for this long takes what another one claims.
+const IDLE: Duration = Duration::from_secs(1);
+/// At the end, a piece that took at least this long, and twice as long as pieces take, is asked of another as well.
+const SHORTEST_HEDGE: Duration = Duration::from_millis(500);
+const SHORTEST_HEDGE_FAR: Duration = Duration::from_secs(3);
 
 /// A request to one provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RequestId(pub u64);
-
-/// Which pieces of a blob are held.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum PieceMap {
-    /// All of them.
-    All,
-    /// Those whose bit is set, least significant bit first; at most 1 KiB.
-    Some(Vec<u8>),
-}
 
 /// A blob that is whole and verified here. Made by a fetch, or by the driver for what it already holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,103 +47,6 @@ pub struct Complete {
     pub blob: Hash,
     /// Its size in bytes.
     pub size: u64,
-}
-
-/// Bytes of a piece of a blob of this size: [`MIN_PIECE`], doubled until there are at most [`MAX_PIECES`].
-#[must_use]
-pub fn piece_size(size: u64) -> u64 {
-    let mut piece = MIN_PIECE;
-    while size.div_ceil(piece) > MAX_PIECES {
-        piece *= 2;
-    }
-    piece
-}
-
-/// A set of pieces.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pieces {
-    bits: Vec<u8>,
-    count: usize,
-    set: usize,
-}
-
-impl Pieces {
-    /// No piece of a blob of this size. An empty blob has one empty piece.
-    #[must_use]
-    pub fn none(size: u64) -> Self {
-        let count = usize::try_from(size.div_ceil(piece_size(size)).max(1)).expect("at most MAX_PIECES");
-        Self { bits: vec![0; count.div_ceil(8)], count, set: 0 }
-    }
-
-    /// The pieces of a map that a peer or the store gave; bits past the end don't count.
-    #[must_use]
-    pub fn of(size: u64, map: &PieceMap) -> Self {
-        let mut pieces = Self::none(size);
-        for piece in 0..pieces.count {
-            if match map {
-                PieceMap::All => true,
-                PieceMap::Some(bits) => bits.get(piece / 8).is_some_and(|byte| byte >> (piece % 8) & 1 == 1),
-            } {
-                pieces.insert(piece);
-            }
-        }
-        pieces
-    }
-
-    /// The map to tell others.
-    #[must_use]
-    pub fn map(&self) -> PieceMap {
-        if self.is_all() { PieceMap::All } else { PieceMap::Some(self.bits.clone()) }
-    }
-
-    /// Whether a piece is in the set.
-    #[must_use]
-    pub fn contains(&self, piece: usize) -> bool {
-        self.bits.get(piece / 8).is_some_and(|byte| byte >> (piece % 8) & 1 == 1)
-    }
-
-    /// Adds a piece.
-    pub fn insert(&mut self, piece: usize) {
-        if piece < self.count && !self.contains(piece) {
-            self.bits[piece / 8] |= 1 << (piece % 8);
-            self.set += 1;
-        }
-    }
-
-    /// Adds all pieces of another set of the same blob.
-    pub fn merge(&mut self, other: &Self) {
-        (0..self.count).filter(|piece| other.contains(*piece)).for_each(|piece| self.insert(piece));
-    }
-
-    /// How many pieces the blob has.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
-    /// How many pieces are in the set.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.set
-    }
-
-    /// Whether a piece is in the set that another set of the same blob lacks.
-    #[must_use]
-    pub fn adds_to(&self, other: &Self) -> bool {
-        self.bits.iter().zip(&other.bits).any(|(here, there)| here & !there != 0)
-    }
-
-    /// Whether no piece is in the set.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.set == 0
-    }
-
-    /// Whether every piece is in the set.
-    #[must_use]
-    pub fn is_all(&self) -> bool {
-        self.set == self.count
-    }
 }
 
 /// What to ask of a provider.
@@ -153,7 +60,7 @@ pub struct Request {
     pub blob: Hash,
     /// The blob's size in bytes, from the signed release.
     pub size: u64,
-    /// First byte, a multiple of [`GROUP`].
+    /// First byte, a multiple of the piece.
     pub start: u64,
     /// One past the last byte; at most `size`.
     pub end: u64,
@@ -166,6 +73,25 @@ struct Under {
     count: usize,
     since: Time,
     bytes: u64,
+    /// Pieces that are here.
+    done: usize,
+    /// Another provider holds this up, and this one is asked as well.
+    second: bool,
+}
+
+impl Under {
+    fn rest(&self) -> std::ops::Range<usize> {
+        self.first + self.done..self.first + self.count
+    }
+}
+
+/// A piece that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fresh {
+    /// Which.
+    pub piece: usize,
+    /// Whether it came from afar: then this node brings it to its site.
+    pub from_afar: bool,
 }
 
 /// One blob being fetched.
@@ -173,18 +99,27 @@ struct Under {
 pub struct Job {
     blob: Hash,
     size: u64,
+    piece: u64,
     /// A repository that names the blob: those who follow it are asked.
     repository: RepositoryId,
     have: Pieces,
-    providers: BTreeMap<NodeId, Pieces>,
-    /// Providers that failed lately rest until then.
-    resting: BTreeMap<NodeId, Time>,
-    /// Providers that failed, or were slow, since they last answered in full: nobody else's request is ended for them.
-    unreliable: BTreeSet<NodeId>,
+    /// Those that have something of it, and those that fetch it.
+    providers: BTreeMap<NodeId, Provider>,
+    /// How many that are no sources have each piece.
+    copies: Vec<u16>,
+    claims: Claims,
+    afar: Afar,
     under: BTreeMap<RequestId, Under>,
-    /// Where this node starts in the blob: nodes that start together ask for different pieces.
-    offset: usize,
+    /// Not waited for any more, and to be ended.
+    ended: Vec<RequestId>,
+    fresh: Vec<Fresh>,
+    /// Those that held things up and were not told of yet.
+    slow: Vec<NodeId>,
+    /// Those that were told of.
+    told: BTreeSet<NodeId>,
     started: Time,
+    /// When something came last.
+    moved: Time,
     searched: Time,
     checked: Time,
     sources: BTreeMap<NodeId, u64>,
@@ -195,7 +130,7 @@ pub struct Job {
 pub enum Step {
     /// Ask a provider.
     Ask(Request),
-    /// End a request that another provider takes over.
+    /// End a request that another provider overtook.
     Cancel(RequestId),
 }
 
@@ -204,19 +139,23 @@ impl Job {
     #[must_use]
     pub fn new(me: NodeId, repository: RepositoryId, blob: Hash, size: u64, now: Time) -> Self {
         let have = Pieces::none(size);
-        let spread = u64::from_le_bytes(Hash::of(&[me.0, blob.0].concat()).0[..8].try_into().expect("8 bytes"));
-        let offset = usize::try_from(spread % have.count() as u64).expect("less than MAX_PIECES");
         Self {
             blob,
             size,
+            piece: piece_size(size),
             repository,
+            copies: vec![0; have.count()],
+            claims: Claims::new(me, blob, have.count()),
+            afar: Afar::new(piece_size(size)),
             have,
             providers: BTreeMap::new(),
-            resting: BTreeMap::new(),
-            unreliable: BTreeSet::new(),
             under: BTreeMap::new(),
-            offset,
+            ended: Vec::new(),
+            fresh: Vec::new(),
+            slow: Vec::new(),
+            told: BTreeSet::new(),
             started: now,
+            moved: now,
             searched: now,
             checked: now,
             sources: BTreeMap::new(),
@@ -265,7 +204,7 @@ impl Job {
     /// Bytes that are here, whole pieces counted.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
-        if self.have.is_all() { self.size } else { self.have.len() as u64 * piece_size(self.size) }
+        if self.have.is_all() { self.size } else { self.have.len() as u64 * self.piece }
     }
 
     /// Time since the job began.
@@ -277,7 +216,7 @@ impl Job {
     /// Whether anyone is known to have what is missing.
     #[must_use]
     pub fn has_provider(&self) -> bool {
-        self.providers.values().any(|held| held.adds_to(&self.have))
+        self.providers.values().any(|provider| provider.held.adds_to(&self.have))
     }
 
     /// The whole blob, once every piece is here.
@@ -286,27 +225,85 @@ impl Job {
         self.have.is_all().then_some(Complete { blob: self.blob, size: self.size })
     }
 
-    /// A peer says which pieces it provides. A wrong size is a lie about another blob: ignored.
-    pub fn provides(&mut self, node: NodeId, size: u64, map: &PieceMap) {
+    /// Whether a node fetches this blob too, as far as is known.
+    #[must_use]
+    pub fn is_fellow(&self, node: NodeId) -> bool {
+        self.providers.get(&node).is_some_and(|provider| provider.fetches)
+    }
+
+    /// A peer says which pieces it provides, all in all. A wrong size is a lie about another blob: ignored.
+    pub fn provides(&mut self, node: NodeId, size: u64, map: &PieceMap, now: Time) {
         if size == self.size {
-            self.providers.insert(node, Pieces::of(size, map));
+            let held = Pieces::of(size, map);
+            self.change(node, now, |provider| {
+                provider.held = held;
+                provider.heard = now;
+            });
         }
     }
 
-    /// A provider is gone, or is not to be asked again. Its requests come back; returns whether there were any, for
-    /// what they brought is in the store.
-    pub fn without(&mut self, node: NodeId) -> bool {
-        self.providers.remove(&node);
-        self.resting.remove(&node);
-        self.unreliable.remove(&node);
-        let before = self.under.len();
+    /// A peer says which pieces it provides besides.
+    pub fn provides_also(&mut self, node: NodeId, pieces: &[u16], now: Time) {
+        let (size, piece) = (self.size, self.piece);
+        let provider = self.providers.entry(node).or_insert_with(|| Provider::new(size, piece, now));
+        let before = provider.held.len();
+        for piece in pieces.iter().map(|piece| usize::from(*piece)) {
+            if piece < self.copies.len() && !provider.held.contains(piece) {
+                provider.held.insert(piece);
+                self.copies[piece] += 1;
+            }
+        }
+        if provider.held.len() > before {
+            provider.heard = now;
+            if provider.is_source() {
+                self.copies.iter_mut().for_each(|copies| *copies -= 1);
+            }
+        }
+    }
+
+    /// A peer fetches this blob too, or does no longer.
+    pub fn fetches(&mut self, node: NodeId, fetches: bool, now: Time) {
+        if fetches || self.providers.contains_key(&node) {
+            self.change(node, now, |provider| {
+                provider.fetches = fetches;
+                provider.heard = now;
+            });
+        }
+    }
+
+    /// A peer shares this node's site, or does not.
+    pub fn is_near(&mut self, node: NodeId, near: bool) {
+        if let Some(provider) = self.providers.get_mut(&node) {
+            provider.near = near;
+        }
+    }
+
+    fn change(&mut self, node: NodeId, now: Time, change: impl FnOnce(&mut Provider)) {
+        let (size, piece) = (self.size, self.piece);
+        let provider = self.providers.entry(node).or_insert_with(|| Provider::new(size, piece, now));
+        if !provider.is_source() {
+            provider.held.iter().for_each(|piece| self.copies[piece] -= 1);
+        }
+        change(provider);
+        if !provider.is_source() {
+            provider.held.iter().for_each(|piece| self.copies[piece] += 1);
+        }
+    }
+
+    /// A provider is gone, or is not to be asked again. Its requests come back.
+    pub fn without(&mut self, node: NodeId) {
+        if let Some(gone) = self.providers.remove(&node)
+            && !gone.is_source()
+        {
+            gone.held.iter().for_each(|piece| self.copies[piece] -= 1);
+        }
         self.under.retain(|_, under| under.request.node != node);
-        self.under.len() < before
     }
 
     /// A provider does not have what it said. What it says next is believed once it has rested.
-    pub fn lacks(&mut self, node: NodeId) {
-        self.providers.remove(&node);
+    pub fn lacks(&mut self, node: NodeId, now: Time) {
+        let none = Pieces::none(self.size);
+        self.change(node, now, |provider| provider.held = none);
     }
 
     /// The store holds these pieces now.
@@ -315,28 +312,142 @@ impl Job {
         self.have.merge(&held);
     }
 
-    /// Verified bytes of a request arrived.
-    pub fn received(&mut self, id: RequestId, bytes: u64) {
-        if let Some(under) = self.under.get_mut(&id) {
-            under.bytes += bytes;
-            *self.sources.entry(under.request.node).or_default() += bytes;
+    /// Verified bytes of a request were stored, in their order.
+    pub fn received(&mut self, id: RequestId, bytes: u64, now: Time, config: &Config) {
+        let Some(under) = self.under.get_mut(&id) else { return };
+        under.bytes += bytes;
+        let node = under.request.node;
+        *self.sources.entry(node).or_default() += bytes;
+        let length = under.request.end - under.request.start;
+        let mut came = Vec::new();
+        while under.done < under.count && under.bytes >= (self.piece * (under.done as u64 + 1)).min(length) {
+            came.push(under.first + under.done);
+            under.done += 1;
+        }
+        let since = under.since;
+        for piece in came {
+            self.came(piece, node, since, now, config);
         }
     }
 
     /// A request is answered in full.
-    pub fn fetched(&mut self, id: RequestId) {
-        if let Some(under) = self.under.remove(&id) {
-            (under.first..under.first + under.count).for_each(|piece| self.have.insert(piece));
-            self.unreliable.remove(&under.request.node);
+    pub fn fetched(&mut self, id: RequestId, now: Time, config: &Config) {
+        let Some(under) = self.under.remove(&id) else { return };
+        for piece in under.rest() {
+            self.came(piece, under.request.node, under.since, now, config);
         }
+    }
+
+    fn came(&mut self, piece: usize, node: NodeId, since: Time, now: Time, config: &Config) {
+        self.moved = now;
+        let bytes = self.bytes_of(piece, 1);
+        let mut from_afar = false;
+        if let Some(provider) = self.providers.get_mut(&node) {
+            provider.brought(bytes, since, now, self.piece, config);
+            from_afar = !provider.near;
+            if from_afar {
+                self.afar.brought(provider.is_source(), since, now, self.piece, config);
+            }
+        }
+        if self.have.contains(piece) {
+            return;
+        }
+        self.have.insert(piece);
+        self.fresh.push(Fresh { piece, from_afar });
+        let useless =
+            |under: &Under| under.rest().contains(&piece) && under.rest().all(|rest| self.have.contains(rest));
+        let overtaken: Vec<RequestId> = self
+            .under
+            .iter()
+            .filter(|(_, under)| under.request.node != node && useless(under))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in overtaken {
+            self.end(id);
+        }
+    }
+
+    /// Ends a request that is not waited for any more.
+    fn end(&mut self, id: RequestId) {
+        let Some(under) = self.under.remove(&id) else { return };
+        self.ended.push(id);
+        let rest = under.rest();
+        let bytes = self.bytes_of(rest.start, rest.len());
+        if let Some(provider) = self.providers.get_mut(&under.request.node) {
+            provider.released(bytes);
+        }
+    }
+
+    /// Gives up what is asked of those that stand still, where others have it: it is free to be asked of them.
+    fn give_up(&mut self, now: Time, config: &Config) {
+        let still: Vec<NodeId> =
+            self.providers.iter().filter(|(_, provider)| provider.is_stalled(now)).map(|(node, _)| *node).collect();
+        for node in &still {
+            let others = || {
+                let usable =
+                    |(other, provider): &(&NodeId, &Provider)| !still.contains(other) && provider.rests.is_none();
+                self.providers.iter().filter(usable).map(|(_, provider)| &provider.held)
+            };
+            let of_it = self.under.iter().filter(|(_, under)| under.request.node == *node);
+            let given_up: Vec<RequestId> = of_it
+                .filter(|(_, under)| others().any(|held| held.contains(under.rest().start)))
+                .map(|(id, _)| *id)
+                .collect();
+            if given_up.is_empty() {
+                continue;
+            }
+            for id in given_up {
+                self.end(id);
+            }
+            if let Some(provider) = self.providers.get_mut(node) {
+                provider.strike(now, self.piece, config);
+            }
+            if self.told.insert(*node) {
+                self.slow.push(*node);
+            }
+        }
+    }
+
+    /// Bytes of a run of pieces.
+    fn bytes_of(&self, first: usize, count: usize) -> u64 {
+        ((first + count) as u64 * self.piece).min(self.size).saturating_sub(first as u64 * self.piece)
     }
 
     /// A request came to nothing; its provider rests, so that a broken one is not asked in a loop. Returns whom.
     pub fn failed(&mut self, id: RequestId, now: Time, config: &Config) -> Option<NodeId> {
         let under = self.under.remove(&id)?;
-        self.resting.insert(under.request.node, now + config.dial_backoff.0);
-        self.unreliable.insert(under.request.node);
-        Some(under.request.node)
+        let (node, rest) = (under.request.node, under.rest());
+        let bytes = self.bytes_of(rest.start, rest.len());
+        if let Some(provider) = self.providers.get_mut(&node) {
+            provider.released(bytes);
+            // What was asked of it at the same time fails at the same time, which counts once.
+            if provider.rests.is_none() {
+                provider.strike(now, self.piece, config);
+            }
+        }
+        Some(node)
+    }
+
+    /// The pieces that came since this was asked last.
+    pub fn take_fresh(&mut self) -> Vec<Fresh> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// Those that stood still until others were asked for what they held up, each once.
+    pub fn take_slow(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.slow)
+    }
+
+    /// Whether it was not told of this provider yet that it failed; notes that it is.
+    pub fn is_news(&mut self, node: NodeId) -> bool {
+        self.told.insert(node)
+    }
+
+    /// Which of these pieces a peer is not known to have.
+    #[must_use]
+    pub fn lacked_by(&self, node: NodeId, pieces: &[u16]) -> Vec<u16> {
+        let held = self.providers.get(&node).map(|provider| &provider.held);
+        pieces.iter().copied().filter(|piece| held.is_none_or(|held| !held.contains(usize::from(*piece)))).collect()
     }
 
     /// Whether a request is one of this job's.
@@ -353,89 +464,157 @@ impl Job {
 
     /// What to do now.
     pub fn steps(&mut self, now: Time, next_id: &mut u64, config: &Config) -> Vec<Step> {
-        self.resting.retain(|_, until| *until > now);
-        let mut steps = self.cancel_slow(now, config);
         self.checked = now;
-        while self.under.len() < config.requests_per_job {
-            let Some((node, first, count)) = self.choose(config) else { break };
-            let piece = piece_size(self.size);
-            let id = RequestId(*next_id);
-            *next_id += 1;
-            let request = Request {
-                id,
-                node,
-                blob: self.blob,
-                size: self.size,
-                start: first as u64 * piece,
-                end: ((first + count) as u64 * piece).min(self.size),
-            };
-            self.under.insert(id, Under { request, first, count, since: now, bytes: 0 });
-            steps.push(Step::Ask(request));
+        for provider in self.providers.values_mut().filter(|p| p.rests.is_some_and(|until| until <= now)) {
+            provider.rests = None;
         }
+        self.claim(now);
+        self.give_up(now, config);
+        let mut steps: Vec<Step> = std::mem::take(&mut self.ended).into_iter().map(Step::Cancel).collect();
+        let mut plan = Plan::of(self);
+        let mut spent = BTreeSet::new();
+        while self.under.len() < config.requests_per_job {
+            let Some(node) = self.readiest(&spent, &plan) else { break };
+            match self.choose(node, &plan, now, config) {
+                Some((first, count)) => steps.push(self.ask(node, first, count, false, now, next_id, &mut plan)),
+                None => {
+                    spent.insert(node);
+                }
+            }
+        }
+        if self.under.is_empty() && now.since(self.moved) >= IDLE {
+            // Who claims what is left does not come to it: one piece at a time, whoever it is for.
+            plan.relaxed = true;
+            let nodes: Vec<NodeId> = self.providers.keys().copied().collect();
+            let found = nodes.into_iter().find_map(|node| {
+                let ready = self.providers[&node].room() > 0;
+                ready.then(|| self.choose(node, &plan, now, config)).flatten().map(|(first, _)| (node, first))
+            });
+            if let Some((node, first)) = found {
+                steps.push(self.ask(node, first, 1, false, now, next_id, &mut plan));
+            }
+        }
+        self.hedge(now, next_id, &mut plan, config, &mut steps);
         steps
     }
 
-    /// The least busy provider that has something, and the next run of pieces to ask it for.
-    fn choose(&self, config: &Config) -> Option<(NodeId, usize, usize)> {
-        let mut busy: BTreeMap<NodeId, usize> = BTreeMap::new();
-        let mut taken = BTreeSet::new();
-        for under in self.under.values() {
-            *busy.entry(under.request.node).or_default() += 1;
-            taken.extend(under.first..under.first + under.count);
-        }
-        let mut ready: Vec<_> = self
-            .providers
-            .iter()
-            .filter(|(node, _)| !self.resting.contains_key(node))
-            .map(|(node, held)| (busy.get(node).copied().unwrap_or(0), *node, held))
-            .filter(|(load, _, _)| *load < config.requests_per_provider)
-            .collect();
-        ready.sort_by_key(|(load, node, _)| (*load, *node));
-        let free = |piece: usize| !self.have.contains(piece) && !taken.contains(&piece);
-        let missing = (0..self.have.count()).filter(|piece| free(*piece)).count();
-        // Small enough that every provider gets a share, large enough to hide round trips.
-        let share = missing.div_ceil(self.providers.len().max(1) * config.requests_per_provider).max(1);
-        let longest = usize::try_from((config.request_bytes / piece_size(self.size)).max(1)).unwrap_or(1).min(share);
-        for (_, node, held) in ready {
-            let count = self.have.count();
-            let wanted = |piece: usize| free(piece) && held.contains(piece);
-            let first = (0..count).map(|step| (self.offset + step) % count).find(|piece| wanted(*piece));
-            if let Some(first) = first {
-                let run = (first..count.min(first + longest)).take_while(|piece| wanted(*piece)).count();
-                return Some((node, first, run));
-            }
-        }
-        None
+    /// Works out anew who claims what, if others are here now.
+    fn claim(&mut self, now: Time) {
+        let fellows = self.providers.iter().filter(|(_, provider)| provider.fetches);
+        let (near, far): (Vec<_>, Vec<_>) = fellows.partition(|(_, provider)| provider.near);
+        let live = |provider: &Provider| now.since(provider.heard) < CLAIM_PATIENCE;
+        let near = near.into_iter().filter(|(_, provider)| live(provider)).map(|(node, _)| *node).collect();
+        let far = far.into_iter().map(|(node, _)| *node).collect();
+        self.claims.among(near, far, self.blob);
     }
 
-    /// Ends requests that are slow while another provider is idle and has their pieces. Not for one that is no better:
-    /// two slow providers would take a piece from each other for ever.
-    fn cancel_slow(&mut self, now: Time, config: &Config) -> Vec<Step> {
-        let busy: BTreeSet<NodeId> = self.under.values().map(|under| under.request.node).collect();
-        let useless =
-            |node: &NodeId| busy.contains(node) || self.resting.contains_key(node) || self.unreliable.contains(node);
-        let idle: Vec<&Pieces> =
-            self.providers.iter().filter(|(node, _)| !useless(node)).map(|(_, held)| held).collect();
-        let slow: Vec<RequestId> = self
-            .under
-            .iter()
-            .filter(|(_, under)| {
-                let waited = now.since(under.since);
-                let expected = u128::from(config.min_rate) * waited.as_millis() / 1000;
-                waited >= config.patience
-                    && u128::from(under.bytes) < expected
-                    && idle.iter().any(|held| held.contains(under.first))
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in &slow {
-            if let Some(under) = self.under.remove(id) {
-                // A slow one rests long: it comes back if there is nobody else.
-                self.resting.insert(under.request.node, now + config.patience);
-                self.unreliable.insert(under.request.node);
-            }
+    #[allow(clippy::too_many_arguments, reason = "a request is made of all of them, in one place")]
+    fn ask(
+        &mut self,
+        node: NodeId,
+        first: usize,
+        count: usize,
+        second: bool,
+        now: Time,
+        next_id: &mut u64,
+        plan: &mut Plan,
+    ) -> Step {
+        let id = RequestId(*next_id);
+        *next_id += 1;
+        let start = first as u64 * self.piece;
+        let bytes = self.bytes_of(first, count);
+        let request = Request { id, node, blob: self.blob, size: self.size, start, end: start + bytes };
+        if let Some(provider) = self.providers.get_mut(&node) {
+            provider.ask(bytes, now);
         }
-        slow.into_iter().map(Step::Cancel).collect()
+        (first..first + count).for_each(|piece| plan.free.remove(piece));
+        self.under.insert(id, Under { request, first, count, since: now, bytes: 0, done: 0, second });
+        Step::Ask(request)
+    }
+
+    /// The provider to give work to next: near before far, those that are no sources before those that are, the least
+    /// busy one.
+    fn readiest(&self, spent: &BTreeSet<NodeId>, plan: &Plan) -> Option<NodeId> {
+        let pooled = |provider: &Provider| !provider.near && !provider.is_source();
+        let asked: u64 = self.providers.values().filter(|p| pooled(p)).map(|provider| provider.asked).sum();
+        let missing = plan.free.iter().filter(|piece| !plan.near.contains(*piece) && self.claims.is_mine_here(*piece));
+        let afar = self.afar.is_open(asked, missing.count());
+        let open = |provider: &Provider| !pooled(provider) || (provider.asked == 0 && afar);
+        self.providers
+            .iter()
+            .filter(|(node, provider)| provider.room() > 0 && open(provider) && !spent.contains(node))
+            .min_by_key(|(node, provider)| (!provider.near, provider.is_source(), provider.load(), **node))
+            .map(|(node, _)| *node)
+    }
+
+    /// The run of pieces to ask of a provider next.
+    fn choose(&self, node: NodeId, plan: &Plan, now: Time, config: &Config) -> Option<(usize, usize)> {
+        let provider = self.providers.get(&node)?;
+        let source = provider.is_source();
+        // A source that others wait for is left to them, until all that it has is somewhere else too.
+        let spare = plan.relaxed || !source || provider.has_spare(now);
+        let rank = |piece: usize| {
+            let here = provider.near || plan.relaxed || (!plan.near.contains(piece) && self.claims.is_mine_here(piece));
+            let (copies, mine) = (self.copies[piece], self.claims.is_mine(piece));
+            match (source && copies == 0, mine) {
+                _ if !here || (provider.is_struck() && plan.better(provider.near).contains(piece)) => None,
+                // Of a source: what nobody else has, this node's own first, then what others are to take.
+                (true, true) => Some((0, self.claims.order(piece), piece as u64)),
+                (true, false) => spare.then(|| (1, self.claims.order(piece), piece as u64)),
+                // Of all: the rarest.
+                _ => (spare || !plan.scarce).then(|| (2, u64::from(copies), self.claims.taste(piece))),
+            }
+        };
+        let (_, first) =
+            plan.free.common(&provider.held).filter_map(|piece| rank(piece).map(|rank| (rank, piece))).min()?;
+        let kind = |piece: usize| rank(piece).map(|(kind, ..)| kind);
+        let longest = (config.request_bytes.min(provider.room()) / self.piece).max(1);
+        let longest = usize::try_from(longest).unwrap_or(1).min(RUN - first % RUN);
+        let longest = if provider.near || source { longest } else { 1 };
+        let end = self.copies.len().min(first + longest);
+        let fits =
+            |piece: &usize| plan.free.contains(*piece) && provider.held.contains(*piece) && kind(*piece) == kind(first);
+        Some((first, (first..end).take_while(fits).count()))
+    }
+
+    /// When nothing is left to ask for, asks others as well for what takes long: the first answer counts.
+    fn hedge(&mut self, now: Time, next_id: &mut u64, plan: &mut Plan, config: &Config, steps: &mut Vec<Step>) {
+        let takes: Vec<Duration> = self.providers.values().filter_map(|provider| provider.takes).collect();
+        let usual = takes.iter().sum::<Duration>() / u32::try_from(takes.len().max(1)).unwrap_or(u32::MAX);
+        if !plan.free.is_empty() {
+            return;
+        }
+        let late = |under: &Under| {
+            let waited = now.since(under.since);
+            self.providers.get(&under.request.node).is_some_and(|provider| {
+                let shortest = if provider.near { SHORTEST_HEDGE } else { SHORTEST_HEDGE_FAR };
+                waited >= (usual * 2).max(shortest)
+            })
+        };
+        let twice: BTreeSet<usize> = self.under.values().filter(|under| under.second).flat_map(Under::rest).collect();
+        let late: Vec<(NodeId, usize, usize)> = self
+            .under
+            .values()
+            .filter(|under| !under.second && late(under))
+            .filter_map(|under| {
+                let mut wanted = under.rest().filter(|piece| !self.have.contains(*piece) && !twice.contains(piece));
+                wanted.next().map(|first| (under.request.node, first, under.first + under.count))
+            })
+            .collect();
+        for (slow, first, end) in late {
+            if self.under.len() >= config.requests_per_job {
+                return;
+            }
+            let helps = |(node, provider): &(&NodeId, &Provider)| {
+                **node != slow && provider.room() > 0 && !provider.is_stalled(now) && provider.held.contains(first)
+            };
+            let helper = self.providers.iter().filter(helps);
+            let helper = helper.min_by_key(|(node, provider)| (!provider.near, provider.load(), **node));
+            let Some((helper, held)) = helper.map(|(node, provider)| (*node, &provider.held)) else { continue };
+            let free = |piece: &usize| held.contains(*piece) && !self.have.contains(*piece) && !twice.contains(piece);
+            let count = (first..end).take_while(free).count();
+            steps.push(self.ask(helper, first, count, true, now, next_id, plan));
+        }
     }
 
     /// Whether it is time to ask around for providers again; notes that it is done.
@@ -450,9 +629,51 @@ impl Job {
     /// When to look again.
     #[must_use]
     pub fn wake_at(&self, config: &Config) -> Option<Time> {
-        let slow = (!self.under.is_empty()).then(|| self.checked + CHECK_INTERVAL);
-        let rested = self.resting.values().copied();
-        let search = (!self.has_provider()).then(|| self.searched + config.search_interval);
-        slow.into_iter().chain(rested).chain(search).min()
+        let (look, search) = if self.has_provider() {
+            (Some(self.checked + CHECK_INTERVAL), None)
+        } else {
+            (None, Some(self.searched + config.search_interval))
+        };
+        let rested = self.providers.values().filter_map(|provider| provider.rests);
+        look.into_iter().chain(search).chain(rested).min()
+    }
+}
+
+/// What is to be had, at one moment.
+struct Plan {
+    /// Missing, and not asked of anyone.
+    free: Pieces,
+    /// Whether something that is missing is with sources alone.
+    scarce: bool,
+    /// What near providers have.
+    near: Pieces,
+    /// What near providers, and all, have that did not fail when they were asked last.
+    sure_near: Pieces,
+    sure: Pieces,
+    /// Claims are not heeded.
+    relaxed: bool,
+}
+
+impl Plan {
+    fn of(job: &Job) -> Self {
+        let mut free = Pieces::of(job.size, &PieceMap::All);
+        free.subtract(&job.have);
+        let scarce = free.iter().any(|piece| job.copies[piece] == 0);
+        job.under.values().flat_map(Under::rest).for_each(|piece| free.remove(piece));
+        let union = |wanted: &dyn Fn(&Provider) -> bool| {
+            let mut union = Pieces::none(job.size);
+            let those = job.providers.values().filter(|provider| provider.rests.is_none() && wanted(provider));
+            those.for_each(|provider| union.merge(&provider.held));
+            union
+        };
+        let near = union(&|provider| provider.near);
+        let sure_near = union(&|provider| provider.near && !provider.is_struck());
+        let sure = union(&|provider| !provider.is_struck());
+        Self { free, scarce, near, sure_near, sure, relaxed: false }
+    }
+
+    /// What is to be had of others than one that failed, no farther away than that.
+    fn better(&self, near: bool) -> &Pieces {
+        if near { &self.sure_near } else { &self.sure }
     }
 }

@@ -19,6 +19,8 @@ use crate::{
 const MAX_INTERESTS: usize = 256;
 /// Liars remembered; the oldest is forgotten first.
 const MAX_REFUSED: usize = 1024;
+/// Nodes of this node's own network that are remembered.
+const MAX_NEAR: usize = 1024;
 /// Receipt marks remembered of one peer.
 const MAX_MARKS_HELD: usize = 4096;
 
@@ -46,6 +48,8 @@ pub struct Peer {
     pub introduced: bool,
     /// Newest metadata it claims to hold.
     pub newest: Newest,
+    /// The name of its site, if it has one.
+    pub site: Option<String>,
     /// Whether it collects receipts.
     pub collects: bool,
     /// Receipts that it holds, as far as is known.
@@ -93,9 +97,19 @@ pub struct Peers {
     addresses: BTreeMap<Address, Dialled>,
     refused: BTreeMap<NodeId, Lie>,
     refused_order: Vec<NodeId>,
+    /// Nodes that were heard of on this node's own network.
+    near: BTreeSet<NodeId>,
+    /// The name of this node's site.
+    site: Option<String>,
 }
 
 impl Peers {
+    /// Nobody, seen from a node of this site.
+    #[must_use]
+    pub fn of_site(site: Option<String>) -> Self {
+        Self { site, ..Self::default() }
+    }
+
     /// A node is about to connect from an address.
     pub fn came_from(&mut self, node: NodeId, from: Option<IpAddr>) {
         let Some(from) = from else { return };
@@ -210,6 +224,23 @@ impl Peers {
         self.connected.get(&node)
     }
 
+    /// A node is on this node's own network.
+    pub fn near(&mut self, node: NodeId) {
+        if self.near.len() < MAX_NEAR {
+            self.near.insert(node);
+        }
+    }
+
+    /// Whether a node shares this node's site: both name the same one, or, where not both name one, they are on one
+    /// network.
+    #[must_use]
+    pub fn is_near(&self, node: NodeId) -> bool {
+        match (&self.site, self.connected.get(&node).and_then(|peer| peer.site.as_ref())) {
+            (Some(here), Some(there)) => here == there,
+            _ => self.near.contains(&node),
+        }
+    }
+
     /// All connected peers.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
         self.connected.iter().map(|(node, peer)| (*node, peer))
@@ -244,6 +275,7 @@ impl Peer {
     pub fn take(&mut self, digest: &Digest) {
         self.introduced = true;
         self.collects = digest.collects;
+        self.site.clone_from(&digest.site);
         self.repositories = digest.follows.iter().copied().collect();
         for holding in &digest.holdings {
             // One entry a repository that it follows: the digest's bound is the table's.

@@ -22,6 +22,10 @@ pub const MAX_RECEIPTS: usize = 64;
 pub const MAX_MARKS: usize = 1024;
 /// Bytes of a piece map: a bit a piece.
 pub const MAX_MAP: usize = (MAX_PIECES / 8) as usize;
+/// Bytes of a site's name.
+pub const MAX_SITE: usize = 64;
+/// Pieces told of in one message that adds to a map: where there are more, the map is shorter.
+pub const MAX_ALSO: usize = 512;
 /// Blobs asked for in one message.
 pub const MAX_WANTS: usize = 64;
 
@@ -78,6 +82,13 @@ pub enum Message {
     Receipts(Vec<SignedReceipt>),
     /// The sender has these receipts on disk now.
     Stored(Vec<Mark>),
+    /// The sender provides these pieces of a blob besides what it said before.
+    Also {
+        /// Which blob.
+        blob: Hash,
+        /// Which pieces, by their numbers; at most [`MAX_ALSO`].
+        pieces: Vec<u16>,
+    },
 }
 
 /// What a node holds: the newest metadata of each repository and the newest receipt of each device.
@@ -85,6 +96,8 @@ pub enum Message {
 pub struct Digest {
     /// Whether the sender collects receipts.
     pub collects: bool,
+    /// The name of the sender's site, if it has one: a label of at most 64 bytes.
+    pub site: Option<String>,
     /// Repositories that the sender follows, whether it holds anything of them yet or not.
     pub follows: Vec<RepositoryId>,
     /// Newest metadata by repository.
@@ -153,6 +166,7 @@ impl Message {
         let message = decode(bytes, MAX_MESSAGE)?;
         match &message {
             Self::Digest(digest) => {
+                within(digest.site.as_ref().map_or(0, String::len), MAX_SITE)?;
                 within(digest.follows.len(), MAX_FOLLOWS)?;
                 within(digest.holdings.len(), MAX_FOLLOWS)?;
                 within(digest.marks.len(), MAX_MARKS)?;
@@ -160,6 +174,7 @@ impl Message {
             Self::Want(blobs) | Self::Unwant(blobs) => within(blobs.len(), MAX_WANTS)?,
             Self::Receipts(receipts) => within(receipts.len(), MAX_RECEIPTS)?,
             Self::Stored(marks) => within(marks.len(), MAX_RECEIPTS)?,
+            Self::Also { pieces, .. } => within(pieces.len(), MAX_ALSO)?,
             Self::Holds { pieces: PieceMap::Some(bits), .. } => within(bits.len(), MAX_MAP)?,
             Self::Holds { pieces: PieceMap::All, .. } | Self::AskPack { .. } | Self::Pack { .. } => {}
         }

@@ -3,7 +3,7 @@
 //! A node listens on one port for QUIC (UDP) and TCP alike, so `192.168.1.5:7447` names both ways to it. A multiaddress
 //! (`/ip4/192.168.1.5/tcp/7447`, with `/p2p/...` at its end if it must be that very node) names exactly one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use burr_protocol::{NodeId, peers::Address};
 use libp2p::{
@@ -48,6 +48,11 @@ pub(crate) fn quic(socket: SocketAddr) -> Multiaddr {
     Multiaddr::from(socket.ip()).with(Protocol::Udp(socket.port())).with(Protocol::QuicV1)
 }
 
+/// Whether a place is reached by TCP.
+pub(crate) fn is_tcp(place: &Multiaddr) -> bool {
+    place.iter().any(|part| matches!(part, Protocol::Tcp(_)))
+}
+
 /// Where TCP listens.
 pub(crate) fn tcp(socket: SocketAddr) -> Multiaddr {
     Multiaddr::from(socket.ip()).with(Protocol::Tcp(socket.port()))
@@ -66,6 +71,19 @@ pub(crate) fn socket_of(place: &Multiaddr) -> Option<SocketAddr> {
         return None;
     };
     parts.next().is_none().then_some(SocketAddr::new(ip, port))
+}
+
+/// Whether two private addresses are of one network, as networks are usually cut: 256 addresses of IPv4, a /64 of IPv6.
+pub(crate) fn is_one_network(here: IpAddr, there: IpAddr) -> bool {
+    match (here, there) {
+        (IpAddr::V4(here), IpAddr::V4(there)) => {
+            (here.is_private() || here.is_link_local()) && here.octets()[..3] == there.octets()[..3]
+        }
+        (IpAddr::V6(here), IpAddr::V6(there)) => {
+            !here.is_loopback() && !here.is_unspecified() && here.octets()[..8] == there.octets()[..8]
+        }
+        _ => false,
+    }
 }
 
 /// The node of a peer; `None` if its key is not an Ed25519 key.
@@ -105,6 +123,16 @@ mod tests {
         for place in both.places {
             assert_eq!(address_of(&place), Some(Address("10.0.0.7:7447".to_owned())));
         }
+    }
+
+    #[test]
+    fn one_network_is_a_private_prefix() {
+        let one = |a: &str, b: &str| is_one_network(a.parse().unwrap(), b.parse().unwrap());
+        assert!(
+            one("192.168.1.5", "192.168.1.77") && one("fd00::1:5", "fd00::2:7") && one("169.254.3.1", "169.254.3.9")
+        );
+        assert!(!one("192.168.1.5", "192.168.2.5") && !one("8.8.8.8", "8.8.8.9") && !one("10.0.0.1", "fd00::1"));
+        assert!(!one("127.0.0.1", "127.0.0.1") && !one("::1", "::1"));
     }
 
     #[test]

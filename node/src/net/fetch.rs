@@ -1,12 +1,16 @@
-//! Asking one provider for a part of a blob: iroh-blobs' get request over a stream of ours.
+//! Asking one provider for parts of blobs: requests behind each other on one stream, answers in the same order.
 //!
-//! The provider answers with one byte of [`status`], and then, if it has what was asked, in iroh-blobs' encoding: the
-//! blob's size, and hashes and chunk groups in the order of the tree. Each is verified before it goes to the store.
+//! A question is its length in two bytes, big-endian, and an iroh-blobs get request. The provider answers with one byte of
+//! [`status`], and then, if it has what was asked, in iroh-blobs' encoding: the blob's size, and hashes and chunk groups
+//! in the order of the tree. Each is verified before it goes to the store. The next question does not wait for the answer
+//! to the one before, so no round trip is lost between parts, or between small blobs.
 
 use std::{
+    collections::{BTreeSet, VecDeque},
     io,
     num::NonZeroU64,
-    time::{Duration, Instant},
+    sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use bao_tree::{
@@ -19,10 +23,9 @@ use bao_tree::{
 use burr_protocol::{
     Hash,
     action::FetchFailure,
-    fetch::{GROUP, Request},
+    fetch::{GROUP, Request, RequestId, piece_size},
 };
 use iroh_blobs::{
-    api::blobs::ImportBaoHandle,
     protocol::{GetRequest, RequestType},
     store::IROH_BLOCK_SIZE,
 };
@@ -30,9 +33,15 @@ use iroh_io::AsyncStreamReader;
 use libp2p::{
     Stream,
     bytes::{Bytes, BytesMut},
-    futures::{AsyncReadExt as _, AsyncWriteExt as _},
+    futures::{
+        AsyncReadExt as _, AsyncWriteExt as _,
+        io::{ReadHalf, WriteHalf},
+    },
 };
-use tokio::time::timeout;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 
 use super::streams::{NotOpened, Opening};
 use crate::store::blobs::{Blobs, chunks};
@@ -48,55 +57,157 @@ pub(crate) mod status {
 /// How long a provider may be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes read from a stream at a time.
-const BUFFER: usize = 128 << 10;
+const BUFFER: usize = 64 << 10;
 /// Verified parts that wait for the disk.
 const WAITING: usize = 64;
-/// Progress is told after so many bytes, or after this time.
-const REPORT_BYTES: u64 = 256 << 10;
-const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Carries out a request; `progress` is told how many verified bytes came since it was told last.
-pub(crate) async fn fetch<P: Future<Output = ()> + Send>(
-    request: Request,
+/// What becomes of a request.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// A piece, or the rest of one, of so many bytes was stored.
+    Stored(u64),
+    /// It is over.
+    Ended(Result<(), FetchFailure>),
+}
+
+/// Asks for everything that comes from `requests`, and tells of each what becomes of it, until there are no more or the
+/// stream fails; then everything that was asked for has failed, and nothing more is taken.
+pub(crate) async fn ask<P: Future<Output = ()> + Send>(
+    mut requests: mpsc::UnboundedReceiver<Request>,
     opening: Opening,
     blobs: Blobs,
-    progress: impl Fn(u64) -> P,
-) -> Result<(), FetchFailure> {
-    assert!(request.start <= request.end && request.end <= request.size, "a request lies within its blob");
-    assert!(
-        request.start.is_multiple_of(GROUP) && (request.end.is_multiple_of(GROUP) || request.end == request.size),
-        "a request is made of whole chunk groups"
-    );
-    let Some(size) = NonZeroU64::new(request.size) else {
-        // Every store has the empty blob, and there is no other of that size.
-        return if request.blob == Hash::of(b"") { Ok(()) } else { Err(FetchFailure::NotFound) };
+    tell: impl Fn(RequestId, Progress) -> P,
+) {
+    let stream = match timeout(PATIENCE, opening).await {
+        Ok(Ok(Ok(stream))) => Ok(stream),
+        Ok(Ok(Err(NotOpened::Unsupported))) => Err(FetchFailure::Refused),
+        Ok(Ok(Err(NotOpened::Lost)) | Err(_)) => Err(FetchFailure::Lost),
+        Err(_) => Err(FetchFailure::TimedOut),
     };
-    let new = blobs.ranges(request.blob).await.map_err(store)?.0 == 0;
-    blobs.keep(request.blob).await.map_err(store)?;
-    let mut source = ask(&request, opening).await?;
+    let asked = Asked::default();
+    let why = match stream {
+        Ok(stream) => {
+            let (read, write) = stream.split();
+            let source = Source { stream: read, part: vec![0; BUFFER].into(), buffer: BytesMut::new() };
+            tokio::select! {
+                why = questions(&mut requests, write, &asked) => why,
+                why = answers(&asked, source, &blobs, &tell) => why,
+            }
+        }
+        Err(why) => why,
+    };
+    requests.close();
+    // The first one failed so; those behind it are lost with the stream.
+    let mut why = Some(why);
+    while let Some(request) = asked.take() {
+        tell(request.id, Progress::Ended(Err(why.take().unwrap_or(FetchFailure::Lost)))).await;
+    }
+    while let Some(request) = requests.recv().await {
+        tell(request.id, Progress::Ended(Err(why.take().unwrap_or(FetchFailure::Lost)))).await;
+    }
+}
+
+/// The requests whose answers are awaited, first asked first. The agent bounds them.
+#[derive(Debug, Default)]
+struct Asked {
+    requests: Mutex<VecDeque<Request>>,
+    more: Notify,
+}
+
+impl Asked {
+    fn add(&self, request: Request) {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).push_back(request);
+        self.more.notify_one();
+    }
+
+    fn first(&self) -> Option<Request> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).front().copied()
+    }
+
+    fn take(&self) -> Option<Request> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+/// Puts questions on the stream as they come. Ends when there are no more, or the stream fails.
+async fn questions(
+    requests: &mut mpsc::UnboundedReceiver<Request>,
+    mut stream: WriteHalf<Stream>,
+    asked: &Asked,
+) -> FetchFailure {
+    while let Some(request) = requests.recv().await {
+        let question = question(&request);
+        asked.add(request);
+        let sent = async {
+            stream.write_all(&question).await?;
+            // Questions that wait already go in the same packet.
+            if requests.is_empty() { stream.flush().await } else { Ok(()) }
+        };
+        match timeout(PATIENCE, sent).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return lost(&error),
+            Err(_) => return FetchFailure::TimedOut,
+        }
+    }
+    FetchFailure::Lost
+}
+
+/// Reads the answers, in the order of the questions, until one fails in a way that leaves no next one to be read.
+async fn answers<P: Future<Output = ()> + Send>(
+    asked: &Asked,
+    mut source: Source,
+    blobs: &Blobs,
+    tell: &impl Fn(RequestId, Progress) -> P,
+) -> FetchFailure {
+    let mut noted = BTreeSet::new();
+    loop {
+        let Some(request) = asked.first() else {
+            asked.more.notified().await;
+            continue;
+        };
+        let result = match answer(&request, source, blobs, &mut noted, tell).await {
+            Ok((next, result)) => {
+                source = next;
+                result
+            }
+            Err(why) => return why,
+        };
+        asked.take();
+        tell(request.id, Progress::Ended(result)).await;
+    }
+}
+
+/// Reads one answer.
+async fn answer<P: Future<Output = ()> + Send>(
+    request: &Request,
+    mut source: Source,
+    blobs: &Blobs,
+    noted: &mut BTreeSet<Hash>,
+    tell: &impl Fn(RequestId, Progress) -> P,
+) -> Result<(Source, Result<(), FetchFailure>), FetchFailure> {
     match source.read_exact::<1>().await {
         Ok([status::FOUND]) => {}
-        Ok([status::NOT_FOUND]) => return Err(FetchFailure::NotFound),
+        Ok([status::NOT_FOUND]) => return Ok((source, Err(FetchFailure::NotFound))),
         Ok(_) => return Err(FetchFailure::Corrupt),
         // Closed without a word: the provider is busy.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(FetchFailure::Refused),
         Err(error) => return Err(lost(&error)),
     }
-    if u64::from_le_bytes(source.read_exact().await.map_err(|error| lost(&error))?) != size.get() {
+    let size = u64::from_le_bytes(source.read_exact().await.map_err(|error| lost(&error))?);
+    if size != request.size {
         return Err(FetchFailure::Corrupt);
     }
-    let begin = || async { blobs.store().import_bao(request.blob.0, size, WAITING).await.map_err(store) };
-    let mut import = begin().await?;
-    let mut decoder = ResponseDecoder::new(
-        request.blob.0.into(),
-        chunks(request.start, request.end),
-        BaoTree::new(size.get(), IROH_BLOCK_SIZE),
-        source,
-    );
-    let (mut untold, mut told, mut noted) = (0, Instant::now(), !new);
-    loop {
+    // The empty blob is not asked for.
+    let size = NonZeroU64::new(size).ok_or(FetchFailure::Corrupt)?;
+    blobs.keep(request.blob).await.map_err(store)?;
+    let piece = piece_size(request.size);
+    let tree = BaoTree::new(size.get(), IROH_BLOCK_SIZE);
+    let mut decoder = ResponseDecoder::new(request.blob.0.into(), chunks(request.start, request.end), tree, source);
+    let mut import = None;
+    let mut bytes = 0;
+    let source = loop {
         let item = match decoder.next().await {
-            ResponseDecoderNext::Done(_) => break,
+            ResponseDecoderNext::Done(source) => break source,
             ResponseDecoderNext::More((next, item)) => {
                 decoder = next;
                 item.map_err(|error| match error {
@@ -106,65 +217,48 @@ pub(crate) async fn fetch<P: Future<Output = ()> + Send>(
                 })?
             }
         };
-        if let BaoContentItem::Leaf(leaf) = &item {
-            untold += leaf.data.len() as u64;
-        }
-        import.tx.send(item).await.map_err(store)?;
-        if untold >= REPORT_BYTES || (untold > 0 && told.elapsed() >= REPORT_INTERVAL) {
-            if !noted {
-                // From here on, a kill does not forget the blob. That it exists is certain to be on its way to the
-                // database only when an import has ended; while one runs, all that was sent to it may wait still.
-                let first = std::mem::replace(&mut import, begin().await?);
-                end(first).await?;
+        let end = if let BaoContentItem::Leaf(leaf) = &item {
+            bytes += leaf.data.len() as u64;
+            Some(leaf.offset + leaf.data.len() as u64)
+        } else {
+            None
+        };
+        let handle = match &import {
+            Some(handle) => handle,
+            None => import.insert(blobs.store().import_bao(request.blob.0, size, WAITING).await.map_err(store)?),
+        };
+        handle.tx.send(item).await.map_err(store)?;
+        if end.is_some_and(|end| end.is_multiple_of(piece) || end == request.end)
+            && let Some(handle) = import.take()
+        {
+            // A piece is told of when it is in the store: it is passed on from there at once. That its blob exists is
+            // certain to be on its way to the database only when an import has ended.
+            drop(handle.tx);
+            handle.rx.await.map_err(store)?.map_err(store)?;
+            let (_, held) = blobs.ranges(request.blob).await.map_err(store)?;
+            // From the first piece on, a kill does not forget the blob; a whole one outlives a loss of power.
+            if noted.insert(request.blob) || held.is_superset(&chunks(0, request.size)) {
                 blobs.sync(request.blob).await.map_err(store)?;
-                noted = true;
             }
-            progress(std::mem::take(&mut untold)).await;
-            told = Instant::now();
+            tell(request.id, Progress::Stored(std::mem::take(&mut bytes))).await;
         }
-    }
-    end(import).await?;
-    let (_, held) = blobs.ranges(request.blob).await.map_err(store)?;
-    if !noted || held.is_superset(&chunks(0, request.size)) {
-        blobs.sync(request.blob).await.map_err(store)?;
-    }
-    if untold > 0 {
-        progress(untold).await;
-    }
-    Ok(())
-}
-
-/// Waits until all that was sent to an import is written.
-async fn end(import: ImportBaoHandle) -> Result<(), FetchFailure> {
-    drop(import.tx);
-    import.rx.await.map_err(store)?.map_err(store)
-}
-
-/// Opens the stream and sends the request.
-async fn ask(request: &Request, opening: Opening) -> Result<Source, FetchFailure> {
-    let mut stream = match timeout(PATIENCE, opening).await.map_err(|_| FetchFailure::TimedOut)? {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(NotOpened::Unsupported)) => return Err(FetchFailure::Refused),
-        Ok(Err(NotOpened::Lost)) | Err(_) => return Err(FetchFailure::Lost),
     };
-    let ranges = chunks(request.start, request.end);
-    let get = GetRequest::blob_ranges(request.blob.0.into(), ranges);
-    let question = encode(&get);
-    let sent = async {
-        stream.write_all(&question).await?;
-        stream.close().await
-    };
-    match timeout(PATIENCE, sent).await {
-        Ok(Ok(())) => Ok(Source { stream, part: vec![0; BUFFER].into(), buffer: BytesMut::new() }),
-        Ok(Err(error)) => Err(lost(&error)),
-        Err(_) => Err(FetchFailure::TimedOut),
-    }
+    Ok((source, Ok(())))
 }
 
-/// The bytes of a get request, as iroh-blobs puts them on a stream.
-fn encode(get: &GetRequest) -> Vec<u8> {
-    let mut bytes = postcard::to_stdvec(&RequestType::Get).expect("a plain enum");
-    bytes.extend(postcard::to_stdvec(get).expect("a hash and a few numbers"));
+/// The bytes of a question.
+fn question(request: &Request) -> Vec<u8> {
+    assert!(request.start <= request.end && request.end <= request.size, "a request lies within its blob");
+    assert!(
+        request.start.is_multiple_of(GROUP) && (request.end.is_multiple_of(GROUP) || request.end == request.size),
+        "a request is made of whole chunk groups"
+    );
+    let get = GetRequest::blob_ranges(request.blob.0.into(), chunks(request.start, request.end));
+    let mut bytes = vec![0; 2];
+    bytes.extend(postcard::to_stdvec(&RequestType::Get).expect("a plain enum"));
+    bytes.extend(postcard::to_stdvec(&get).expect("a hash and a few numbers"));
+    let length = u16::try_from(bytes.len() - 2).expect("a hash and two numbers");
+    bytes[..2].copy_from_slice(&length.to_be_bytes());
     bytes
 }
 
@@ -180,7 +274,7 @@ fn store(error: impl std::fmt::Display) -> FetchFailure {
 /// The answer's bytes, read in large parts.
 #[derive(Debug)]
 struct Source {
-    stream: Stream,
+    stream: ReadHalf<Stream>,
     part: Box<[u8]>,
     buffer: BytesMut,
 }

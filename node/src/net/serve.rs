@@ -1,4 +1,4 @@
-//! Answering a request for a part of a blob, from whatever part of it is held. See `fetch.rs` for the other side.
+//! Answering questions for parts of blobs, from whatever part of it is held. See `fetch.rs` for the other side.
 
 use std::{io, time::Duration};
 
@@ -7,33 +7,65 @@ use burr_protocol::Hash;
 use iroh_blobs::protocol::{ChunkRanges, GetRequest, RequestType};
 use libp2p::{
     Stream,
-    futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _},
+    futures::{
+        AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _,
+        io::{BufReader, ReadHalf, WriteHalf},
+    },
 };
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::fetch::status;
 use crate::store::blobs::{Blobs, chunks};
 
-/// Bytes of a request at most: a hash and a few ranges.
-const MAX_REQUEST: u64 = 1024;
-/// How long a node may take to send its request, or take none of the answer.
+/// Bytes of a question at most: a hash and a few ranges.
+const MAX_QUESTION: usize = 1024;
+/// How long a node may take to finish a question that it began, or take none of an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes written at a time.
-const BUFFER: usize = 256 << 10;
+const BUFFER: usize = 64 << 10;
 
-/// Reads one request and answers it. Anything but a request for a part of one blob is an error that ends the stream.
-pub(crate) async fn serve(mut stream: Stream, blobs: &Blobs) -> io::Result<()> {
-    let mut question = Vec::new();
-    let mut asking = (&mut stream).take(MAX_REQUEST);
-    timeout(PATIENCE, asking.read_to_end(&mut question)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-    let (hash, ranges) = decode(&question).ok_or(io::ErrorKind::InvalidData)?;
+/// Answers the questions of one stream in their order until the node closes it. Anything but a question for a part of
+/// one blob is an error that ends the stream. Each answer waits for its `turn`: they come in the order in which they
+/// were asked for, so nobody starves, and whoever asks for much waits behind those who ask for little.
+pub(crate) async fn serve(stream: Stream, blobs: &Blobs, turn: &Semaphore) -> io::Result<()> {
+    let (read, mut write) = stream.split();
+    let mut read = BufReader::with_capacity(MAX_QUESTION, read);
+    while let Some(question) = next(&mut read).await? {
+        let (hash, ranges) = decode(&question).ok_or(io::ErrorKind::InvalidData)?;
+        let turn = turn.acquire().await.map_err(io::Error::other)?;
+        answer(&mut write, blobs, hash, ranges).await?;
+        drop(turn);
+    }
+    timeout(PATIENCE, write.close()).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+/// The next question's bytes; waits as long as it takes for one to begin. `None` at the end of the stream.
+async fn next(read: &mut BufReader<ReadHalf<Stream>>) -> io::Result<Option<Vec<u8>>> {
+    let mut length = [0; 2];
+    let first = read.read(&mut length).await?;
+    if first == 0 {
+        return Ok(None);
+    }
+    let rest = async {
+        read.read_exact(&mut length[first..]).await?;
+        let length = usize::from(u16::from_be_bytes(length));
+        if length > MAX_QUESTION {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut question = vec![0; length];
+        read.read_exact(&mut question).await?;
+        Ok(question)
+    };
+    timeout(PATIENCE, rest).await.map_err(|_| io::ErrorKind::TimedOut)?.map(Some)
+}
+
+async fn answer(stream: &mut WriteHalf<Stream>, blobs: &Blobs, hash: Hash, ranges: ChunkRanges) -> io::Result<()> {
     let (size, held) = blobs.ranges(hash).await.map_err(io::Error::other)?;
     let wanted = ranges & chunks(0, size);
     if size == 0 || !held.is_superset(&wanted) {
-        write(&mut stream, &[status::NOT_FOUND]).await?;
-        return stream.close().await;
+        return write(stream, &[status::NOT_FOUND]).await;
     }
-    let mut answer = Vec::with_capacity(BUFFER + (64 << 10));
+    let mut answer = Vec::with_capacity(BUFFER + (32 << 10));
     answer.push(status::FOUND);
     let mut items = std::pin::pin!(blobs.store().export_bao(hash.0, wanted).stream());
     while let Some(item) = items.next().await {
@@ -51,15 +83,14 @@ pub(crate) async fn serve(mut stream: Stream, blobs: &Blobs) -> io::Result<()> {
             }
         }
         if answer.len() >= BUFFER {
-            write(&mut stream, &answer).await?;
+            write(stream, &answer).await?;
             answer.clear();
         }
     }
-    write(&mut stream, &answer).await?;
-    timeout(PATIENCE, stream.close()).await.map_err(|_| io::ErrorKind::TimedOut)?
+    write(stream, &answer).await
 }
 
-async fn write(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
+async fn write(stream: &mut WriteHalf<Stream>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match timeout(PATIENCE, stream.write(bytes)).await.map_err(|_| io::ErrorKind::TimedOut)?? {
             0 => return Err(io::ErrorKind::WriteZero.into()),

@@ -1,6 +1,7 @@
 //! Burr's own streams on a connection: one behaviour that opens them and hands over those that peers open.
 //!
-//! A stream is opened on the best connection to its peer: QUIC before TCP, the newest among equals. Streams that peers
+//! A stream is opened on the best connection to its peer: QUIC before TCP for what is said, TCP before QUIC for blobs,
+//! the newest among equals. Streams that peers
 //! open are events of the swarm, so whoever does not take events slows the peer down instead of losing streams.
 
 use std::{
@@ -31,7 +32,7 @@ use tokio::sync::oneshot;
 pub(crate) enum Protocol {
     /// Frames of [`burr_protocol::wire::Message`], one way.
     Sync,
-    /// One request for a part of a blob, and its answer.
+    /// Questions for parts of blobs, and their answers.
     Blobs,
     /// A certificate, and whether it was good (`door.rs`).
     Member,
@@ -108,7 +109,9 @@ impl Behaviour {
 
     /// Opens a stream to a connected peer; `None` if it is not connected.
     pub(super) fn open(&mut self, peer: PeerId, protocol: Protocol) -> Option<(ConnectionId, Opening)> {
-        let best = self.connections.get(&peer)?.iter().max_by_key(|connection| connection.quic)?.id;
+        // What is said goes by QUIC, where it does not wait behind bulk; bulk goes by TCP, which costs less.
+        let bulk = protocol == Protocol::Blobs;
+        let best = self.connections.get(&peer)?.iter().max_by_key(|connection| connection.quic != bulk)?.id;
         Some((best, self.open_on(peer, best, protocol)))
     }
 
@@ -121,6 +124,13 @@ impl Behaviour {
             waker.wake();
         }
         opening
+    }
+}
+
+impl Behaviour {
+    /// Whether a peer is connected by TCP.
+    pub(super) fn has_tcp(&self, peer: PeerId) -> bool {
+        self.connections.get(&peer).is_some_and(|all| all.iter().any(|connection| !connection.quic))
     }
 }
 

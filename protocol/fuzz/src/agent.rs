@@ -129,6 +129,7 @@ fn honest(program: &mut Program<'_>) -> Message {
 fn digest(repository: &Repository) -> Digest {
     Digest {
         collects: true,
+        site: None,
         follows: vec![shop::id()],
         holdings: vec![catalog::holding(repository.verified())],
         marks: Vec::new(),

@@ -55,6 +55,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mark = Mark { repository, device: NodeId([2; 32]), counter: 300 };
     let digest = Digest {
         collects: true,
+        site: Some("depot".to_owned()),
         follows: vec![repository, RepositoryId([9; 32])],
         holdings: vec![Holding { repository, version, pack }],
         marks: vec![mark],
@@ -69,6 +70,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         Message::Holds { blob: Hash([1; 32]), size: u64::MAX, pieces: PieceMap::All },
         Message::Receipts(vec![receipt(0, 1).1, receipt(1, 300).1]),
         Message::Stored(vec![mark, mark]),
+        Message::Also { blob: Hash([1; 32]), pieces: vec![0, 300, u16::MAX] },
     ];
     let timestamp = newest.verified().timestamp().to_vec();
     let announcement = Announcement { repository, timestamp, pack, root: 2 };

@@ -1,4 +1,4 @@
-//! Blobs on their way: what to fetch and keep, whom to ask, what to tell those that look for the same.
+//! Blobs on their way: what to fetch and keep, and whom to ask.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,7 +94,11 @@ impl Agent {
     }
 
     fn start_job(&mut self, repository: RepositoryId, blob: Hash, size: u64, actions: &mut Vec<Action>) {
-        let job = Job::new(self.me, repository, blob, size, self.now.time);
+        let mut job = Job::new(self.me, repository, blob, size, self.now.time);
+        for (node, _) in self.peers.iter().filter(|(_, peer)| peer.interests.contains(&blob)) {
+            job.fetches(node, true, self.now.time);
+            job.is_near(node, self.peers.is_near(node));
+        }
         self.jobs.insert(blob, job);
         if self.store.insert(blob, Stored { size, whole: false }).is_some() {
             self.look(blob, size, actions);
@@ -138,42 +142,57 @@ impl Agent {
     }
 
     /// Verified bytes of a request were stored.
-    pub(super) fn received(&mut self, id: RequestId, bytes: u64) {
-        if let Some(job) = self.jobs.values_mut().find(|job| job.owns(id)) {
-            job.received(id, bytes);
+    pub(super) fn received(&mut self, id: RequestId, bytes: u64, actions: &mut Vec<Action>) {
+        let Some(job) = self.jobs.values_mut().find(|job| job.owns(id)) else { return };
+        let before = job.have().len();
+        job.received(id, bytes, self.now.time, &self.config);
+        if job.have().len() > before {
+            let blob = job.blob();
+            self.came(blob, actions);
         }
     }
 
     /// A request was answered in full.
     pub(super) fn fetched(&mut self, id: RequestId, actions: &mut Vec<Action>) {
         let Some(job) = self.jobs.values_mut().find(|job| job.owns(id)) else { return };
-        job.fetched(id);
+        job.fetched(id, self.now.time, &self.config);
         let (blob, size, held) = (job.blob(), job.size(), job.held_bytes());
         actions.push(Action::Tell(Fact::FetchProgress { blob, held, size }));
+        self.came(blob, actions);
+    }
+
+    /// Pieces came: others hear of them, and there is room for the next.
+    fn came(&mut self, blob: Hash, actions: &mut Vec<Action>) {
+        let fresh = self.jobs.get_mut(&blob).map(Job::take_fresh).unwrap_or_default();
+        self.has_new(blob, &fresh, actions);
         self.finish_if_complete(blob, actions);
-        if self.next_map.is_none() {
-            self.next_map = Some(self.now.time + self.config.map_interval);
-        }
         self.step_jobs(actions);
     }
 
-    /// A request came to nothing: what of it was verified is looked up, and the rest is asked of others.
+    /// A request came to nothing: the rest of it is asked of others.
     pub(super) fn fetch_failed(&mut self, id: RequestId, why: FetchFailure, actions: &mut Vec<Action>) {
         let Some(job) = self.jobs.values_mut().find(|job| job.owns(id)) else { return };
         let (blob, size) = (job.blob(), job.size());
         let node = job.failed(id, self.now.time, &self.config);
-        self.look(blob, size, actions);
         match (why, node) {
             (FetchFailure::Corrupt, Some(node)) => {
                 let why = format!("bytes that are not those of {}", blob.short());
                 self.refuse(node, Lie::AlteredBytes, why, actions);
             }
             (FetchFailure::NotFound, Some(node)) => {
-                if let Some(job) = self.jobs.get_mut(&blob) {
-                    job.lacks(node);
+                job.lacks(node, self.now.time);
+                if job.is_news(node) {
+                    let why = "it does not have what it said".to_owned();
+                    actions.push(Action::Tell(Fact::ProviderFailed { node, blob, why }));
                 }
             }
+            (FetchFailure::TimedOut, Some(node)) if job.is_news(node) => {
+                let why = "it brought nothing for too long".to_owned();
+                actions.push(Action::Tell(Fact::ProviderFailed { node, blob, why }));
+            }
             (FetchFailure::Store, _) => {
+                // What is there now is not what was there before.
+                self.look(blob, size, actions);
                 let why = format!("could not store a part of {}", blob.short());
                 actions.push(Action::Tell(Fact::StorageFailed { why }));
             }
@@ -193,7 +212,7 @@ impl Agent {
         actions.push(Action::Tell(fact));
         actions.extend(job.requests().into_iter().map(Action::Cancel));
         self.to_followers(job.repository(), &Message::Unwant(vec![blob]), actions);
-        self.tell_map(blob, actions);
+        self.tell_whole(blob, actions);
         let apps: Vec<String> = self.apps.keys().cloned().collect();
         for app in apps {
             let sources = sources.clone();
@@ -217,23 +236,20 @@ impl Agent {
     pub(super) fn step_jobs(&mut self, actions: &mut Vec<Action>) {
         let now = self.now.time;
         let mut searching = Vec::new();
-        let mut cancelled = Vec::new();
         for (blob, job) in self.jobs.iter_mut().filter(|(blob, _)| !self.looking.contains(blob)) {
             for step in job.steps(now, &mut self.next_request, &self.config) {
-                match step {
-                    Step::Ask(request) => actions.push(Action::Fetch(request)),
-                    Step::Cancel(id) => {
-                        actions.push(Action::Cancel(id));
-                        cancelled.push((*blob, job.size()));
-                    }
-                }
+                actions.push(match step {
+                    Step::Ask(request) => Action::Fetch(request),
+                    Step::Cancel(id) => Action::Cancel(id),
+                });
+            }
+            for node in job.take_slow() {
+                let why = "it stood still, and others are asked for what it held up".to_owned();
+                actions.push(Action::Tell(Fact::ProviderFailed { node, blob: *blob, why }));
             }
             if job.should_search(now, &self.config) {
                 searching.push(*blob);
             }
-        }
-        for (blob, size) in cancelled {
-            self.look(blob, size, actions);
         }
         for blob in searching {
             self.want_all(blob, actions);
@@ -253,66 +269,6 @@ impl Agent {
         let wanted: Vec<Hash> = wanted.map(Job::blob).take(MAX_WANTS).collect();
         if !wanted.is_empty() {
             Self::send(node, &Message::Want(wanted), actions);
-        }
-    }
-
-    /// A peer looks for blobs.
-    pub(super) fn wanted(&mut self, node: NodeId, blobs: &[Hash], actions: &mut Vec<Action>) {
-        if !self.config.serve {
-            return;
-        }
-        for blob in blobs {
-            // Also of what is not here yet: nodes that start together hear of each other's pieces.
-            if let Some(peer) = self.peers.get_mut(node) {
-                peer.wants(*blob);
-            }
-            if let Some(answer) = self.holds(*blob) {
-                Self::send(node, &answer, actions);
-            }
-        }
-    }
-
-    /// A peer provides pieces of a blob.
-    pub(super) fn provided(
-        &mut self,
-        node: NodeId,
-        blob: Hash,
-        size: u64,
-        pieces: &PieceMap,
-        actions: &mut Vec<Action>,
-    ) {
-        if let Some(job) = self.jobs.get_mut(&blob) {
-            job.provides(node, size, pieces);
-            self.step_jobs(actions);
-        }
-    }
-
-    fn holds(&self, blob: Hash) -> Option<Message> {
-        let stored = self.store.get(&blob)?;
-        let pieces = match self.jobs.get(&blob) {
-            Some(job) if job.have().is_empty() => return None,
-            Some(job) => job.have().map(),
-            None if stored.whole => PieceMap::All,
-            None => return None,
-        };
-        Some(Message::Holds { blob, size: stored.size, pieces })
-    }
-
-    /// Tells those that look for a blob what is here of it.
-    fn tell_map(&mut self, blob: Hash, actions: &mut Vec<Action>) {
-        let Some(message) = self.holds(blob) else { return };
-        let interested: Vec<NodeId> =
-            self.peers.iter().filter(|(_, peer)| peer.interests.contains(&blob)).map(|(node, _)| node).collect();
-        for node in interested {
-            Self::send(node, &message, actions);
-        }
-    }
-
-    /// Tells what arrived of everything that is being fetched.
-    pub(super) fn tell_maps(&mut self, actions: &mut Vec<Action>) {
-        let blobs: Vec<Hash> = self.jobs.keys().copied().collect();
-        for blob in blobs {
-            self.tell_map(blob, actions);
         }
     }
 

@@ -75,26 +75,26 @@ proptest! {
 
     // §7.4, §7.5
     #[test]
-    fn no_piece_is_asked_of_two_at_once_and_every_job_ends(
+    fn what_is_asked_is_bounded_and_every_job_ends(
         size in 0u64..40 << 20,
-        maps in vec(vec(any::<u8>(), 0..20), 0..5),
+        maps in vec(vec(any::<u8>(), 0..80), 0..5),
         fates in vec(fate(), 0..60),
-        held in vec(any::<u8>(), 0..20),
+        held in vec(any::<u8>(), 0..80),
     ) {
-        let config = Config::default();
+        let config = Config { provider_bytes: 1 << 20, requests_per_job: 40, ..Config::default() };
         let mut job = job(size);
         job.holds(&PieceMap::Some(held));
-        let claims = |job: &mut Job| {
+        let claims = |job: &mut Job, at: Time| {
             for (number, map) in (2..).zip(&maps) {
-                job.provides(node(number), size, &PieceMap::Some(map.clone()));
+                job.provides(node(number), size, &PieceMap::Some(map.clone()), at);
             }
             // One is honest and has it all.
-            job.provides(node(1), size, &PieceMap::All);
+            job.provides(node(1), size, &PieceMap::All, at);
         };
-        claims(&mut job);
+        claims(&mut job, Time(0));
         let (mut now, mut next, mut fates) = (Time(0), 0, fates.into_iter());
         let mut under: BTreeMap<u64, Request> = BTreeMap::new();
-        for _ in 0..2000 {
+        for _ in 0..4000 {
             if job.complete().is_some() {
                 break;
             }
@@ -103,33 +103,38 @@ proptest! {
                     Step::Cancel(id) => prop_assert!(under.remove(&id.0).is_some()),
                     Step::Ask(request) => {
                         prop_assert!(request.start < request.end.max(1) && request.end <= size);
-                        prop_assert_eq!(request.start % GROUP, 0);
-                        prop_assert!(under.values().all(|other| request.end <= other.start || other.end <= request.start));
+                        prop_assert!(request.start.is_multiple_of(piece_size(size)));
+                        // A provider is asked for a piece once, and at most two are asked for it.
+                        let same: Vec<_> =
+                            under.values().filter(|other| request.start < other.end && other.start < request.end).collect();
+                        prop_assert!(same.len() <= 1 || size == 0);
+                        prop_assert!(same.iter().all(|other| other.node != request.node));
                         under.insert(request.id.0, request);
                     }
                 }
             }
             prop_assert!(under.len() <= config.requests_per_job);
             for number in 1..7 {
-                let load = under.values().filter(|request| request.node == node(number)).count();
-                prop_assert!(load <= config.requests_per_provider);
+                let asked = under.values().filter(|request| request.node == node(number));
+                let bytes: u64 = asked.map(|request| request.end - request.start).sum();
+                prop_assert!(bytes <= config.provider_bytes + config.request_bytes);
             }
             now = now + Duration::from_millis(700);
             let Some((id, request)) = under.pop_first() else {
-                claims(&mut job);
+                claims(&mut job, now);
                 continue;
             };
             match fates.next().unwrap_or(Fate::Answered) {
-                Fate::Answered => job.fetched(request.id),
+                Fate::Answered => job.fetched(request.id, now, &config),
                 Fate::Failed => {
                     prop_assert_eq!(job.failed(request.id, now, &config), Some(request.node));
                 }
                 Fate::Lacks => {
                     job.failed(request.id, now, &config);
-                    job.lacks(request.node);
+                    job.lacks(request.node, now);
                 }
                 Fate::Lost => {
-                    prop_assert!(job.without(request.node));
+                    job.without(request.node);
                     under.retain(|_, other| other.node != request.node);
                 }
                 Fate::Silent => {
@@ -142,30 +147,67 @@ proptest! {
 }
 
 #[test]
-fn a_provider_that_lacks_what_it_claims_is_not_asked_in_a_loop() {
+fn a_provider_that_lacks_what_it_claims_is_asked_ever_more_seldom() {
     // §7.5
     let config = Config::default();
     let mut job = job(MIN_PIECE);
-    let (mut now, mut next, mut asked) = (Time(0), 0, 0);
-    for _ in 0..1000 {
-        job.provides(node(1), MIN_PIECE, &PieceMap::All);
+    let (mut now, mut next, mut asked) = (Time(0), 0, Vec::new());
+    for _ in 0..4000 {
+        job.provides(node(1), MIN_PIECE, &PieceMap::All, now);
         for request in asks(job.steps(now, &mut next, &config)) {
-            asked += 1;
+            asked.push(now.0 / 1000);
             job.failed(request.id, now, &config);
-            job.lacks(request.node);
+            job.lacks(request.node, now);
         }
         now = now + Duration::from_millis(10);
     }
-    assert_eq!(asked, 10, "once a second");
+    assert_eq!(asked, [0, 1, 3, 7, 15, 25, 35], "after 1 s, 2 s, 4 s, and so on up to the patience");
 }
 
 #[test]
-fn a_slow_provider_is_not_ended_for_one_that_is_no_better() {
+fn a_silent_provider_is_overtaken_and_told_of_once() {
+    // §7.5
+    let config = Config::default();
+    let size = 4 * MIN_PIECE;
+    let mut job = job(size);
+    job.provides(node(1), size, &PieceMap::All, Time(0));
+    job.is_near(node(1), true);
+    let mut next = 0;
+    let silent = asks(job.steps(Time(0), &mut next, &config));
+    assert!(!silent.is_empty() && silent.iter().all(|request| request.node == node(1)));
+    job.provides(node(2), size, &PieceMap::All, Time(10));
+    // What is free is asked of the other one; what is asked already is left to the first, for a while.
+    let free = asks(job.steps(Time(10), &mut next, &config));
+    assert!(
+        free.iter().all(|request| request.node == node(2) && silent.iter().all(|other| request.start != other.start))
+    );
+    for request in free {
+        job.fetched(request.id, Time(100), &config);
+    }
+    let mut cancelled = Vec::new();
+    for time in (100..3000).step_by(100) {
+        for step in job.steps(Time(time), &mut next, &config) {
+            match step {
+                Step::Ask(request) => {
+                    assert!(request.node == node(2));
+                    job.fetched(request.id, Time(time + 50), &config);
+                }
+                Step::Cancel(id) => cancelled.push(id),
+            }
+        }
+    }
+    assert!(job.complete().is_some());
+    assert_eq!(cancelled.len(), silent.len());
+    assert_eq!(job.take_slow(), [node(1)]);
+}
+
+#[test]
+fn a_slow_provider_is_not_given_up_for_one_that_is_no_better() {
     // §7.5: 1 brings 5 KiB a second, 2 answers nothing ever.
     let config = Config::default();
     let mut job = job(MIN_PIECE);
-    job.provides(node(1), MIN_PIECE, &PieceMap::All);
-    job.provides(node(2), MIN_PIECE, &PieceMap::All);
+    job.provides(node(1), MIN_PIECE, &PieceMap::All, Time(0));
+    job.provides(node(2), MIN_PIECE, &PieceMap::All, Time(0));
     let (mut now, mut next, mut brought) = (Time(0), 0, BTreeMap::new());
     for _ in 0..300 {
         for step in job.steps(now, &mut next, &config) {
@@ -183,27 +225,36 @@ fn a_slow_provider_is_not_ended_for_one_that_is_no_better() {
         }
         now = now + Duration::from_secs(1);
         for (id, bytes) in &mut brought {
-            job.received(*id, 5 << 10);
+            job.received(*id, 5 << 10, now, &config);
             *bytes += 5 << 10;
-        }
-        let done: Vec<_> = brought.iter().filter(|(_, bytes)| **bytes >= MIN_PIECE).map(|(id, _)| *id).collect();
-        for id in done {
-            job.fetched(id);
         }
     }
     assert!(job.complete().is_some());
 }
 
 #[test]
-fn a_silent_provider_gives_way_to_one_that_is_idle() {
-    // §7.5
-    let config = Config::default();
-    let mut job = job(MIN_PIECE);
-    job.provides(node(1), MIN_PIECE, &PieceMap::All);
+fn what_came_of_a_request_is_not_asked_for_again() {
+    // §7.7
+    let config = Config { request_bytes: 4 * MIN_PIECE, ..Config::default() };
+    let size = 4 * MIN_PIECE;
+    let mut job = job(size);
+    job.provides(node(1), size, &PieceMap::All, Time(0));
     let mut next = 0;
-    let [silent] = asks(job.steps(Time(0), &mut next, &config))[..] else { panic!("one request") };
-    job.provides(node(2), MIN_PIECE, &PieceMap::All);
-    assert_eq!(job.steps(Time(9_999), &mut next, &config), []);
-    let steps = job.steps(Time(10_000), &mut next, &config);
-    assert!(matches!(steps[..], [Step::Cancel(id), Step::Ask(request)] if id == silent.id && request.node == node(2)));
+    let asked = asks(job.steps(Time(0), &mut next, &config));
+    let first = asked[0];
+    job.received(first.id, MIN_PIECE + 5, Time(10), &config);
+    assert_eq!(job.take_fresh().len(), 1);
+    job.without(node(1));
+    job.provides(node(2), size, &PieceMap::All, Time(20));
+    let mut again = Vec::new();
+    for time in (20..5000).step_by(20) {
+        for request in asks(job.steps(Time(time), &mut next, &config)) {
+            again.push(request);
+            job.fetched(request.id, Time(time + 10), &config);
+        }
+    }
+    assert!(job.complete().is_some());
+    let bytes: u64 = again.iter().map(|request| request.end - request.start).sum();
+    assert_eq!(bytes, size - MIN_PIECE);
+    assert!(again.iter().all(|request| request.start != first.start));
 }

@@ -9,5 +9,6 @@ mod manifest;
 mod member;
 mod news;
 mod record;
+mod swarm;
 mod trust;
 mod wire;

@@ -6,11 +6,11 @@ use burr_protocol::{
     fetch::PieceMap,
     receipt::SignedReceipt,
     wire::{
-        Announcement, Digest, Holding, MAX_ANNOUNCEMENT, MAX_MAP, MAX_MARKS, MAX_MESSAGE, MAX_RECEIPTS, MAX_WANTS,
-        Mark, Message, MetadataVersion, WireError,
+        Announcement, Digest, Holding, MAX_ALSO, MAX_ANNOUNCEMENT, MAX_MAP, MAX_MARKS, MAX_MESSAGE, MAX_RECEIPTS,
+        MAX_WANTS, Mark, Message, MetadataVersion, WireError,
     },
 };
-use proptest::{collection::vec, prelude::*};
+use proptest::{collection::vec, option, prelude::*};
 
 fn hash() -> impl Strategy<Value = Hash> {
     any::<[u8; 32]>().prop_map(Hash)
@@ -46,8 +46,8 @@ fn map() -> impl Strategy<Value = PieceMap> {
 }
 
 fn digest() -> impl Strategy<Value = Digest> {
-    (any::<bool>(), vec(repository(), 0..5), vec(holding(), 0..5), vec(mark(), 0..5))
-        .prop_map(|(collects, follows, holdings, marks)| Digest { collects, follows, holdings, marks })
+    (any::<bool>(), option::of("[a-z]{1,64}"), vec(repository(), 0..5), vec(holding(), 0..5), vec(mark(), 0..5))
+        .prop_map(|(collects, site, follows, holdings, marks)| Digest { collects, site, follows, holdings, marks })
 }
 
 fn message() -> impl Strategy<Value = Message> {
@@ -60,6 +60,7 @@ fn message() -> impl Strategy<Value = Message> {
         (hash(), any::<u64>(), map()).prop_map(|(blob, size, pieces)| Message::Holds { blob, size, pieces }),
         vec(receipt(), 0..4).prop_map(Message::Receipts),
         vec(mark(), 0..=MAX_RECEIPTS).prop_map(Message::Stored),
+        (hash(), vec(any::<u16>(), 0..=MAX_ALSO)).prop_map(|(blob, pieces)| Message::Also { blob, pieces }),
     ]
 }
 

@@ -349,6 +349,8 @@ impl World {
             let drawn = self.luck(node, "neighbours").sample(here.len(), count);
             let found: Vec<u32> = drawn.into_iter().map(|at| here[at]).filter(|other| *other != number).collect();
             for other in found {
+                let id = self.id(other as usize);
+                self.give(node, Input::Near { node: id });
                 self.find(node, other as usize);
             }
         }

@@ -1,0 +1,177 @@
+//! What of a blob is where: what peers say that they have, and what they are told.
+//!
+//! A peer that fetches a blob is given a map when it says so, and from then on hears of each piece that comes. Those of
+//! this node's site hear of it at once, since they wait for it; those of other sites now and then, and only of what this
+//! node brought to its site: the rest they hear from whoever brought that.
+
+use std::collections::BTreeMap;
+
+use super::Agent;
+use crate::{
+    Hash, NodeId, Time,
+    action::Action,
+    config::FAR_SELDOM,
+    fetch::{Fresh, PieceMap},
+    wire::{MAX_ALSO, Message},
+};
+
+/// Pieces that came and were not told of yet, by blob; each list with the time from which on it may be told.
+#[derive(Debug, Default)]
+pub(super) struct Untold {
+    near: BTreeMap<Hash, Vec<u16>>,
+    far: BTreeMap<Hash, Vec<u16>>,
+    near_from: Time,
+    far_from: Time,
+}
+
+impl Untold {
+    /// When there is something to tell.
+    pub(super) fn wake_at(&self) -> Option<Time> {
+        let near = (!self.near.is_empty()).then_some(self.near_from);
+        let far = (!self.far.is_empty()).then_some(self.far_from);
+        near.into_iter().chain(far).min()
+    }
+
+    fn forget(&mut self, blob: &Hash) {
+        self.near.remove(blob);
+        self.far.remove(blob);
+    }
+}
+
+impl Agent {
+    /// A peer looks for blobs.
+    pub(super) fn wanted(&mut self, node: NodeId, blobs: &[Hash], actions: &mut Vec<Action>) {
+        if !self.config.serve {
+            return;
+        }
+        for blob in blobs {
+            // Also of what is not here yet: nodes that start together hear of each other's pieces.
+            if let Some(peer) = self.peers.get_mut(node) {
+                peer.wants(*blob);
+            }
+            if let Some(job) = self.jobs.get_mut(blob) {
+                job.fetches(node, true, self.now.time);
+                job.is_near(node, self.peers.is_near(node));
+            }
+            if let Some(answer) = self.holds(*blob) {
+                Self::send(node, &answer, actions);
+            }
+        }
+    }
+
+    /// A peer provides these pieces of a blob, and no others.
+    pub(super) fn provided(
+        &mut self,
+        node: NodeId,
+        blob: Hash,
+        size: u64,
+        pieces: &PieceMap,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(job) = self.jobs.get_mut(&blob) {
+            job.provides(node, size, pieces, self.now.time);
+            job.is_near(node, self.peers.is_near(node));
+            self.step_jobs(actions);
+        }
+    }
+
+    /// A peer provides these pieces of a blob besides.
+    pub(super) fn provided_also(&mut self, node: NodeId, blob: Hash, pieces: &[u16], actions: &mut Vec<Action>) {
+        if let Some(job) = self.jobs.get_mut(&blob) {
+            job.provides_also(node, pieces, self.now.time);
+            job.is_near(node, self.peers.is_near(node));
+            self.step_jobs(actions);
+        }
+    }
+
+    /// A node is on this node's own network.
+    pub(super) fn near(&mut self, node: NodeId) {
+        self.peers.near(node);
+        self.placed(node);
+    }
+
+    /// It may be known better now whether a node shares this one's site.
+    pub(super) fn placed(&mut self, node: NodeId) {
+        let near = self.peers.is_near(node);
+        self.jobs.values_mut().for_each(|job| job.is_near(node, near));
+    }
+
+    /// A peer looks for blobs no longer.
+    pub(super) fn unwanted(&mut self, node: NodeId, blobs: &[Hash]) {
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        for blob in blobs {
+            peer.interests.remove(blob);
+            if let Some(job) = self.jobs.get_mut(blob) {
+                job.fetches(node, false, self.now.time);
+            }
+        }
+    }
+
+    fn holds(&self, blob: Hash) -> Option<Message> {
+        let stored = self.store.get(&blob)?;
+        let pieces = match self.jobs.get(&blob) {
+            Some(job) if job.have().is_empty() => return None,
+            Some(job) => job.have().map(),
+            None if stored.whole => PieceMap::All,
+            None => return None,
+        };
+        Some(Message::Holds { blob, size: stored.size, pieces })
+    }
+
+    /// Tells those that look for a blob that all of it is here.
+    pub(super) fn tell_whole(&mut self, blob: Hash, actions: &mut Vec<Action>) {
+        self.untold.forget(&blob);
+        let Some(message) = self.holds(blob) else { return };
+        for (node, _) in self.peers.iter().filter(|(_, peer)| peer.interests.contains(&blob)) {
+            Self::send(node, &message, actions);
+        }
+    }
+
+    /// Pieces of a blob came; they are told of as soon as may be.
+    pub(super) fn has_new(&mut self, blob: Hash, fresh: &[Fresh], actions: &mut Vec<Action>) {
+        for Fresh { piece, from_afar } in fresh {
+            let Ok(piece) = u16::try_from(*piece) else { continue };
+            self.untold.near.entry(blob).or_default().push(piece);
+            if *from_afar {
+                self.untold.far.entry(blob).or_default().push(piece);
+            }
+        }
+        self.tell_pieces(actions);
+    }
+
+    /// Tells what came, to those whose turn it is.
+    pub(super) fn tell_pieces(&mut self, actions: &mut Vec<Action>) {
+        let now = self.now.time;
+        let interval = self.config.map_interval;
+        for near in [true, false] {
+            let (from, pause) = if near {
+                (&mut self.untold.near_from, interval)
+            } else {
+                (&mut self.untold.far_from, interval * FAR_SELDOM)
+            };
+            if *from > now {
+                continue;
+            }
+            *from = now + pause;
+            let untold = if near { &mut self.untold.near } else { &mut self.untold.far };
+            for (blob, pieces) in std::mem::take(untold) {
+                self.tell_some(blob, &pieces, near, actions);
+            }
+        }
+    }
+
+    fn tell_some(&self, blob: Hash, pieces: &[u16], near: bool, actions: &mut Vec<Action>) {
+        let Some(job) = self.jobs.get(&blob) else { return };
+        for (node, _) in self.peers.iter().filter(|(_, peer)| peer.interests.contains(&blob)) {
+            if self.peers.is_near(node) != near {
+                continue;
+            }
+            let news = job.lacked_by(node, pieces);
+            if news.len() > MAX_ALSO {
+                actions.extend(self.holds(blob).map(|map| Action::Send { node, bytes: map.encode() }));
+            } else if !news.is_empty() {
+                Self::send(node, &Message::Also { blob, pieces: news }, actions);
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! One provider of a blob: what it holds, how fast it is, how much may be asked of it at a time.
+//!
+//! As much is asked ahead as keeps its pipe full and no more, so that what it brings can be passed on soon: the window
+//! grows with each piece that comes quickly, and shrinks with each that had to queue.
+
+use std::time::Duration;
+
+use super::pieces::Pieces;
+use crate::{Time, config::Config};
+
+/// Pieces that may be asked for before anything is known: one is on its way while the next is asked for.
+pub(super) const FIRST_WINDOW: u64 = 2;
+/// A piece that is here so soon after the shortest time ever seen found room in the pipe.
+const QUICK: Duration = Duration::from_millis(250);
+/// One that took so much longer stood in a queue.
+const QUEUED: Duration = Duration::from_millis(600);
+/// A provider that brings nothing for this long while something is asked of it holds things up; one that is far may take
+/// longer, since what another brings instead crosses the uplink twice.
+const SHORTEST_STALL: Duration = Duration::from_secs(4);
+const SHORTEST_STALL_FAR: Duration = Duration::from_secs(8);
+/// A source of which nothing was asked for this long may have room.
+const UNKNOWN: Duration = Duration::from_secs(1);
+
+/// A provider, or one that fetches the same blob and may be one soon.
+#[derive(Debug)]
+pub(super) struct Provider {
+    pub(super) held: Pieces,
+    /// It fetches the blob itself.
+    pub(super) fetches: bool,
+    /// It shares this node's site: what goes between the two is cheap.
+    pub(super) near: bool,
+    /// Bytes that are asked of it and did not come yet.
+    pub(super) asked: u64,
+    /// Bytes that may be asked of it at a time.
+    window: u64,
+    /// The shortest time that a piece took.
+    pub(super) delay: Option<Duration>,
+    /// How long pieces take, smoothed.
+    pub(super) takes: Option<Duration>,
+    /// When it last said that it has more.
+    pub(super) heard: Time,
+    /// When it last brought something, or was asked while nothing was under way.
+    moved: Time,
+    /// Failures since it last brought something.
+    strikes: u32,
+    /// It is not asked before.
+    pub(super) rests: Option<Time>,
+}
+
+/// The window after a piece that took so long, where none took less than `delay`.
+pub(super) fn adapted(window: u64, took: Duration, delay: Duration, piece: u64, config: &Config) -> u64 {
+    let least = FIRST_WINDOW * piece;
+    if took <= delay + QUICK {
+        (window + piece).min(config.provider_bytes.max(least))
+    } else if took > delay + QUEUED {
+        (window - piece).max(least)
+    } else {
+        window
+    }
+}
+
+impl Provider {
+    pub(super) fn new(size: u64, piece: u64, now: Time) -> Self {
+        Self {
+            held: Pieces::none(size),
+            fetches: false,
+            near: false,
+            asked: 0,
+            window: FIRST_WINDOW * piece,
+            delay: None,
+            takes: None,
+            heard: now,
+            moved: now,
+            strikes: 0,
+            rests: None,
+        }
+    }
+
+    /// Whether it has all, and so is one from whom pieces spread.
+    pub(super) fn is_source(&self) -> bool {
+        !self.fetches && self.held.is_all()
+    }
+
+    /// Whether it failed since it last brought something.
+    pub(super) fn is_struck(&self) -> bool {
+        self.strikes > 0
+    }
+
+    /// Bytes that may be asked of it now.
+    pub(super) fn room(&self) -> u64 {
+        if self.rests.is_some() { 0 } else { self.window.saturating_sub(self.asked) }
+    }
+
+    /// How full its pipe is, in thousandths.
+    pub(super) fn load(&self) -> u64 {
+        self.asked * 1000 / self.window
+    }
+
+    /// Whether it answers at once: what is asked of it takes nothing from those who wait for it.
+    pub(super) fn has_spare(&self, now: Time) -> bool {
+        let quick = self.takes.zip(self.delay).is_none_or(|(takes, delay)| takes <= delay + QUICK);
+        quick || (self.asked == 0 && now.since(self.moved) >= UNKNOWN)
+    }
+
+    pub(super) fn ask(&mut self, bytes: u64, now: Time) {
+        if self.asked == 0 {
+            self.moved = now;
+        }
+        self.asked += bytes;
+    }
+
+    /// A piece came, which was asked for at `since`.
+    pub(super) fn brought(&mut self, bytes: u64, since: Time, now: Time, piece: u64, config: &Config) {
+        self.asked = self.asked.saturating_sub(bytes);
+        (self.moved, self.strikes) = (now, 0);
+        let took = now.since(since);
+        let delay = self.delay.map_or(took, |delay| delay.min(took));
+        self.delay = Some(delay);
+        self.takes = Some(self.takes.map_or(took, |takes| (takes * 3 + took) / 4));
+        self.window = adapted(self.window, took, delay, piece, config);
+    }
+
+    /// What was asked of it is not waited for any more.
+    pub(super) fn released(&mut self, bytes: u64) {
+        self.asked = self.asked.saturating_sub(bytes);
+    }
+
+    /// It failed, or was so slow that another had to step in: it rests, longer each time, and begins small again.
+    /// Returns how often that happened since it last brought something.
+    pub(super) fn strike(&mut self, now: Time, piece: u64, config: &Config) -> u32 {
+        let rest = config.dial_backoff.0 * 2u32.pow(self.strikes.min(16));
+        self.rests = Some(now + rest.min(config.patience.max(config.dial_backoff.0)));
+        self.strikes = self.strikes.saturating_add(1);
+        self.window = FIRST_WINDOW * piece;
+        self.strikes
+    }
+
+    /// Whether it holds up what is asked of it.
+    pub(super) fn is_stalled(&self, now: Time) -> bool {
+        let shortest = if self.near { SHORTEST_STALL } else { SHORTEST_STALL_FAR };
+        let patience = self.takes.map_or(shortest, |takes| (takes * 3).max(shortest));
+        // Longer each time: one that is merely slow comes to its end.
+        let patience = patience * 2u32.pow(self.strikes.min(6));
+        self.asked > 0 && now.since(self.moved) >= patience
+    }
+}
+
+/// All providers together that are far and no sources. Each has an uplink that it shares with its site, so a little that is
+/// asked of each of many would wait for long: they have one window.
+#[derive(Debug)]
+pub(super) struct Afar {
+    window: u64,
+    /// The shortest time that a piece took, and how long pieces take, smoothed.
+    delay: Option<Duration>,
+    takes: Option<Duration>,
+    /// When the last piece came from afar, sources included, and the time between two, smoothed.
+    last: Option<Time>,
+    every: Option<Duration>,
+}
+
+impl Afar {
+    pub(super) fn new(piece: u64) -> Self {
+        Self { window: FIRST_WINDOW * piece, delay: None, takes: None, last: None, every: None }
+    }
+
+    /// A piece came from afar, by one of these or by a source.
+    pub(super) fn brought(&mut self, by_source: bool, since: Time, now: Time, piece: u64, config: &Config) {
+        if let Some(last) = self.last.replace(now) {
+            let passed = now.since(last);
+            self.every = Some(self.every.map_or(passed, |every| (every * 7 + passed) / 8));
+        }
+        if !by_source {
+            let took = now.since(since);
+            let delay = self.delay.map_or(took, |delay| delay.min(took));
+            self.delay = Some(delay);
+            self.takes = Some(self.takes.map_or(took, |takes| (takes * 3 + took) / 4));
+            self.window = adapted(self.window, took, delay, piece, config);
+        }
+    }
+
+    /// Whether one more piece may be asked of these, when so many bytes are asked and so many pieces are to come from
+    /// afar: what would be the last to come is left to the sources.
+    pub(super) fn is_open(&self, asked: u64, missing: usize) -> bool {
+        let missing = u32::try_from(missing).unwrap_or(u32::MAX);
+        let in_time = self.takes.zip(self.every).is_none_or(|(takes, every)| takes <= every.saturating_mul(missing));
+        asked < self.window && in_time
+    }
+}

@@ -1,0 +1,91 @@
+//! What swarms do.
+
+use super::{Conduct, Swarm};
+
+/// Bytes a second of a link of so many Mbit/s.
+const fn mbit(mbit: u64) -> u64 {
+    mbit * 125_000
+}
+
+const SIZE: u64 = 20 << 20;
+
+#[test]
+fn a_flat_swarm_takes_each_piece_from_its_source_about_once() {
+    let mut swarm = Swarm::new(SIZE, mbit(20));
+    for _ in 0..12 {
+        swarm.add(0, mbit(20), mbit(20), Conduct::Honest);
+    }
+    swarm.meet();
+    let took = swarm.run(60).expect("all have it");
+    println!("flat: {took} ms, source {}", swarm.sent(0));
+    assert!(took < 8389 * 115 / 100, "{took} ms");
+    assert!(swarm.sent(0) < 1100, "{}", swarm.sent(0));
+    assert!((1..=12).all(|node| swarm.came(node) <= 1010));
+}
+
+#[test]
+fn slow_uplinks_are_all_used() {
+    let mut swarm = Swarm::new(SIZE, mbit(10));
+    for _ in 0..12 {
+        swarm.add(0, mbit(4), mbit(50), Conduct::Honest);
+    }
+    swarm.meet();
+    let took = swarm.run(200).expect("all have it");
+    println!("starved: {took} ms, source {}", swarm.sent(0));
+    assert!(took < 34_710 * 110 / 100, "{took} ms");
+}
+
+fn sites() -> Swarm {
+    let mut swarm = Swarm::new(SIZE, mbit(20));
+    for _ in 0..4 {
+        let site = swarm.site(mbit(2), mbit(8));
+        for _ in 0..5 {
+            swarm.add(site, mbit(100), mbit(100), Conduct::Honest);
+        }
+    }
+    swarm
+}
+
+#[test]
+fn each_piece_crosses_an_uplink_once_and_sites_help_each_other() {
+    let mut swarm = sites();
+    swarm.meet();
+    let took = swarm.run(120).expect("all have it");
+    let into: Vec<u64> = (1..=4).map(|site| swarm.into_site(site)).collect();
+    println!("sites: {took} ms, source {}, into sites {into:?}", swarm.sent(0));
+    assert!(took < 23_970 * 115 / 100, "{took} ms");
+    assert!(into.iter().all(|into| *into <= 1010), "{into:?}");
+}
+
+#[test]
+fn when_the_one_that_pulls_dies_another_goes_on() {
+    let mut swarm = sites();
+    swarm.meet();
+    swarm.wait(6000);
+    swarm.kill(1);
+    swarm.kill(7);
+    let took = swarm.run(120).expect("the others have it");
+    let into: Vec<u64> = (1..=4).map(|site| swarm.into_site(site)).collect();
+    println!("deaths: {took} ms, into sites {into:?}");
+    assert!(took < 23_970 * 125 / 100, "{took} ms");
+    assert!(into.iter().all(|into| *into <= 1060), "{into:?}");
+}
+
+#[test]
+fn a_quarter_of_liars_costs_little_and_each_is_named() {
+    let honest = {
+        let mut swarm = Swarm::new(SIZE, mbit(20));
+        (0..12).for_each(|_| _ = swarm.add(0, mbit(20), mbit(20), Conduct::Honest));
+        swarm.meet();
+        swarm.run(60).expect("all have it")
+    };
+    let mut swarm = Swarm::new(SIZE, mbit(20));
+    (0..12).for_each(|_| _ = swarm.add(0, mbit(20), mbit(20), Conduct::Honest));
+    let conducts = [Conduct::Alters, Conduct::Boasts, Conduct::Stalls, Conduct::Stalls];
+    let liars: Vec<usize> = conducts.iter().map(|conduct| swarm.add(0, mbit(20), mbit(20), *conduct)).collect();
+    swarm.meet();
+    let took = swarm.run(60).expect("the honest have it");
+    println!("hostile: {took} ms for {honest}");
+    assert!(took < honest * 3 / 2, "{took} ms for {honest}");
+    assert!(liars.iter().all(|liar| swarm.is_named(*liar)));
+}
