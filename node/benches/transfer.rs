@@ -83,7 +83,7 @@ async fn main() {
             let began = Instant::now();
             let (mut next, mut under) = (0, BTreeMap::new());
             while next < imported.size || !under.is_empty() {
-                while under.len() < config.requests_per_provider && next < imported.size {
+                while under.len() as u64 * config.request_bytes < config.provider_bytes && next < imported.size {
                     let id = RequestId(next);
                     let end = imported.size.min(next + config.request_bytes);
                     let node = provider.net.node();

@@ -537,8 +537,7 @@ impl Job {
     fn readiest(&self, spent: &BTreeSet<NodeId>, plan: &Plan) -> Option<NodeId> {
         let pooled = |provider: &Provider| !provider.near && !provider.is_source();
         let asked: u64 = self.providers.values().filter(|p| pooled(p)).map(|provider| provider.asked).sum();
-        let missing = plan.free.iter().filter(|piece| !plan.near.contains(*piece) && self.claims.is_mine_here(*piece));
-        let afar = self.afar.is_open(asked, missing.count());
+        let afar = self.afar.is_open(asked, plan.afar);
         let open = |provider: &Provider| !pooled(provider) || (provider.asked == 0 && afar);
         self.providers
             .iter()
@@ -643,6 +642,8 @@ impl Job {
 struct Plan {
     /// Missing, and not asked of anyone.
     free: Pieces,
+    /// How many pieces this node is to bring to its site.
+    afar: usize,
     /// Whether something that is missing is with sources alone.
     scarce: bool,
     /// What near providers have.
@@ -669,7 +670,8 @@ impl Plan {
         let near = union(&|provider| provider.near);
         let sure_near = union(&|provider| provider.near && !provider.is_struck());
         let sure = union(&|provider| !provider.is_struck());
-        Self { free, scarce, near, sure_near, sure, relaxed: false }
+        let afar = free.iter().filter(|piece| !near.contains(*piece) && job.claims.is_mine_here(*piece)).count();
+        Self { free, afar, scarce, near, sure_near, sure, relaxed: false }
     }
 
     /// What is to be had of others than one that failed, no farther away than that.

@@ -411,10 +411,10 @@ impl Driver {
     /// A request is not waited for any more. The stream goes once nothing is awaited on it: what is on its way there
     /// would come in vain.
     fn cancel(&mut self, id: RequestId) {
-        let Some(asker) = self.fetches.remove(&id).and_then(|node| self.links.get_mut(&node)?.asker.as_mut()) else {
-            return;
-        };
-        if asker.under.remove(&id) && asker.under.is_empty() {
+        let Some(link) = self.fetches.remove(&id).and_then(|node| self.links.get_mut(&node)) else { return };
+        if link.asker.as_mut().is_some_and(|asker| asker.under.remove(&id) && asker.under.is_empty())
+            && let Some(asker) = link.asker.take()
+        {
             asker.task.abort();
         }
     }

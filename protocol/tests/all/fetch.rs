@@ -185,7 +185,7 @@ fn a_silent_provider_is_overtaken_and_told_of_once() {
         job.fetched(request.id, Time(100), &config);
     }
     let mut cancelled = Vec::new();
-    for time in (100..3000).step_by(100) {
+    for time in (100..9000).step_by(100) {
         for step in job.steps(Time(time), &mut next, &config) {
             match step {
                 Step::Ask(request) => {

@@ -16,7 +16,7 @@ use burr_protocol::{
 };
 use libp2p::{
     Multiaddr, PeerId, Stream, StreamProtocol, SwarmBuilder,
-    futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _, io::copy},
+    futures::{self, AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _, io::copy},
     identity::{Keypair, PublicKey, ed25519},
     multiaddr::Protocol,
     noise,
@@ -30,8 +30,6 @@ use crate::cli::{Context, print};
 
 const SYNC: StreamProtocol = StreamProtocol::new("/burr/sync/1");
 const BLOBS: StreamProtocol = StreamProtocol::new("/burr/blobs/1");
-/// Bytes of one answer that is altered at most: more than a node asks for at once.
-const MAX_ANSWER: u64 = 64 << 20;
 /// How often the forger repeats itself until somebody hears it: gossip takes a moment to know its neighbours.
 const REPEAT: Duration = Duration::from_millis(50);
 
@@ -161,22 +159,22 @@ async fn pass_on(said: Stream, mut control: Control, other: PeerId, mut both: wa
     }
 }
 
-/// Has a question answered by the honest node, and turns the answer's last bit: it is one of the blob's own bytes.
-async fn answer(mut victim: Stream, mut control: Control, honest: PeerId) {
-    let Ok(mut source) = control.open_stream(honest, BLOBS).await else { return };
-    let asked = async {
-        copy(&mut victim, &mut source).await?;
-        source.close().await?;
-        let mut answer = Vec::new();
-        source.take(MAX_ANSWER).read_to_end(&mut answer).await?;
-        if let Some(last) = answer.last_mut() {
-            *last ^= 1;
+/// Has questions answered by the honest node, and turns a bit of each part of the answers.
+async fn answer(victim: Stream, mut control: Control, honest: PeerId) {
+    let Ok(source) = control.open_stream(honest, BLOBS).await else { return };
+    let ((questions, mut answered), (mut answers, mut asking)) = (victim.split(), source.split());
+    let passing = async { copy(questions, &mut asking).await };
+    let lying = async {
+        let mut part = vec![0; 64 << 10];
+        while let Ok(read @ 1..) = answers.read(&mut part).await {
+            part[read - 1] ^= 1;
+            answered.write_all(&part[..read]).await?;
+            answered.flush().await?;
         }
-        victim.write_all(&answer).await?;
-        victim.close().await
+        std::io::Result::Ok(())
     };
-    // The victim may turn away in the middle of it: it need not read a lie to its end.
-    let _: std::io::Result<()> = asked.await;
+    // Ends with whoever turns away first: the victim need not read a lie to its end.
+    futures::future::select(std::pin::pin!(passing), std::pin::pin!(lying)).await;
 }
 
 /// Learns a repository's metadata as any node may, and announces a version that is one higher.

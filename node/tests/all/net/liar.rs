@@ -3,7 +3,7 @@
 use burr_protocol::peers::Address;
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, SwarmBuilder,
-    futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _},
+    futures::{self, AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _, io::copy},
     noise,
     swarm::SwarmEvent,
     tcp, yamux,
@@ -52,17 +52,24 @@ impl Liar {
             }
         });
         let lying = tokio::spawn(async move {
-            while let Some((_, mut victim)) = asked.next().await {
-                let mut question = Vec::new();
-                victim.read_to_end(&mut question).await.unwrap();
-                let mut source = asking.open_stream(honest, BLOBS).await.unwrap();
-                source.write_all(&question).await.unwrap();
-                source.close().await.unwrap();
-                let mut answer = Vec::new();
-                source.read_to_end(&mut answer).await.unwrap();
-                answer[place] ^= 1;
-                let _ = victim.write_all(&answer).await;
-                let _ = victim.close().await;
+            while let Some((_, victim)) = asked.next().await {
+                let source = asking.open_stream(honest, BLOBS).await.unwrap();
+                let ((questions, mut answered), (mut answers, mut asking)) = (victim.split(), source.split());
+                let passing = async { copy(questions, &mut asking).await };
+                let lying = async {
+                    let (mut passed, mut part) = (0, vec![0; 64 << 10]);
+                    while let Ok(read @ 1..) = answers.read(&mut part).await {
+                        if let Some(byte) = place.checked_sub(passed).and_then(|at| part[..read].get_mut(at)) {
+                            *byte ^= 1;
+                        }
+                        passed += read;
+                        if answered.write_all(&part[..read]).await.is_err() || answered.flush().await.is_err() {
+                            return;
+                        }
+                    }
+                };
+                // Ends with whoever turns away first.
+                futures::future::select(std::pin::pin!(passing), std::pin::pin!(lying)).await;
             }
         });
         Self { address: address.unwrap(), honest, control, tasks: vec![running, lying] }
