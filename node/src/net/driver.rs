@@ -1,7 +1,9 @@
 //! The task that owns the swarm: actions in, inputs out, and who is connected how.
 
+mod asking;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     io,
     net::SocketAddr,
     sync::{Arc, PoisonError},
@@ -9,9 +11,9 @@ use std::{
 };
 
 use burr_protocol::{
-    Hash, NodeId, RepositoryId,
+    NodeId, RepositoryId,
     action::{Action, FetchFailure, Input, LinkId},
-    fetch::{Request, RequestId},
+    fetch::RequestId,
     peers::Address,
     wire::MAX_ANNOUNCEMENT,
 };
@@ -31,12 +33,13 @@ use tokio::{
     time::timeout,
 };
 
+use self::asking::Asker;
 use super::{
     Command, Enroller, Listeners,
-    address::{address_of, is_one_network, is_tcp, node_of, parse, peer_of, quic, socket_of, tcp},
+    address::{address_of, is_one_network, node_of, parse, peer_of, quic, socket_of, tcp},
     arrivals::{Arrival, Arrivals, AtDoor},
     behaviour::{Behaviour, BehaviourEvent, SpeechEvent, free_port, not_listening},
-    fetch::{Progress, ask},
+    fetch::Progress,
     gossip::{self, Waiting},
     serve::serve,
     streams::{Opened, Protocol},
@@ -116,14 +119,6 @@ struct Link {
     asking: Arc<Semaphore>,
     /// How often it began anew while it was connected.
     begun: u32,
-}
-
-/// The stream on which one node is asked for parts of blobs.
-struct Asker {
-    requests: mpsc::UnboundedSender<Request>,
-    task: AbortHandle,
-    /// What is awaited.
-    under: BTreeSet<RequestId>,
 }
 
 /// What a task says.
@@ -314,18 +309,6 @@ impl Driver {
         self.pending.push_back(Input::DialFailed { address: dial.address });
     }
 
-    /// Connects to a node by TCP too: much is sent by TCP at half of what QUIC costs in processor time, and in fewer bytes.
-    fn dial_beside(&mut self, peer: PeerId, places: VecDeque<Multiaddr>) {
-        let Some(place) = places.into_iter().find(is_tcp) else { return };
-        if self.swarm.behaviour_mut().speech.inner().streams.has_tcp(peer) {
-            return;
-        }
-        let beside = DialOpts::peer_id(peer).addresses(vec![place]).condition(PeerCondition::Always);
-        if let Err(error) = self.swarm.dial(beside.allocate_new_port().build()) {
-            tracing::debug!(%peer, "can't dial by TCP too: {error}");
-        }
-    }
-
     fn refuse(&mut self, node: NodeId) {
         let Some(peer) = peer_of(node) else { return };
         let blocked = &mut self.swarm.behaviour_mut().blocked;
@@ -367,55 +350,6 @@ impl Driver {
         // Nobody to tell, or told already: sync on contact brings it to those who come later.
         if let Err(error) = self.swarm.behaviour_mut().speech.inner().gossip.publish(topic, bytes) {
             tracing::debug!(%repository, "not announced: {error}");
-        }
-    }
-
-    fn fetch(&mut self, request: Request) {
-        let id = request.id;
-        if request.size == 0 {
-            // Every store has the empty blob, and there is no other of that size.
-            let empty = request.blob == Hash::of(b"");
-            let why = FetchFailure::NotFound;
-            self.pending.push_back(if empty { Input::Fetched { id } } else { Input::FetchFailed { id, why } });
-            return;
-        }
-        if self.asker(request.node).is_some_and(|asker| {
-            asker.under.insert(id);
-            asker.requests.send(request).is_ok()
-        }) {
-            self.fetches.insert(id, request.node);
-        } else {
-            self.pending.push_back(Input::FetchFailed { id, why: FetchFailure::Lost });
-        }
-    }
-
-    /// Where a node is asked for parts of blobs; `None` if it is not connected.
-    fn asker(&mut self, node: NodeId) -> Option<&mut Asker> {
-        let link = self.links.get_mut(&node)?;
-        if link.asker.as_ref().is_none_or(|asker| asker.requests.is_closed()) {
-            let (_, opening) = self.swarm.behaviour_mut().speech.inner().streams.open(link.peer, Protocol::Blobs)?;
-            let (requests, received) = mpsc::unbounded_channel();
-            let (report, blobs) = (self.report.clone(), self.blobs.clone());
-            let tell = move |id, progress| {
-                let report = report.clone();
-                async move {
-                    let _ = report.send(Report::Progress { id, progress }).await;
-                }
-            };
-            let task = self.tasks.spawn(ask(received, opening, blobs, tell));
-            link.asker = Some(Asker { requests, task, under: BTreeSet::new() });
-        }
-        link.asker.as_mut()
-    }
-
-    /// A request is not waited for any more. The stream goes once nothing is awaited on it: what is on its way there
-    /// would come in vain.
-    fn cancel(&mut self, id: RequestId) {
-        let Some(link) = self.fetches.remove(&id).and_then(|node| self.links.get_mut(&node)) else { return };
-        if link.asker.as_mut().is_some_and(|asker| asker.under.remove(&id) && asker.under.is_empty())
-            && let Some(asker) = link.asker.take()
-        {
-            asker.task.abort();
         }
     }
 
@@ -528,19 +462,34 @@ impl Driver {
         let outgoing = link.outbox.as_ref().map(|outbox| outbox.connection);
         let incoming = link.inbound.as_ref().map(|(connection, _)| *connection);
         if link.connections.is_empty() {
-            if let Some(mut link) = self.links.remove(&node) {
-                link.end();
-            }
+            self.end_streams(node);
+            self.links.remove(&node);
             self.pending.push_back(Input::Disconnected { node });
         } else if outgoing == Some(connection) || incoming == Some(connection) {
             self.begin_anew(node);
         }
     }
 
+    /// Ends the tasks of a node's streams; what it was asked for is lost.
+    fn end_streams(&mut self, node: NodeId) {
+        let Some(link) = self.links.get_mut(&node) else { return };
+        if let Some((_, reader)) = link.inbound.take() {
+            reader.abort();
+        }
+        // The writer ends when its queue is dropped.
+        link.outbox = None;
+        let Some(asker) = link.asker.take() else { return };
+        asker.task.abort();
+        for id in asker.under {
+            self.fetches.remove(&id);
+            self.pending.push_back(Input::FetchFailed { id, why: FetchFailure::Lost });
+        }
+    }
+
     /// What was said to or by a node may be lost, although it is connected: the agents begin anew.
     fn begin_anew(&mut self, node: NodeId) {
+        self.end_streams(node);
         let Some(link) = self.links.get_mut(&node) else { return };
-        link.end();
         self.links_made += 1;
         link.id = self.links_made;
         link.begun += 1;
@@ -671,20 +620,6 @@ impl Driver {
                 }
             },
         }
-    }
-}
-
-impl Link {
-    /// Ends the tasks of its streams.
-    fn end(&mut self) {
-        if let Some((_, reader)) = self.inbound.take() {
-            reader.abort();
-        }
-        if let Some(asker) = self.asker.take() {
-            asker.task.abort();
-        }
-        // The writer ends when its queue is dropped.
-        self.outbox = None;
     }
 }
 

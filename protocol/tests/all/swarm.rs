@@ -5,10 +5,7 @@
 
 mod stories;
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use burr_protocol::{
     Hash, NodeId, RepositoryId, Time,
@@ -234,7 +231,7 @@ impl Swarm {
         self.nodes[node].up.carried * 1000 / self.size
     }
 
-    pub(super) fn into_site(&self, site: usize) -> u64 {
+    pub(super) fn taken_in(&self, site: usize) -> u64 {
         self.sites[site].1.carried * 1000 / self.size
     }
 
@@ -422,7 +419,7 @@ impl Swarm {
     }
 
     pub(super) fn wait(&mut self, millis: u64) {
-        let end = self.now + Duration::from_millis(millis).as_millis() as u64;
+        let end = self.now + millis;
         while let Some(entry) = self.events.first_entry().filter(|entry| entry.key().0 <= end) {
             let ((now, _), (node, event)) = entry.remove_entry();
             self.now = now;
