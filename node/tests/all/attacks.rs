@@ -174,10 +174,6 @@ impl Device {
         }
     }
 
-    async fn has_refused(&self, node: NodeId) -> bool {
-        self.status().await.refused.iter().any(|(refused, _)| *refused == node)
-    }
-
     /// A stranger offers this pack; returns how it was refused for it, or that it was not: the stranger ends with
     /// garbage, which is told after all that it said before was judged.
     async fn judge(&mut self, repository: RepositoryId, pack: Vec<u8>) -> (Lie, String) {
