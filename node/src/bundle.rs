@@ -11,19 +11,23 @@
 mod archive;
 mod hash;
 mod pack;
+mod sealed;
 mod tree;
 mod unpack;
 mod verify;
 
-pub use pack::{Packed, pack};
+pub use pack::{Packed, pack, pack_sealed};
 pub(crate) use unpack::sync_dir;
-pub use unpack::unpack;
+pub use unpack::{unpack, unpack_sealed};
+pub(crate) use verify::holds;
 pub use verify::{Fault, Finding, Verdict, verify};
 
 /// The bundle's files in a slot directory.
 pub const TREE: &str = "tree";
 /// The bundle's encoded manifest in a slot directory.
 pub const MANIFEST: &str = "manifest";
+/// The manifest's hash in the slot directory of a sealed bundle, which is named by its sealed manifest.
+pub const SEALED: &str = "sealed";
 
 /// What is told of long work: bytes done, bytes to do. Called from several threads.
 pub type Progress<'a> = dyn Fn(u64, u64) + Sync + 'a;

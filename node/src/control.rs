@@ -194,6 +194,7 @@ pub async fn offer(node: &Node, data: &Path, app: &str) -> Result<(), Error> {
     let payloads: Vec<_> = newest
         .into_values()
         .filter_map(|release| Some((release.payload.clone(), publisher.payload_path(release)?)))
+        .chain(publisher.key_lists())
         .collect();
     node.import(publisher.id(), publisher.pack().to_vec(), payloads).await
 }

@@ -16,7 +16,7 @@ use std::{
 
 use burr_protocol::{
     Agent, NodeId, Now, RepositoryId, Time, Wall,
-    action::{Action, Input, StageFailure, Token},
+    action::{Action, Input, NoKey, StageFailure, Token},
     cache::Stored,
     fact::Fact,
     fetch::PieceMap,
@@ -36,6 +36,7 @@ use tokio::{
 use crate::{
     clock::Clock,
     error::{Error, Kind},
+    fleet_keys::FleetKeys,
     health::{self, HealthCommand, Subject},
     net::{self, Net},
     settings::Settings,
@@ -72,6 +73,7 @@ pub(crate) struct Driver {
     from_net: mpsc::Receiver<Input>,
     blobs: Blobs,
     slots: Slots,
+    fleets: FleetKeys,
     /// The end of each app's last work on its slots.
     slot_work: BTreeMap<String, oneshot::Receiver<()>>,
     health: BTreeMap<String, String>,
@@ -104,6 +106,7 @@ impl Driver {
         let (records, found) = Records::open(&data)?;
         let (blobs, rebuilt) = Blobs::open_or_rebuild(data.join("blobs")).await?;
         let slots = Slots::open(&data)?;
+        let fleets = FleetKeys::open(&data)?;
         let net_settings = net::Settings {
             identity: key.to_bytes(),
             listen: vec![SocketAddr::new(settings.listen, settings.port)],
@@ -136,6 +139,7 @@ impl Driver {
             from_net,
             blobs,
             slots,
+            fleets,
             slot_work: BTreeMap::new(),
             health,
             busy: false,
@@ -299,10 +303,26 @@ impl Driver {
                     }
                 });
             }
-            Action::Stage { app, bundle, payload, files, bytes } => {
+            Action::Unlock { lock, keys } => {
+                let fleets = self.fleets.clone();
+                let list = keys.map(|keys| (keys.blob, self.blobs.reader(keys.blob)));
+                self.task(async move {
+                    let epoch = lock.owner.epoch.clone();
+                    let unlocking = tokio::task::spawn_blocking(move || fleets.unlock(&lock, list));
+                    let result = unlocking.await.unwrap_or_else(|error| Err(NoKey::Failed(error.to_string())));
+                    Input::Unlocked { epoch, result }
+                });
+            }
+            Action::Stage { app, bundle, payload, files, bytes, lock } => {
                 let name = app.clone();
-                let reader = self.blobs.reader(payload);
-                let staging = self.on_slots(&app, move |slots| slots.stage(&name, bundle, reader, files, bytes));
+                let reader = self.blobs.reader(payload.blob);
+                let fleets = self.fleets.clone();
+                let staging = self.on_slots(&app, move |slots| {
+                    let key = lock.map(|lock| fleets.release_key(&lock)).transpose();
+                    let key = key.map_err(|error| StageFailure::Other(error.to_string()))?;
+                    let sealed = key.as_ref().map(|key| (key, payload.size));
+                    slots.stage(&name, bundle, reader, files, bytes, sealed)
+                });
                 self.task(async move {
                     let result = staging.await.unwrap_or_else(|error| Err(StageFailure::Other(error.to_string())));
                     Input::Staged { app, bundle, result }

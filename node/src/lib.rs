@@ -7,6 +7,7 @@ pub mod clock;
 pub mod control;
 mod driver;
 pub mod error;
+mod fleet_keys;
 pub mod health;
 mod identity;
 pub mod membership;

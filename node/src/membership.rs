@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use burr_protocol::{
@@ -19,6 +19,7 @@ use ed25519_dalek::SigningKey;
 use crate::{
     bundle::sync_dir,
     error::{Error, Kind},
+    fleet_keys::FleetKeys,
     identity,
     net::enrol,
     publisher::now,
@@ -29,8 +30,6 @@ use crate::{
 };
 
 const CERTIFICATE: &str = "member.cert";
-/// The fleet's key, sealed to this device.
-const WRAPPED: &str = "fleet.key";
 
 /// A device that asks to become a member: its keys, and the data directory, which nobody else has meanwhile.
 pub struct Joining {
@@ -53,7 +52,7 @@ impl Joining {
         }
         let home = Home::open(data)?;
         let key = identity::load_or_make(home.path())?;
-        let seal_key = identity::seal_key(home.path())?;
+        let seal_key = identity::seal_key(home.path())?.public();
         Ok(Self { home, key, seal_key, invitation })
     }
 
@@ -97,7 +96,9 @@ impl Joining {
 /// Keeps a certificate, and the fleet's key if it came with one. The certificate is written last: it makes the rest count.
 pub(crate) fn keep(data: &Path, welcome: &Welcome) -> Result<(), Error> {
     if !welcome.wrapped.is_empty() {
-        write_private(&data.join(WRAPPED), &welcome.wrapped)?;
+        let unreadable = |error| Error::new(Kind::BadInput, "the certificate that came is none").with_source(error);
+        let Certificate { repository, fleet, .. } = Certificate::read(&welcome.certificate).map_err(unreadable)?;
+        FleetKeys::open(data)?.take_over(&welcome.wrapped, repository, &fleet)?;
     }
     write_private(&data.join(CERTIFICATE), &welcome.certificate)
 }
@@ -151,7 +152,7 @@ pub fn node(data: &Path) -> Result<NodeId, Error> {
 }
 
 /// Writes a file that its owner alone may read, whole or not at all.
-pub(crate) fn write_private(path: &PathBuf, bytes: &[u8]) -> Result<(), Error> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let part = path.with_extension("part");
     let _ = fs::remove_file(&part);
     let written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).and_then(|mut file| {

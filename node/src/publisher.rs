@@ -17,6 +17,7 @@
 //! Here is the one-step way of who holds all keys; `publisher/ceremony.rs` has that of several people.
 
 mod ceremony;
+mod epochs;
 pub mod fleet;
 mod keys;
 mod releases;
@@ -35,6 +36,7 @@ use burr_protocol::{
     RepositoryId, Wall, label,
     release::{Payload, Release},
     rules::Rules,
+    seal::Sealed,
     trust::{
         audit::{self, Act},
         write::{self, Role, WriteError},
@@ -42,11 +44,12 @@ use burr_protocol::{
 };
 
 use crate::{
-    bundle::{self, Packed, Progress, sync_dir},
+    bundle::{Packed, Progress, sync_dir},
     error::{Error, Kind},
 };
+use epochs::pack_for;
 use keys::KeyRing;
-use repository::Files;
+use repository::{Files, NewTarget};
 
 const PUBLISH: &str = "publish";
 const KEYS: &str = "keys";
@@ -65,13 +68,15 @@ pub struct Publication<'a> {
     pub version: &'a str,
     /// Which devices take it, and when.
     pub rules: Rules,
+    /// The fleet whose devices alone can read it; `None` if anybody may.
+    pub encrypt_to: Option<&'a str>,
 }
 
 impl<'a> Publication<'a> {
     /// A build for every device.
     #[must_use]
     pub fn new(source: &'a Path, channel: &'a str, version: &'a str) -> Self {
-        Self { source, channel, version, rules: Rules::default() }
+        Self { source, channel, version, rules: Rules::default(), encrypt_to: None }
     }
 }
 
@@ -176,19 +181,21 @@ impl Publisher {
         let mut repository = files.open()?;
         // What can be refused is refused before the long work.
         self.check(&repository, publication)?;
-        let keys = self.ring(passphrase)?.all()?;
+        let ring = self.ring(passphrase)?;
+        let keys = ring.all()?;
         for role in [Role::Channel(publication.channel.to_owned()), Role::Snapshot, Role::Timestamp] {
             self.need(&repository, &role, &keys)?;
         }
+        let seal = self.seal_for(&repository, &ring, publication)?;
         files.remove_leftovers(&repository)?;
         self.remove_unfinished()?;
 
         let packing = self.home.join(format!("{UNFINISHED}{}", process::id()));
-        let packed = bundle::pack(publication.source, &packing, progress)?;
-        let release = self.release_of(&repository, publication, &packed);
+        let (packed, enc) = pack_for(seal, publication.source, &packing, progress)?;
+        let release = self.release_of(&repository, publication, &packed, enc);
         let committed = repository.propose_release(&release, packed.sha256, now()).map_err(refused).and_then(|draft| {
-            let payload = repository::NewPayload { at: packing.clone(), release: &release, sha256: packed.sha256 };
-            self.commit(&mut repository, draft, Some(&payload), &keys)
+            let target = NewTarget { at: packing.clone(), path: release.target_path(), sha256: packed.sha256 };
+            self.commit(&mut repository, draft, Some(&target), &keys)
         });
         if committed.is_err() {
             // Gone if it was moved already; what can't be removed now is removed by the next publish.
@@ -239,7 +246,13 @@ impl Publisher {
     }
 
     /// The release that a packed bundle would be.
-    fn release_of(&self, repository: &write::Repository, publication: &Publication<'_>, packed: &Packed) -> Release {
+    fn release_of(
+        &self,
+        repository: &write::Repository,
+        publication: &Publication<'_>,
+        packed: &Packed,
+        enc: Option<Sealed>,
+    ) -> Release {
         Release {
             app: self.app.clone(),
             channel: publication.channel.to_owned(),
@@ -250,6 +263,7 @@ impl Publisher {
             files: packed.manifest.files(),
             unpacked: packed.manifest.bytes(),
             rules: publication.rules.clone(),
+            enc,
         }
     }
 

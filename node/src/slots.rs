@@ -20,7 +20,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use burr_protocol::{Hash, action::StageFailure, label};
+use burr_protocol::{Hash, action::StageFailure, label, seal::ReleaseKey};
 
 use crate::{
     bundle::{self, Fault, sync_dir},
@@ -83,7 +83,7 @@ impl Slots {
     }
 
     /// Unpacks a payload into the bundle's own slot and verifies all of it; `files` and `bytes` are what the release
-    /// declares. A slot that holds the bundle already is left as it is, one that was altered is replaced.
+    /// declares, `sealed` is the key that opens it, with the size of the sealed payload. A slot that holds the bundle already is left as it is, one that was altered is replaced.
     ///
     /// # Errors
     /// [`StageFailure`]; then no slot was made or changed.
@@ -94,15 +94,19 @@ impl Slots {
         payload: impl Read,
         files: u64,
         bytes: u64,
+        sealed: Option<(&ReleaseKey, u64)>,
     ) -> Result<(), StageFailure> {
         let slot = self.slot(app, bundle);
         let occupied = slot.exists();
-        if occupied && bundle::verify(&slot, &|_, _| ()).is_ok_and(|verdict| verdict.is_whole()) {
+        if occupied && bundle::holds(&slot, bundle, sealed.map(|(key, _)| key)) {
             return Ok(());
         }
         self.make_app(app).map_err(|error| failed(&slot, &error))?;
         let staging = self.staging(app);
-        bundle::unpack(payload, &staging, bundle, files, bytes)?;
+        match sealed {
+            None => bundle::unpack(payload, &staging, bundle, files, bytes)?,
+            Some((key, size)) => bundle::unpack_sealed(payload, size, key, &staging, bundle, files, bytes)?,
+        }
         let moved = if occupied { swap_in(&staging, &slot) } else { fs::rename(&staging, &slot) };
         let moved = moved.and_then(|()| sync_dir(&self.path(app).join(SLOTS))).and_then(|()| sync_dir(&self.path(app)));
         if occupied || moved.is_err() {

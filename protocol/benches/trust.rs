@@ -41,6 +41,7 @@ fn publish(shop: &mut Repository, channel: &str) {
         files: 812,
         unpacked: 48 << 20,
         rules: Rules::default(),
+        enc: None,
     };
     shop.release(&release, [7; 32], &keys(), NOW).expect("it is newer");
 }

@@ -14,6 +14,8 @@ use crate::{
     peers::Address,
     policy::Conditions,
     record::Record,
+    release::Payload,
+    seal::{Epoch, Lock},
 };
 
 /// Names a [`Action::Persist`] until its [`Input::Stored`].
@@ -167,6 +169,13 @@ pub enum Input {
         /// How.
         result: Result<(), StageFailure>,
     },
+    /// What came of a [`Action::Unlock`]; or of an enrolment, which brought a key.
+    Unlocked {
+        /// Of which epoch.
+        epoch: Epoch,
+        /// Whether its key is here now.
+        result: Result<(), NoKey>,
+    },
     /// A switch ended: `current` names this bundle now (nothing, if `None`), or the old one still.
     Switched {
         /// Of which app.
@@ -227,6 +236,17 @@ pub enum StageFailure {
     NoSpace(String),
     /// Anything else of this machine.
     Other(String),
+}
+
+/// Why a device can't open a sealed release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NoKey {
+    /// The key is not here, and there was no list of keys to look into.
+    Missing,
+    /// This list has no key for this device.
+    NotAMember(Hash),
+    /// A key, a list or the disk is no good, in words.
+    Failed(String),
 }
 
 /// What a driver is to do.
@@ -303,6 +323,14 @@ pub enum Action {
         /// Which blob.
         blob: Hash,
     },
+    /// See whether the key of an epoch is here and opens a release; if not, look for it in the list of keys, and keep it
+    /// where this user alone can read it.
+    Unlock {
+        /// What is to be opened.
+        lock: Lock,
+        /// The epoch's list of keys, whole in the store, if it is there.
+        keys: Option<Payload>,
+    },
     /// Unpack a whole payload into a slot of its own, verifying everything.
     Stage {
         /// For which app.
@@ -310,11 +338,13 @@ pub enum Action {
         /// The bundle that must come out.
         bundle: Hash,
         /// The payload.
-        payload: Hash,
+        payload: Payload,
         /// Files in it at most.
         files: u64,
         /// Bytes in it at most.
         bytes: u64,
+        /// What opens it, if it is sealed.
+        lock: Option<Lock>,
     },
     /// Make a staged bundle the current one in one atomic step; none, if `None`.
     Switch {

@@ -10,6 +10,7 @@ mod holdings;
 mod install;
 mod metadata;
 mod reports;
+mod sealing;
 mod transfer;
 
 use std::{
@@ -30,9 +31,10 @@ use crate::{
     fact::Fact,
     fetch::Job,
     peers::{Lie, Peers},
-    policy::{Conditions, Skip},
+    policy::{Access, Conditions, Skip},
     receipt::{Receipt, Receipts, SignedReceipt},
     record::{AppRecord, Record},
+    seal::{Epoch, Lock},
     status::{self, Status},
     trust::{self, Memory, Verified},
     update::Update,
@@ -84,6 +86,10 @@ pub struct Agent {
     apps: BTreeMap<String, Update>,
     /// What the device said last of itself.
     conditions: Conditions,
+    /// Of each epoch whose key is needed, a release that it must open.
+    locks: BTreeMap<Epoch, Lock>,
+    /// How far the way to those keys is; nothing of one that is being looked for the first time.
+    keys: BTreeMap<Epoch, Access>,
     /// Why each app takes nothing: told when it changes.
     skips: BTreeMap<String, Skip>,
     pending: BTreeMap<Token, After>,
@@ -128,6 +134,8 @@ impl Agent {
             sent: BTreeMap::new(),
             apps: BTreeMap::new(),
             conditions: Conditions::default(),
+            locks: BTreeMap::new(),
+            keys: BTreeMap::new(),
             skips: BTreeMap::new(),
             pending: BTreeMap::new(),
             next_token: 0,
@@ -243,6 +251,7 @@ impl Agent {
                 let (time, config) = (self.now.time, self.config.clone());
                 self.update(&app, actions, |update| update.staged(bundle, result, time, &config));
             }
+            Input::Unlocked { epoch, result } => self.unlocked(epoch, result, actions),
             Input::Switched { app, bundle, result } => {
                 let (time, config) = (self.now.time, self.config.clone());
                 self.update(&app, actions, |update| update.switched(bundle, result, time, &config));
@@ -494,6 +503,7 @@ impl Agent {
                 Self::send(node, &digest, actions);
             }
             self.judge_members_again(None, actions);
+            self.look_for_keys_again(actions);
             // Freshness passes with time alone.
             self.decide_all(actions);
         }

@@ -41,7 +41,7 @@ macro_rules! name {
             type Err = BadName;
 
             fn from_str(text: &str) -> Result<Self, BadName> {
-                parse_hex(text).map(Self).ok_or_else(|| BadName(text.chars().take(80).collect()))
+                unhex(text).and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or_else(|| BadName(text.chars().take(80).collect()))
             }
         }
 
@@ -101,21 +101,26 @@ impl RepositoryId {
     }
 }
 
-fn parse_hex(text: &str) -> Option<[u8; 32]> {
-    let digits = text.as_bytes();
-    if digits.len() != 64 {
-        return None;
-    }
+/// Bytes in lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string does not fail");
+        text
+    })
+}
+
+/// Bytes from lower-case hex.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
         _ => None,
     };
-    let mut out = [0; 32];
-    for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    if !text.len().is_multiple_of(2) {
+        return None;
     }
-    Some(out)
+    text.as_bytes().chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
 #[cfg(test)]
@@ -136,5 +141,13 @@ mod tests {
         let hash = Hash::of(b"burr");
         assert_eq!(serde_json::to_string(&hash).unwrap(), format!("\"{hash}\""));
         assert_eq!(postcard::to_stdvec(&hash).unwrap(), hash.0);
+    }
+
+    #[test]
+    fn hex_is_lower_case_and_exact() {
+        assert_eq!(unhex("00ff"), Some(vec![0, 255]));
+        for bad in ["0", "0F", "+1", "é0"] {
+            assert_eq!(unhex(bad), None, "{bad}");
+        }
     }
 }

@@ -18,6 +18,7 @@ pub mod receipt;
 pub mod record;
 pub mod release;
 pub mod rules;
+pub mod seal;
 pub mod status;
 pub mod time;
 pub mod trust;

@@ -8,11 +8,12 @@ mod moment;
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use crate::{
-    NodeId, RepositoryId, Wall,
+    Hash, NodeId, RepositoryId, Wall,
     config::{Freshness, Install},
     record::{AppRecord, ReleaseId},
     release::Release,
     rules::{Against, Subject},
+    seal::{Epoch, Lock},
     trust::Verified,
 };
 
@@ -101,6 +102,26 @@ pub enum Refusal {
     },
     /// Its own rules are against it.
     Rule(Against),
+    /// It is sealed for a fleet, and this device can't open it.
+    Sealed {
+        /// For which fleet, in which epoch.
+        epoch: Epoch,
+        /// How far the way to its key is; `None` before it was begun.
+        access: Option<Access>,
+    },
+}
+
+/// How far a device is on its way to the key of an epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// The key is here.
+    Open,
+    /// Nobody has given it the key yet.
+    NeedsKey,
+    /// The fleet's key of this epoch was given to others, by this list.
+    NotAMember(Hash),
+    /// Something is wrong with the key, in words.
+    Failed(String),
 }
 
 impl fmt::Display for Skip {
@@ -131,6 +152,17 @@ impl fmt::Display for Refusal {
             Self::Pinned(version) => write!(f, "this device is pinned to {version}"),
             Self::TooFar { active } => write!(f, "it is too far from {active}, which is active"),
             Self::Rule(against) => against.fmt(f),
+            Self::Sealed { epoch: Epoch { fleet, number, .. }, access } => {
+                write!(f, "it is sealed for fleet {fleet}; ")?;
+                match access {
+                    None | Some(Access::Open) => write!(f, "looking for the key of its epoch {number}"),
+                    Some(Access::NeedsKey) => write!(f, "this device needs the key of epoch {number}"),
+                    Some(Access::NotAMember(_)) => {
+                        write!(f, "this device is not a member of fleet {fleet} in epoch {number}")
+                    }
+                    Some(Access::Failed(why)) => write!(f, "the key of epoch {number} can't be used: {why}"),
+                }
+            }
         }
     }
 }
@@ -146,6 +178,8 @@ pub struct Device<'a> {
     pub install: &'a Install,
     /// How the app stands on it.
     pub record: &'a AppRecord,
+    /// How far it is on its way to the keys of sealed releases.
+    pub keys: &'a BTreeMap<Epoch, Access>,
     /// The trusted time: the later of its clock and the newest signed time seen.
     pub now: Wall,
 }
@@ -199,7 +233,23 @@ pub fn refusals(repository: RepositoryId, release: &Release, device: &Device<'_>
     let subject = Subject { device: device.node, attributes: device.attributes, active, now: device.now };
     let against = release.rules.against(repository, &release.channel, release.seq, &subject);
     why.extend(against.into_iter().map(Refusal::Rule));
+    if let Some(Lock { owner, .. }) = release.lock(repository) {
+        let access = device.keys.get(&owner.epoch);
+        if access != Some(&Access::Open) {
+            why.push(Refusal::Sealed { access: access.cloned(), epoch: owner.epoch });
+        }
+    }
     why
+}
+
+/// The releases of an app that a device would take if it could open them, the newest first, at most four.
+#[must_use]
+pub fn locked(verified: &Verified, app: &str, device: &Device<'_>) -> Vec<Lock> {
+    let repository = verified.repository();
+    let only_sealed =
+        |release: &&Release| matches!(refusals(repository, release, device)[..], [Refusal::Sealed { .. }]);
+    let releases = newest_first(verified, app, &device.install.channel).into_iter().filter(only_sealed);
+    releases.filter_map(|release| release.lock(repository)).take(MAX_CURRENT).collect()
 }
 
 /// Decides what a device takes of an app.

@@ -6,10 +6,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Hash,
+    Hash, RepositoryId,
     label::{self, LabelError},
     manifest::{MAX_BYTES, MAX_FILES},
     rules::{Rules, RulesError},
+    seal::{Epoch, Lock, MAX_EPOCH, Owner, Sealed},
 };
 
 /// Bytes of one payload at most: 16 GiB.
@@ -37,9 +38,9 @@ pub struct Release {
     pub seq: u64,
     /// Its version, for people and rules: a version label.
     pub version: String,
-    /// The bundle: BLAKE3 of its canonical manifest.
+    /// The bundle: BLAKE3 of its canonical manifest, sealed if the release is.
     pub bundle: Hash,
-    /// The whole tree, packed and compressed.
+    /// The whole tree, packed and compressed, and sealed if the release is.
     pub payload: Payload,
     /// Files and links in the bundle, at most [`MAX_FILES`].
     pub files: u64,
@@ -48,6 +49,9 @@ pub struct Release {
     /// Which devices take it, and when. The only part of a release that may change.
     #[serde(default, skip_serializing_if = "crate::rules::is_default")]
     pub rules: Rules,
+    /// For which fleet it is sealed; `None` if anybody may read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enc: Option<Sealed>,
 }
 
 /// A release that breaks a rule of `protocol/README.md` section 4.
@@ -87,6 +91,16 @@ impl Release {
             ("the number of files", self.files, MAX_FILES),
             ("the unpacked size", self.unpacked, MAX_BYTES),
         ];
+        if let Some(sealed) = &self.enc {
+            label::check_name("fleet", &sealed.fleet)?;
+            let within = |what, value, limit| match value {
+                value if (1..=limit).contains(&value) => Ok(()),
+                value => Err(ReleaseError::OutOfBounds { what, value, limit }),
+            };
+            within("the epoch", sealed.epoch, MAX_EPOCH - 1)?;
+            label::check_name("channel", &sealed.channel)?;
+            within("the number that it was sealed under", sealed.seq, MAX_SEQ - 1)?;
+        }
         if self.seq == 0 {
             return Err(ReleaseError::OutOfBounds { what: "the release number", value: 0, limit: MAX_SEQ - 1 });
         }
@@ -94,6 +108,15 @@ impl Release {
             Some((what, value, limit)) => Err(ReleaseError::OutOfBounds { what, value, limit }),
             None => Ok(()),
         }
+    }
+
+    /// What a device of `repository` must open to read it, if it is sealed.
+    #[must_use]
+    pub fn lock(&self, repository: RepositoryId) -> Option<Lock> {
+        let sealed = self.enc.as_ref()?;
+        let epoch = Epoch { repository, fleet: sealed.fleet.clone(), number: sealed.epoch };
+        let owner = Owner { epoch, app: self.app.clone(), channel: sealed.channel.clone(), seq: sealed.seq };
+        Some(Lock { owner, key: sealed.key.clone() })
     }
 
     /// The TUF target path that the release is signed under: `app/<app>/<channel>/<seq>.burr`. The delegation of a

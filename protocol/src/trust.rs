@@ -26,7 +26,11 @@ use std::{
 
 use sigstore_tuf::{MetaFile, Metadata, RoleKeys, Root, Snapshot, Targets, Timestamp, TrustedMetadataSet};
 
-use crate::{Hash, RepositoryId, Wall, release::Release};
+use crate::{
+    Hash, RepositoryId, Wall,
+    release::{Payload, Release},
+    seal::Epoch,
+};
 use checkpoint::Checkpoint;
 use document::Authority;
 pub use error::TrustError;
@@ -122,6 +126,13 @@ impl Verified {
     /// All fleets, by name.
     pub fn fleets(&self) -> impl Iterator<Item = (&str, &Fleet)> {
         self.fleets.iter().map(|(name, fleet)| (name.as_str(), fleet))
+    }
+
+    /// The lists of keys of all fleets, by epoch.
+    pub fn keys(&self) -> impl Iterator<Item = (Epoch, &Payload)> {
+        let epoch = |fleet: &str, number| Epoch { repository: self.repository, fleet: fleet.to_owned(), number };
+        self.fleets()
+            .flat_map(move |(name, fleet)| fleet.keys.iter().map(move |(number, list)| (epoch(name, *number), list)))
     }
 
     fn documents(&self) -> Pack<'_> {

@@ -34,7 +34,7 @@ pub enum Step {
     /// Get the payload of the current offer.
     Fetch,
     /// Unpack the payload.
-    Stage(Release),
+    Stage(Offer),
     /// Write the record, then call [`Update::stored`].
     Save,
     /// Write the record together with a receipt of this, then call [`Update::stored`].
@@ -252,10 +252,10 @@ impl Update {
             return Vec::new();
         }
         self.starting &= sources.is_empty();
-        let release = offer.release().clone();
+        let offer = offer.clone();
         let staged = Staged { offer: offer.clone(), sources, took };
         self.phase = Phase::Staging { staged, failures: *failures };
-        vec![Step::Stage(release)]
+        vec![Step::Stage(offer)]
     }
 
     /// A staging ended.

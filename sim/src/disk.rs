@@ -7,9 +7,12 @@ use std::{
 
 use burr_protocol::{
     Hash, RepositoryId,
+    action::NoKey,
     cache::Stored,
     fetch::{PieceMap, Pieces, piece_size},
     record::{AppRecord, Record},
+    release::Payload,
+    seal::Epoch,
     wire::Mark,
 };
 
@@ -29,6 +32,9 @@ pub struct Disk {
     blobs: BTreeMap<Hash, Blob>,
     slots: BTreeMap<String, BTreeSet<Hash>>,
     current: BTreeMap<String, Hash>,
+    keys: BTreeSet<Epoch>,
+    /// Lists of keys that have an entry for this node.
+    listed_in: BTreeSet<Hash>,
 }
 
 impl Disk {
@@ -122,6 +128,24 @@ impl Disk {
             let mut left = Pieces::none(held.size);
             (0..left.count()).filter(|at| *at != piece && held.pieces.contains(*at)).for_each(|at| left.insert(at));
             held.pieces = left;
+        }
+    }
+
+    /// From now on, the list of keys of this name has an entry for this node.
+    pub(crate) fn list_in(&mut self, list: Hash) {
+        self.listed_in.insert(list);
+    }
+
+    /// Finds the key of an epoch: it is here, or in a list that is here.
+    pub(crate) fn unlock(&mut self, epoch: &Epoch, list: Option<&Payload>) -> Result<(), NoKey> {
+        match list {
+            _ if self.keys.contains(epoch) => Ok(()),
+            None => Err(NoKey::Missing),
+            Some(list) if self.listed_in.contains(&list.blob) => {
+                self.keys.insert(epoch.clone());
+                Ok(())
+            }
+            Some(list) => Err(NoKey::NotAMember(list.blob)),
         }
     }
 

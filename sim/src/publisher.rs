@@ -7,9 +7,13 @@ use burr_protocol::{
     config::{Follow, Install},
     release::{Payload, Release},
     rules::Rules,
-    trust::write::{Keys, Repository},
+    seal::{Epoch, EpochKey, Owner, ReleaseKey, SUITE, Sealed},
+    trust::write::{Change, Keys, Repository},
 };
 use ed25519_dalek::SigningKey;
+
+/// The fleet for which it seals.
+const FLEET: &str = "stores";
 
 /// A publisher with its repository. It has one channel, `stable`.
 #[derive(Debug)]
@@ -17,6 +21,9 @@ pub struct Publisher {
     app: String,
     keys: Keys,
     repository: Repository,
+    fleet: SigningKey,
+    /// The newest epoch of its fleet; 0 before there is one.
+    epoch: u64,
 }
 
 impl Publisher {
@@ -36,7 +43,7 @@ impl Publisher {
         };
         let repository =
             Repository::create(app, &["stable"], &keys, now).expect("a label and five keys make a repository");
-        Self { app: app.to_owned(), keys, repository }
+        Self { app: app.to_owned(), keys, repository, fleet: key("fleet"), epoch: 0 }
     }
 
     /// The repository's name.
@@ -64,6 +71,46 @@ impl Publisher {
     /// # Panics
     /// When the version is not newer than those before, or the rules break a bound.
     pub fn release_by(&mut self, rules: Rules, version: &str, size: u64, now: Wall) -> Release {
+        self.release_as(rules, None, version, size, now)
+    }
+
+    /// Releases a version for the devices of its fleet alone, in its newest epoch.
+    ///
+    /// # Panics
+    /// When there is no epoch yet, or the version is not newer than those before.
+    pub fn release_sealed(&mut self, version: &str, size: u64, now: Wall) -> Release {
+        let (channel, seq) = ("stable".to_owned(), self.repository.next_seq("stable"));
+        let epoch = Epoch { repository: self.id(), fleet: FLEET.to_owned(), number: self.epoch };
+        let owner = Owner { epoch, app: self.app.clone(), channel: channel.clone(), seq };
+        // Nothing here is ever opened: the keys may be known.
+        let key = EpochKey::from_bytes([1; 32]).wrap(&ReleaseKey::new(owner, [2; 32]), [3; 24]);
+        let (fleet, suite) = (FLEET.to_owned(), SUITE.to_owned());
+        let sealed = Sealed { fleet, epoch: self.epoch, channel, seq, suite, key };
+        self.release_as(Rules::default(), Some(sealed), version, size, now)
+    }
+
+    /// Begins another epoch of its fleet, and names its list of keys.
+    ///
+    /// # Panics
+    /// Never, with keys that are its own.
+    pub fn begin_epoch(&mut self, now: Wall) -> Payload {
+        let all = self.keys.all().into_iter().chain([&self.fleet]).cloned().collect::<Vec<_>>();
+        let all: Vec<&SigningKey> = all.iter().collect();
+        if self.epoch == 0 {
+            let keys = vec![self.fleet.verifying_key()];
+            let change = Change::AddFleet { fleet: FLEET.to_owned(), keys, threshold: 1 };
+            let draft = self.repository.propose(&change, now).expect("the fleet is new");
+            self.repository.sign_and_submit(draft, &all, now).expect("all keys are at hand");
+        }
+        self.epoch += 1;
+        let blob = Hash::of(format!("{} keys {}", self.app, self.epoch).as_bytes());
+        let list = Payload { blob, size: 10_000 };
+        let draft = self.repository.propose_keys(FLEET, self.epoch, &list, blob.0, now).expect("the next epoch");
+        self.repository.sign_and_submit(draft, &all, now).expect("all keys are at hand");
+        list
+    }
+
+    fn release_as(&mut self, rules: Rules, enc: Option<Sealed>, version: &str, size: u64, now: Wall) -> Release {
         let name = |what: &str| Hash::of(format!("{} {version} {what}", self.app).as_bytes());
         let release = Release {
             app: self.app.clone(),
@@ -75,6 +122,7 @@ impl Publisher {
             files: 1,
             unpacked: size,
             rules,
+            enc,
         };
         self.repository.release(&release, name("sha256").0, &self.keys, now).expect("a newer version");
         release

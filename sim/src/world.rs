@@ -221,6 +221,11 @@ impl World {
         self.speaks_too_soon = true;
     }
 
+    /// From now on, a fleet's list of keys of this name has an entry for a node.
+    pub fn list_in(&mut self, node: NodeIndex, list: Hash) {
+        self.machines[node].disk.list_in(list);
+    }
+
     /// Hands an input to a node from outside the world: what a forger or an app would say.
     pub fn give(&mut self, node: NodeIndex, input: Input) {
         let now = self.shown(node);
@@ -593,6 +598,12 @@ impl World {
             }
             Action::Cancel(id) => self.drop_transfer(node, id),
             Action::Delete { blob } => self.machines[node].disk.delete(blob),
+            Action::Unlock { lock, keys } => {
+                let epoch = lock.owner.epoch;
+                let result = self.machines[node].disk.unlock(&epoch, keys.as_ref());
+                let unlocked = Input::Unlocked { epoch, result };
+                self.later(LOOK, node, Event::Give(Box::new(unlocked)));
+            }
             Action::Stage { app, bundle, .. } => {
                 let event = Event::Installed { app: app.into_boxed_str(), bundle: Box::new(bundle), stage: true };
                 self.later(INSTALL, node, event);

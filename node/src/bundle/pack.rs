@@ -11,12 +11,14 @@ use burr_protocol::{
     Hash,
     manifest::{Content, Entry, Manifest, ManifestError, check_path},
     release::MAX_PAYLOAD,
+    seal::{self, ReleaseKey},
 };
 use sha2::{Digest as _, Sha256};
 
 use super::{
     Progress, archive,
     hash::{self, CopyError},
+    sealed::SealedWriter,
     tree::{self, Found, Stamp, What},
 };
 use crate::error::{Error, Kind};
@@ -31,7 +33,7 @@ const WORKERS: u32 = 2;
 pub struct Packed {
     /// What is in it.
     pub manifest: Manifest,
-    /// The bundle's name: the manifest's hash.
+    /// The bundle's name: the hash of its manifest, which is sealed if the payload is.
     pub bundle: Hash,
     /// Where the payload is.
     pub path: PathBuf,
@@ -62,6 +64,19 @@ pub(super) type Listed = Vec<(Entry, Option<Origin>)>;
 /// [`Kind::BadInput`] for a source that is no bundle or can't be read, [`Kind::Changed`] if it changed meanwhile,
 /// [`Kind::NoSpace`] and [`Kind::Storage`] for `out` and the disk it is on. Then there is no file `out`.
 pub fn pack(source: &Path, out: &Path, progress: &Progress<'_>) -> Result<Packed, Error> {
+    pack_with(source, out, None, progress)
+}
+
+/// As [`pack`], sealed by a key that has sealed nothing yet: the payload can be read, and the bundle's name made, with
+/// this key alone.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_sealed(source: &Path, out: &Path, key: &ReleaseKey, progress: &Progress<'_>) -> Result<Packed, Error> {
+    pack_with(source, out, Some(key), progress)
+}
+
+fn pack_with(source: &Path, out: &Path, key: Option<&ReleaseKey>, progress: &Progress<'_>) -> Result<Packed, Error> {
     let metadata = fs::metadata(source).map_err(|error| {
         Error::new(Kind::BadInput, format!("cannot read {}", source.display()))
             .with_hint("give the finished build: a directory, a .zip archive or a single file")
@@ -86,11 +101,19 @@ pub fn pack(source: &Path, out: &Path, progress: &Progress<'_>) -> Result<Packed
     let manifest = Manifest::new(entries).map_err(|error| bad_bundle(source, error))?;
 
     let mut output = Output::create(out)?;
-    compress(&manifest, &origins, spool.as_mut(), &mut output, progress)?;
+    match key {
+        None => compress(&manifest, &origins, spool.as_mut(), &mut output, progress)?,
+        Some(key) => {
+            let mut sealed = SealedWriter::new(&mut output, key);
+            compress(&manifest, &origins, spool.as_mut(), &mut sealed, progress)?;
+            sealed.finish().map_err(unwritable)?;
+        }
+    }
     if metadata.is_dir() {
         check_same_names(source, &manifest)?;
     }
-    output.finish(manifest)
+    let bundle = key.map_or_else(|| manifest.bundle(), |key| seal::bundle_name(key, &manifest.encode()));
+    output.finish(manifest, bundle)
 }
 
 pub(super) fn bad_bundle(source: &Path, error: ManifestError) -> Error {
@@ -157,7 +180,7 @@ fn compress(
     manifest: &Manifest,
     origins: &[Option<Origin>],
     mut spool: Option<&mut File>,
-    output: &mut Output,
+    output: &mut impl Write,
     progress: &Progress<'_>,
 ) -> Result<(), Error> {
     let encoded = manifest.encode();
@@ -224,7 +247,7 @@ impl Output {
         })
     }
 
-    fn finish(mut self, manifest: Manifest) -> Result<Packed, Error> {
+    fn finish(mut self, manifest: Manifest, bundle: Hash) -> Result<Packed, Error> {
         if self.size > MAX_PAYLOAD {
             let words = format!("the payload of {} bytes is over the limit of {MAX_PAYLOAD}", self.size);
             return Err(Error::new(Kind::BadInput, words).with_hint("split the bundle"));
@@ -232,7 +255,7 @@ impl Output {
         self.file.sync_all().map_err(|error| Error::file("write", &self.path, error))?;
         self.finished = true;
         Ok(Packed {
-            bundle: manifest.bundle(),
+            bundle,
             manifest,
             path: self.path.clone(),
             blob: Hash(*self.blake3.finalize().as_bytes()),

@@ -11,11 +11,13 @@ use burr_protocol::{
     Hash,
     action::StageFailure,
     manifest::{Content, MAX_MANIFEST, MAX_WINDOW_LOG, Manifest},
+    seal::{self, ReleaseKey},
 };
 
 use super::{
-    MANIFEST, TREE,
+    MANIFEST, SEALED, TREE,
     hash::{self, CopyError},
+    sealed::{self, OpenedReader},
 };
 use crate::error::is_no_space;
 
@@ -28,8 +30,34 @@ use crate::error::is_no_space;
 /// [`StageFailure::Bad`] if the payload is not exactly that bundle, [`StageFailure::NoSpace`], or
 /// [`StageFailure::Other`] for a payload that can't be read or a disk that can't be written. Then `into` is gone.
 pub fn unpack(payload: impl Read, into: &Path, bundle: Hash, files: u64, bytes: u64) -> Result<(), StageFailure> {
-    fs::DirBuilder::new().mode(0o700).create(into).map_err(|error| disk("create", into, &error))?;
-    let result = Unpacker::new(payload, into)?.run(bundle, files, bytes);
+    make_slot(into)?;
+    clean_up(into, Unpacker::new(payload, into).and_then(|unpacker| unpacker.run(bundle, files, bytes, None)))
+}
+
+/// As [`unpack`], of a payload of `size` sealed bytes that this key opens. The slot gets a mark of its manifest besides,
+/// since its own name is that of the sealed one.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_sealed(
+    payload: impl Read,
+    size: u64,
+    key: &ReleaseKey,
+    into: &Path,
+    bundle: Hash,
+    files: u64,
+    bytes: u64,
+) -> Result<(), StageFailure> {
+    let payload = OpenedReader::new(payload, key, size).map_err(bad)?;
+    make_slot(into)?;
+    clean_up(into, Unpacker::new(payload, into).and_then(|unpacker| unpacker.run(bundle, files, bytes, Some(key))))
+}
+
+fn make_slot(into: &Path) -> Result<(), StageFailure> {
+    fs::DirBuilder::new().mode(0o700).create(into).map_err(|error| disk("create", into, &error))
+}
+
+fn clean_up(into: &Path, result: Result<(), StageFailure>) -> Result<(), StageFailure> {
     if result.is_err() {
         // What can't be removed now is cleaned up as a leftover later.
         let _ = fs::remove_dir_all(into);
@@ -77,9 +105,9 @@ impl<'a, R: Read> Unpacker<'a, R> {
         Ok(Self { frame, into, buffer: Vec::new() })
     }
 
-    fn run(mut self, bundle: Hash, files: u64, bytes: u64) -> Result<(), StageFailure> {
+    fn run(mut self, bundle: Hash, files: u64, bytes: u64, key: Option<&ReleaseKey>) -> Result<(), StageFailure> {
         let encoded = self.read_manifest()?;
-        if Hash::of(&encoded) != bundle {
+        if key.map_or_else(|| Hash::of(&encoded), |key| seal::bundle_name(key, &encoded)) != bundle {
             return Err(bad("its manifest is another one"));
         }
         let manifest = Manifest::decode_within(&encoded, files, bytes).map_err(bad)?;
@@ -98,6 +126,11 @@ impl<'a, R: Read> Unpacker<'a, R> {
         }
         let at = self.into.join(MANIFEST);
         write_new(&at, 0o644, |file| file.write_all(&encoded)).map_err(|error| disk("write", &at, &error))?;
+        if key.is_some() {
+            let (at, mark) = (self.into.join(SEALED), Hash::of(&encoded).to_string());
+            write_new(&at, 0o644, |file| file.write_all(mark.as_bytes()))
+                .map_err(|error| disk("write", &at, &error))?;
+        }
         directories.push(self.into.to_owned());
         let open_up = fs::set_permissions(self.into, Permissions::from_mode(0o755));
         open_up.map_err(|error| disk("open up", self.into, &error))?;
@@ -164,7 +197,7 @@ impl<'a, R: Read> Unpacker<'a, R> {
     }
 
     fn unreadable(&self, error: &io::Error) -> StageFailure {
-        if self.frame.get_ref().get_ref().failed {
+        if self.frame.get_ref().get_ref().failed && !sealed::is_not_sealed(error) {
             StageFailure::Other(format!("cannot read the payload: {error}"))
         } else {
             bad(error)
@@ -213,7 +246,8 @@ fn sync(into: &Path, manifest: &Manifest, directories: &[PathBuf]) -> io::Result
         return Ok(rustix::fs::syncfs(File::open(into)?)?);
     }
     let files = manifest.entries().iter().filter(|entry| matches!(entry.content, Content::File { .. }));
-    for at in files.map(|entry| into.join(TREE).join(&entry.path)).chain([into.join(MANIFEST)]) {
+    let beside = [MANIFEST, SEALED].map(|name| into.join(name)).into_iter().filter(|at| at.exists());
+    for at in files.map(|entry| into.join(TREE).join(&entry.path)).chain(beside) {
         File::open(at)?.sync_all()?;
     }
     directories.iter().try_for_each(|at| sync_dir(at))

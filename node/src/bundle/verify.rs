@@ -10,10 +10,11 @@ use std::{
 use burr_protocol::{
     Hash,
     manifest::{Content, Entry, MAX_MANIFEST, Manifest},
+    seal::{self, ReleaseKey},
 };
 
 use super::{
-    MANIFEST, Progress, TREE, hash,
+    MANIFEST, Progress, SEALED, TREE, hash,
     tree::{self, Found, What},
 };
 use crate::error::{Error, Kind};
@@ -21,7 +22,7 @@ use crate::error::{Error, Kind};
 /// What was found out about a slot directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// The bundle that it says it holds: the name of its manifest.
+    /// The bundle that it says it holds: the name of its manifest, or of the slot, if the bundle was sealed.
     pub bundle: Hash,
     /// Files and links that its manifest lists.
     pub files: u64,
@@ -69,12 +70,19 @@ pub enum Fault {
 pub fn verify(at: &Path, progress: &Progress<'_>) -> Result<Verdict, Error> {
     let slot = find_slot(at)?;
     let file = slot.join(MANIFEST);
-    let mut encoded = Vec::new();
-    let read = hash::open(&file).and_then(|file| file.take(MAX_MANIFEST as u64 + 1).read_to_end(&mut encoded));
-    read.map_err(|error| Error::file("read", &file, error))?;
-    let bundle = Hash::of(&encoded);
-    let named = slot.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<Hash>().ok());
-    if let Some(named) = named.filter(|named| *named != bundle) {
+    let encoded = read_within(&file, MAX_MANIFEST)?;
+    let hash = Hash::of(&encoded);
+    let name = slot.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<Hash>().ok());
+    let mark = slot.join(SEALED);
+    // A sealed bundle's name is that of the sealed manifest, which can't be made here: a mark stands for it.
+    let (bundle, expected) = if mark.exists() {
+        let mark = read_within(&mark, 64)?;
+        let mark = std::str::from_utf8(&mark).ok().and_then(|mark| mark.parse().ok());
+        (name.unwrap_or(hash), Some(mark.unwrap_or(Hash([0; 32]))))
+    } else {
+        (hash, name)
+    };
+    if let Some(named) = expected.filter(|named| *named != hash) {
         let words = format!("{} is of another bundle than {}", file.display(), named.short());
         return Err(Error::new(Kind::BadInput, words).with_hint("the slot was altered; install the version anew"));
     }
@@ -82,6 +90,20 @@ pub fn verify(at: &Path, progress: &Progress<'_>) -> Result<Verdict, Error> {
         .map_err(|error| Error::new(Kind::BadInput, format!("{} is damaged", file.display())).with_source(error))?;
     let findings = compare(&manifest, &slot.join(TREE), progress)?;
     Ok(Verdict { bundle, files: manifest.files(), bytes: manifest.bytes(), findings })
+}
+
+/// Whether a slot holds exactly this bundle, which `key` has sealed if there is one.
+pub(crate) fn holds(slot: &Path, bundle: Hash, key: Option<&ReleaseKey>) -> bool {
+    let named = |encoded: Vec<u8>| key.map_or_else(|| Hash::of(&encoded), |key| seal::bundle_name(key, &encoded));
+    read_within(&slot.join(MANIFEST), MAX_MANIFEST).is_ok_and(|encoded| named(encoded) == bundle)
+        && verify(slot, &|_, _| ()).is_ok_and(|verdict| verdict.is_whole())
+}
+
+/// Reads a file, and no more of it than a byte past the limit.
+fn read_within(at: &Path, limit: usize) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let read = hash::open(at).and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes));
+    read.map(|_| bytes).map_err(|error| Error::file("read", at, error))
 }
 
 fn find_slot(at: &Path) -> Result<PathBuf, Error> {

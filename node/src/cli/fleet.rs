@@ -1,6 +1,6 @@
 //! `burr fleet`: who belongs to a closed mesh.
 
-use std::{fmt, process::ExitCode};
+use std::{fmt, path::PathBuf, process::ExitCode};
 
 use burr_node::{
     error::{Error, Kind},
@@ -21,6 +21,7 @@ pub(super) enum Arguments {
     Create(Create),
     Members(Members),
     Revoke(Revoke),
+    Rotate(Rotate),
 }
 
 /// Make a fleet, with a key of its own here, and make this machine's own node its first member.
@@ -52,6 +53,21 @@ pub(super) struct Revoke {
     device: String,
     #[command(flatten)]
     of: Of,
+    #[command(flatten)]
+    passphrase: passphrase::Source,
+}
+
+/// Begin another epoch: give the fleet a new key, which its members of now get and nobody else. What is published with
+/// `--encrypt-to` after that is sealed by it; a device that was revoked reads nothing newer than what it could read.
+#[derive(Debug, clap::Args)]
+pub(super) struct Rotate {
+    /// The fleet.
+    fleet: String,
+    #[command(flatten)]
+    of: Of,
+    /// Write the draft to this file if the keys here are not enough to sign it.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     passphrase: passphrase::Source,
 }
@@ -126,7 +142,8 @@ struct Gone {
 impl fmt::Display for Gone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Certificate { node, fleet, .. } = &self.revoked;
-        write!(f, "{node} is no member of {fleet} any more; each node cuts it off once it hears of this")
+        writeln!(f, "{node} is no member of {fleet} any more; each node cuts it off once it hears of this")?;
+        write!(f, "if releases are sealed for {fleet}, change its key:  burr fleet rotate {fleet}")
     }
 }
 
@@ -163,6 +180,12 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, E
             let revoked = passphrase::retry(&passphrase, |given| publisher.revoke(&fleet, &device, given))?;
             draft::tell_node(context, publisher.app())?;
             context.print(&Gone { revoked })?;
+        }
+        Arguments::Rotate(Rotate { fleet, of, out, passphrase }) => {
+            let mut publisher = of.publisher(context)?;
+            let begun = passphrase::retry(&passphrase, |given| publisher.rotate_for_members(&fleet, given));
+            let (begun, done) = begun?;
+            draft::settle(context, publisher.app(), &begun, done, out.as_deref())?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -30,6 +30,9 @@ pub(super) struct Arguments {
     /// The version; newer than every one before it on this channel.
     #[arg(long)]
     version: String,
+    /// Seal it, so that the devices of this fleet alone can read it; caches, kiosks and couriers carry it all the same.
+    #[arg(long, value_name = "FLEET")]
+    encrypt_to: Option<String>,
     #[command(flatten)]
     rules: rules::Given,
     #[command(flatten)]
@@ -54,6 +57,9 @@ impl fmt::Display for Published {
             "{app} {version} is on {channel}: {files} files, {unpacked}, packed {packed}, in {} ms",
             self.took_ms
         )?;
+        if let Some(sealed) = &self.release.enc {
+            writeln!(f, "sealed for fleet {}, epoch {}", sealed.fleet, sealed.epoch)?;
+        }
         f.write_str(if self.announced {
             "the running node announced it"
         } else {
@@ -78,6 +84,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, E
     };
     let publication = Publication {
         rules: arguments.rules.on(Rules::default())?,
+        encrypt_to: arguments.encrypt_to.as_deref(),
         ..Publication::new(&arguments.source, &arguments.channel, &arguments.version)
     };
     let mut publish = |passphrase: Option<&str>| publisher.publish(&publication, passphrase, &progress);

@@ -146,8 +146,13 @@ pub(super) struct Propose {
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Seal it, so that the devices of this fleet alone can read it.
+    #[arg(long, value_name = "FLEET")]
+    encrypt_to: Option<String>,
     #[command(flatten)]
     rules: rules::Given,
+    #[command(flatten)]
+    passphrase: passphrase::Source,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, Error> {
@@ -244,10 +249,14 @@ fn make(
 }
 
 fn propose(context: &Context, arguments: &Propose) -> Result<(), Error> {
-    let Propose { source, app, channel, version, out, rules } = arguments;
+    let Propose { source, app, channel, version, out, encrypt_to, rules, passphrase } = arguments;
     let mut publisher = Publisher::open(&context.data, app)?;
-    let publication = Publication { rules: rules.on(Rules::default())?, ..Publication::new(source, channel, version) };
-    let proposed = publisher.propose_release(&publication, &|_, _| ())?;
+    let publication = Publication {
+        rules: rules.on(Rules::default())?,
+        encrypt_to: encrypt_to.as_deref(),
+        ..Publication::new(source, channel, version)
+    };
+    let proposed = passphrase::retry(passphrase, |given| publisher.propose_release(&publication, given, &|_, _| ()))?;
     draft::write(out, &proposed)?;
     let mut standing = Standing::of(&proposed, Some(out.clone()), false);
     if let [Difference::Release { release, .. }, ..] = proposed.differences() {

@@ -10,7 +10,7 @@ use std::{
 
 use burr_protocol::{
     Hash, Wall,
-    release::Release,
+    release::{Payload, Release},
     trust::{
         audit::{self, Act, Entry},
         pack::MAX_PACK,
@@ -20,9 +20,15 @@ use burr_protocol::{
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
-use super::{KEYS, Publication, Publisher, UNFINISHED, keys::KeyRing, lock, now, refused, repository::NewPayload};
+use super::{
+    KEYS, Publication, Publisher, UNFINISHED,
+    epochs::{fleet_keys_path, pack_for},
+    keys::KeyRing,
+    lock, now, refused,
+    repository::NewTarget,
+};
 use crate::{
-    bundle::{self, Progress, sync_dir},
+    bundle::{Progress, sync_dir},
     error::{Error, Kind},
 };
 
@@ -32,15 +38,25 @@ impl Publisher {
     /// Packs a bundle and drafts its release, signed by nobody yet. Its payload stays here until it is submitted.
     ///
     /// # Errors
-    /// As [`Publisher::publish`], except for keys.
-    pub fn propose_release(&mut self, publication: &Publication<'_>, progress: &Progress<'_>) -> Result<Draft, Error> {
+    /// As [`Publisher::publish`], except for keys: none is needed but that of a fleet that it is sealed for.
+    pub fn propose_release(
+        &mut self,
+        publication: &Publication<'_>,
+        passphrase: Option<&str>,
+        progress: &Progress<'_>,
+    ) -> Result<Draft, Error> {
         let _lock = lock(&self.home)?;
         let repository = self.newest()?;
         self.check(&repository, publication)?;
+        // Nobody is asked for a passphrase for nothing.
+        let seal = match publication.encrypt_to {
+            Some(_) => self.seal_for(&repository, &self.ring(passphrase)?, publication)?,
+            None => None,
+        };
         self.remove_unfinished()?;
         let packing = self.home.join(format!("{UNFINISHED}{}", process::id()));
-        let packed = bundle::pack(publication.source, &packing, progress)?;
-        let release = self.release_of(&repository, publication, &packed);
+        let (packed, enc) = pack_for(seal, publication.source, &packing, progress)?;
+        let release = self.release_of(&repository, publication, &packed, enc);
         let drafted = repository.propose_release(&release, packed.sha256, now()).map_err(refused).and_then(|draft| {
             let at = self.drafted(&release);
             let directory = self.home.join(DRAFTS);
@@ -62,7 +78,7 @@ impl Publisher {
     /// # Errors
     /// [`Kind::BadInput`] if the change is not possible, otherwise as [`Publisher::publish`].
     pub fn change(&mut self, change: &Change, passphrase: Option<&str>) -> Result<(Draft, bool), Error> {
-        self.attempt(passphrase, |repository| Ok((repository.propose(change, now())?, None)))
+        self.attempt(passphrase, |_, repository| Ok((repository.propose(change, now()).map_err(refused)?, None)))
     }
 
     /// Signs a draft with the keys that are here.
@@ -102,25 +118,21 @@ impl Publisher {
         repository.clone().submit(&draft, &refs(&keys), now()).map_err(refused)?;
         files.remove_leftovers(&repository)?;
         self.remove_unfinished()?;
-        let releases = draft.differences().iter().find_map(|difference| match difference {
-            Difference::Release { release, sha256, .. } => Some((release.as_ref().clone(), *sha256)),
-            _ => None,
-        });
-        match releases {
+        match draft.differences().iter().find_map(|difference| self.drafted_target(difference)) {
             None => self.commit(&mut repository, draft, None, &keys)?,
-            Some((release, sha256)) => {
+            Some(drafted) => {
                 let at = self.home.join(format!("{UNFINISHED}{}", process::id()));
-                let from = payload.map_or_else(|| self.drafted(&release), Path::to_owned);
-                let committed = take_payload(&from, &at, &release, sha256).and_then(|()| {
-                    let payload = NewPayload { at: at.clone(), release: &release, sha256: sha256.0 };
-                    self.commit(&mut repository, draft, Some(&payload), &keys)
+                let from = payload.unwrap_or(&drafted.kept);
+                let committed = take_target(from, &at, &drafted).and_then(|()| {
+                    let target = NewTarget { at: at.clone(), path: drafted.path.clone(), sha256: drafted.sha256.0 };
+                    self.commit(&mut repository, draft, Some(&target), &keys)
                 });
                 if committed.is_err() {
                     let _ = fs::remove_file(&at);
                 }
                 committed?;
                 // What stays is removed by hand at worst: nothing names it any more.
-                let _ = fs::remove_file(self.drafted(&release));
+                let _ = fs::remove_file(&drafted.kept);
             }
         }
         self.repository = repository;
@@ -236,6 +248,32 @@ impl Publisher {
         Ok(self.ring(passphrase)?.all()?.iter().map(|key| key_id(&key.verifying_key())).collect())
     }
 
+    /// The file that a difference would add to the repository.
+    fn drafted_target(&self, difference: &Difference) -> Option<Drafted> {
+        Some(match difference {
+            Difference::Release { release, sha256, .. } => Drafted {
+                path: release.target_path(),
+                payload: release.payload.clone(),
+                sha256: *sha256,
+                kept: self.drafted(release),
+                what: format!("the payload of {} {}", release.app, release.version),
+            },
+            Difference::Keys { fleet, epoch, list, sha256 } => Drafted {
+                path: fleet_keys_path(fleet, *epoch),
+                payload: list.clone(),
+                sha256: *sha256,
+                kept: self.drafted_keys(fleet, *epoch, list),
+                what: format!("the list of keys of epoch {epoch} of fleet {fleet}"),
+            },
+            _ => return None,
+        })
+    }
+
+    /// The file of a proposed list of keys.
+    pub(super) fn drafted_keys(&self, fleet: &str, epoch: u64, list: &Payload) -> PathBuf {
+        self.home.join(DRAFTS).join(format!("fleet.{fleet}.{epoch}.{}.keys", list.blob))
+    }
+
     /// The file of a proposed release's payload.
     #[must_use]
     pub fn drafted(&self, release: &Release) -> PathBuf {
@@ -280,7 +318,7 @@ impl Publisher {
         &self,
         repository: &mut Repository,
         mut draft: Draft,
-        payload: Option<&NewPayload<'_>>,
+        target: Option<&NewTarget>,
         keys: &[SigningKey],
     ) -> Result<(), Error> {
         draft.sign_where_named(&refs(keys));
@@ -299,7 +337,7 @@ impl Publisher {
         };
         self.check_log(repository)?;
         let entry = self.logged(repository, act, keys, |repository| repository.submit(&draft, &refs(keys), now()))?;
-        self.files().commit(repository, payload, Some(entry))
+        self.files().commit(repository, target, Some(entry))
     }
 
     pub(super) fn renew_with(&mut self, keys: &[SigningKey], now: Wall) -> Result<(), Error> {
@@ -388,14 +426,25 @@ pub(super) fn has_online(repository: &Repository, draft: &Draft, keys: &[Signing
     !matches!(repository.clone().submit(draft, &refs(keys), now()), Err(WriteError::Unsigned(_)))
 }
 
-/// Copies a release's payload, and checks it on the way.
-fn take_payload(from: &Path, to: &Path, release: &Release, sha256: Hash) -> Result<(), Error> {
+/// A file that a draft adds.
+struct Drafted {
+    path: String,
+    payload: Payload,
+    sha256: Hash,
+    /// Where it was kept when it was proposed here.
+    kept: PathBuf,
+    /// What it is, for people.
+    what: String,
+}
+
+/// Copies a file that a draft adds, and checks it on the way.
+fn take_target(from: &Path, to: &Path, drafted: &Drafted) -> Result<(), Error> {
     let read = |error| {
-        Error::new(Kind::BadInput, format!("can't read the release's payload {}", from.display()))
+        Error::new(Kind::BadInput, format!("can't read {} from {}", drafted.what, from.display()))
             .with_source(error)
-            .with_hint("it stayed where the release was proposed; give a copy of it with --payload")
+            .with_hint("it stayed where it was proposed; give a copy of it with --payload")
     };
-    let mut source = File::open(from).map_err(read)?.take(release.payload.size.saturating_add(1));
+    let mut source = File::open(from).map_err(read)?.take(drafted.payload.size.saturating_add(1));
     let written = |error| Error::file("write", to, error);
     let mut target = File::create(to).map_err(written)?;
     let (mut blake3, mut sha, mut size) = (blake3::Hasher::new(), Sha256::new(), 0);
@@ -411,15 +460,15 @@ fn take_payload(from: &Path, to: &Path, release: &Release, sha256: Hash) -> Resu
         target.write_all(&buffer[..length]).map_err(written)?;
     }
     target.sync_all().map_err(written)?;
-    let whole = size == release.payload.size
-        && Hash(*blake3.finalize().as_bytes()) == release.payload.blob
-        && Hash(sha.finalize().into()) == sha256;
+    let whole = size == drafted.payload.size
+        && Hash(*blake3.finalize().as_bytes()) == drafted.payload.blob
+        && Hash(sha.finalize().into()) == drafted.sha256;
     if whole {
         return Ok(());
     }
     let _ = fs::remove_file(to);
-    let words = format!("{} is not the payload of {} {}", from.display(), release.app, release.version);
-    Err(Error::new(Kind::BadInput, words).with_hint("give the file that was made when the release was proposed"))
+    let words = format!("{} is not {}", from.display(), drafted.what);
+    Err(Error::new(Kind::BadInput, words).with_hint("give the file that was made when it was proposed"))
 }
 
 fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {

@@ -94,8 +94,10 @@ impl Publisher {
             member_for: DEFAULT_MEMBER_FOR.as_secs(),
             used: None,
         };
-        let (bytes, certificate) = self.sign_member(fleet, node, identity::seal_key(data)?, &invited, passphrase)?;
-        let welcome = Welcome { certificate: bytes, pack: Vec::new(), wrapped: Vec::new() };
+        let seal_key = identity::seal_key(data)?.public();
+        let (bytes, certificate) = self.sign_member(fleet, node, seal_key, &invited, passphrase)?;
+        let wrapped = self.hand_over(fleet, seal_key, passphrase)?;
+        let welcome = Welcome { certificate: bytes, pack: Vec::new(), wrapped };
         membership::keep(data, &welcome)?;
         Ok(certificate)
     }
@@ -167,7 +169,8 @@ impl Publisher {
             }
         };
         let pack = self.files().open()?.pack().to_vec();
-        Ok(Answer::Welcome(Welcome { certificate, pack, wrapped: Vec::new() }))
+        let wrapped = self.hand_over(&fleet, asked.seal_key, passphrase)?;
+        Ok(Answer::Welcome(Welcome { certificate, pack, wrapped }))
     }
 
     /// The members of a fleet: of each node its newest certificate, without those that are revoked.
@@ -357,7 +360,7 @@ fn certificate_name(serial: u64) -> String {
     format!("{serial:020}.cert")
 }
 
-fn write(path: &PathBuf, invited: &Invited) -> Result<(), Error> {
+fn write(path: &Path, invited: &Invited) -> Result<(), Error> {
     write_private(path, &serde_json::to_vec(invited).expect("an invitation has plain fields"))
 }
 

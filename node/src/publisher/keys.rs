@@ -28,6 +28,7 @@ use burr_protocol::{
     trust::write::{Keys, key_id},
 };
 use ed25519_dalek::{SigningKey, VerifyingKey};
+use zeroize::Zeroizing;
 
 use crate::{
     bundle::sync_dir,
@@ -51,11 +52,16 @@ pub(super) fn generate(channels: &[&str]) -> Result<Keys, Error> {
 }
 
 fn new_key() -> Result<SigningKey, Error> {
-    let mut secret = [0; 32];
-    getrandom::fill(&mut secret).map_err(|error| {
+    Ok(SigningKey::from_bytes(&*random()?))
+}
+
+/// Fresh random bytes.
+pub(super) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, Error> {
+    let mut bytes = Zeroizing::new([0; N]);
+    getrandom::fill(bytes.as_mut_slice()).map_err(|error| {
         Error::new(Kind::Key, "the system gives no random numbers to make a key from").with_source(error)
     })?;
-    Ok(SigningKey::from_bytes(&secret))
+    Ok(bytes)
 }
 
 /// The directory of keys, opened with its passphrase if it has one.
@@ -150,6 +156,26 @@ impl KeyRing {
         Ok(key.verifying_key())
     }
 
+    /// Keys in another directory, sealed as these are.
+    pub(super) fn beside(&self, directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), identity: self.identity.clone() }
+    }
+
+    /// Keeps a secret that is no signing key, durably, where there is none of this name.
+    pub(super) fn keep_secret(&self, name: &str, secret: &[u8; 32]) -> Result<(), Error> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory);
+        made.map_err(|error| Error::file("create", &self.directory, error))?;
+        self.put_text(name, &Zeroizing::new(format!("{}\n", Hash(*secret))))?;
+        let above = self.directory.parent().unwrap_or(&self.directory);
+        let synced = sync_dir(&self.directory).and_then(|()| sync_dir(above));
+        synced.map_err(|error| Error::file("write", &self.directory, error))
+    }
+
+    /// A secret that is no signing key.
+    pub(super) fn secret(&self, name: &str) -> Result<Option<Zeroizing<[u8; 32]>>, Error> {
+        self.get_text(name)?.map(|text| parse(&text).ok_or_else(|| self.damaged(&self.file_name(name)))).transpose()
+    }
+
     /// Copies the keys of snapshot and timestamp to a new directory, not sealed: a machine that is always on has nobody
     /// to ask for a passphrase.
     pub(super) fn export_online(&self, to: &Path) -> Result<(), Error> {
@@ -173,21 +199,30 @@ impl KeyRing {
     }
 
     fn put(&self, role: &str, key: &SigningKey) -> Result<(), Error> {
-        let text = text_of(key);
-        match &self.identity {
-            None => self.write(&format!("{role}.key"), text.as_bytes()),
-            Some(identity) => self.write(&format!("{role}.key.age"), &seal(&identity.to_public(), text.as_bytes())?),
-        }
+        self.put_text(role, &text_of(key))
     }
 
     fn get(&self, role: &str) -> Result<Option<SigningKey>, Error> {
-        let name = self.file_name(role);
-        let Some(bytes) = self.read(&name)? else { return Ok(None) };
-        let bytes = match &self.identity {
-            None => bytes,
-            Some(identity) => age::decrypt(identity, &bytes).map_err(|error| self.damaged(&name).with_source(error))?,
-        };
-        parse(&bytes).map(Some).ok_or_else(|| self.damaged(&name))
+        Ok(self.secret(role)?.map(|secret| SigningKey::from_bytes(&secret)))
+    }
+
+    fn put_text(&self, name: &str, text: &str) -> Result<(), Error> {
+        match &self.identity {
+            None => self.write(&format!("{name}.key"), text.as_bytes()),
+            Some(identity) => self.write(&format!("{name}.key.age"), &seal(&identity.to_public(), text.as_bytes())?),
+        }
+    }
+
+    fn get_text(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+        let name = self.file_name(name);
+        let Some(bytes) = self.read(&name)?.map(Zeroizing::new) else { return Ok(None) };
+        match &self.identity {
+            None => Ok(Some(bytes)),
+            Some(identity) => match age::decrypt(identity, &bytes) {
+                Ok(opened) => Ok(Some(Zeroizing::new(opened))),
+                Err(error) => Err(self.damaged(&name).with_source(error)),
+            },
+        }
     }
 
     fn file_name(&self, role: &str) -> String {
@@ -257,7 +292,7 @@ pub fn read_key_file(at: &Path, passphrase: Option<&str>) -> Result<SigningKey, 
                     .with_hint("give the passphrase that it was made with")
             })?;
     }
-    parse(&bytes).ok_or_else(|| {
+    parse(&bytes).map(|secret| SigningKey::from_bytes(&secret)).ok_or_else(|| {
         Error::new(Kind::Key, format!("{} is no private key", at.display()))
             .with_hint("give the file that `burr key new` made, not its .pub")
     })
@@ -276,9 +311,9 @@ fn text_of(key: &SigningKey) -> String {
     format!("{}\n", Hash(key.to_bytes()))
 }
 
-fn parse(bytes: &[u8]) -> Option<SigningKey> {
+fn parse(bytes: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     let secret: Hash = std::str::from_utf8(bytes).ok()?.trim_end().parse().ok()?;
-    Some(SigningKey::from_bytes(&secret.0))
+    Some(Zeroizing::new(secret.0))
 }
 
 fn is_online(name: &str) -> bool {

@@ -11,14 +11,14 @@ use burr_protocol::{
     Hash,
     release::Release,
     rules::Rules,
-    trust::write::{Draft, Repository, WriteError},
+    trust::write::{Draft, Repository},
 };
 
 use super::{
     Publisher, UNFINISHED,
     ceremony::{has_online, refs},
     lock, now, refused,
-    repository::NewPayload,
+    repository::NewTarget,
 };
 use crate::error::{Error, Kind};
 
@@ -36,7 +36,9 @@ impl Publisher {
         rules: &Rules,
         passphrase: Option<&str>,
     ) -> Result<(Draft, bool), Error> {
-        self.attempt(passphrase, |repository| Ok((repository.propose_rules(channel, seq, rules, now())?, None)))
+        self.attempt(passphrase, |_, repository| {
+            Ok((repository.propose_rules(channel, seq, rules, now()).map_err(refused)?, None))
+        })
     }
 
     /// Releases what a channel has on another channel too, by other rules.
@@ -80,11 +82,12 @@ impl Publisher {
         };
         let path = self.payload_path(&held).ok_or_else(missing)?;
         let sha256 = sha256_of(&path).ok_or_else(missing)?;
-        self.attempt(passphrase, |repository| {
+        self.attempt(passphrase, |publisher, repository| {
             let next = repository.next_seq(to);
             let release = Release { channel: to.to_owned(), seq: next, rules: rules.clone(), ..held.clone() };
-            let draft = repository.propose_release(&release, sha256.0, now())?;
-            Ok((draft, Some((path.clone(), release, sha256))))
+            let draft = repository.propose_release(&release, sha256.0, now()).map_err(refused)?;
+            let kept = publisher.drafted(&release);
+            Ok((draft, Some(Added { from: path.clone(), path: release.target_path(), sha256: sha256.0, kept })))
         })
     }
 
@@ -92,43 +95,58 @@ impl Publisher {
     pub(super) fn attempt(
         &mut self,
         passphrase: Option<&str>,
-        propose: impl FnOnce(&Repository) -> Result<(Draft, Option<(PathBuf, Release, Hash)>), WriteError>,
+        propose: impl FnOnce(&Self, &Repository) -> Result<(Draft, Option<Added>), Error>,
     ) -> Result<(Draft, bool), Error> {
         let _lock = lock(&self.home)?;
         let mut repository = self.newest()?;
-        let (mut draft, payload) = propose(&repository).map_err(refused)?;
+        let (mut draft, added) = propose(self, &repository)?;
         let keys = self.ring(passphrase)?.all()?;
         draft.sign_where_named(&refs(&keys));
         let holds = draft.missing().is_empty() && has_online(&repository, &draft, &keys);
         if holds {
             self.files().remove_leftovers(&repository)?;
         }
-        match &payload {
+        match &added {
             None if holds => self.commit(&mut repository, draft.clone(), None, &keys)?,
-            Some((from, release, sha256)) if holds => {
+            Some(Added { from, path, sha256, kept }) if holds => {
                 self.remove_unfinished()?;
                 let at = self.home.join(format!("{UNFINISHED}{}", process::id()));
                 share(from, &at)?;
-                let payload = NewPayload { at: at.clone(), release, sha256: sha256.0 };
-                let committed = self.commit(&mut repository, draft.clone(), Some(&payload), &keys);
+                let target = NewTarget { at: at.clone(), path: path.clone(), sha256: *sha256 };
+                let committed = self.commit(&mut repository, draft.clone(), Some(&target), &keys);
                 if committed.is_err() {
                     // Gone if it was moved already; what can't be removed now is removed by the next publish.
                     let _ = fs::remove_file(&at);
                 }
                 committed?;
+                if from == kept {
+                    // What stays is removed by hand at worst: nothing names it any more.
+                    let _ = fs::remove_file(kept);
+                }
             }
             // Kept for the submission, as that of a release that is proposed.
-            Some((from, release, _)) => {
-                let at = self.drafted(release);
-                let directory = at.parent().expect("a draft lies in a directory");
+            Some(Added { from, kept, .. }) => {
+                let directory = kept.parent().expect("a draft lies in a directory");
                 fs::create_dir_all(directory).map_err(|error| Error::file("create", directory, error))?;
-                share(from, &at)?;
+                share(from, kept)?;
             }
             None => {}
         }
         self.repository = repository;
         Ok((draft, holds))
     }
+}
+
+/// A file that a change adds to the repository.
+pub(super) struct Added {
+    /// Where it is, and stays.
+    pub from: PathBuf,
+    /// The target's path.
+    pub path: String,
+    /// Its SHA-256.
+    pub sha256: [u8; 32],
+    /// Where it is kept while signatures are missing.
+    pub kept: PathBuf,
 }
 
 /// A payload file is named by its SHA-256.

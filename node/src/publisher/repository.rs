@@ -47,19 +47,19 @@ pub(super) struct Files {
     part: PathBuf,
 }
 
-/// The payload of a new release, finished and synced.
-pub(super) struct NewPayload<'a> {
+/// The file of a new target, finished and synced.
+pub(super) struct NewTarget {
     /// Where it is now, on the repository's file system.
     pub at: PathBuf,
-    /// Of which release.
-    pub release: &'a Release,
+    /// The target's path.
+    pub path: String,
     /// Its SHA-256.
     pub sha256: [u8; 32],
 }
 
 /// One step of a commit. Up to `Commit` the repository is what it was; from then on it is the new one.
 enum Step<'a> {
-    Payload(&'a NewPayload<'a>),
+    Target(&'a NewTarget),
     Write(String, Vec<u8>),
     Commit,
     Place(String),
@@ -135,7 +135,7 @@ impl Files {
     pub(super) fn commit(
         &self,
         repository: &Repository,
-        payload: Option<&NewPayload<'_>>,
+        target: Option<&NewTarget>,
         entry: Option<String>,
     ) -> Result<(), Error> {
         self.recover()?;
@@ -143,7 +143,7 @@ impl Files {
             self.remove_superseded(&current)?;
         }
         let mut made = Vec::new();
-        let mut steps = self.steps(repository, payload, entry).into_iter();
+        let mut steps = self.steps(repository, target, entry).into_iter();
         let done = steps
             .by_ref()
             .take_while(|step| !matches!(step, Step::Commit))
@@ -176,7 +176,7 @@ impl Files {
     fn steps<'a>(
         &self,
         repository: &Repository,
-        payload: Option<&'a NewPayload<'a>>,
+        target: Option<&'a NewTarget>,
         entry: Option<String>,
     ) -> Vec<Step<'a>> {
         let files = repository.files();
@@ -184,8 +184,8 @@ impl Files {
         let new: Vec<(String, Vec<u8>)> =
             new.chain(entry.map(|entry| (ENTRY.to_owned(), entry.into_bytes()))).collect();
         let names = in_order(new.iter().map(|(name, _)| name.clone()).collect());
-        payload
-            .map(Step::Payload)
+        target
+            .map(Step::Target)
             .into_iter()
             .chain(new.into_iter().map(|(name, bytes)| Step::Write(name, bytes)))
             .chain([Step::Commit])
@@ -197,12 +197,12 @@ impl Files {
     /// Carries a step out, durably, and notes what to remove if a later one fails.
     fn take(&self, step: Step<'_>, made: &mut Vec<PathBuf>) -> Result<(), Error> {
         match step {
-            Step::Payload(payload) => {
-                let directory = self.channel(payload.release);
-                let at = directory.join(format!("{}.{}.burr", Hash(payload.sha256), payload.release.seq));
+            Step::Target(target) => {
+                let at = self.target(&target.path, target.sha256);
+                let directory = at.parent().expect("it is below the targets").to_owned();
                 made.push(at.clone());
                 let moved = make_directories(&directory)
-                    .and_then(|()| fs::rename(&payload.at, &at))
+                    .and_then(|()| fs::rename(&target.at, &at))
                     .and_then(|()| sync_dir(&directory));
                 moved.map_err(|error| Error::file("write", &at, error))
             }
@@ -258,7 +258,25 @@ impl Files {
                 seq_of(name).is_some_and(|seq| kept.contains(seq))
             })?;
         }
+        for (fleet, listed) in repository.verified().fleets() {
+            let kept: Vec<String> = listed.keys.keys().map(|epoch| format!(".epoch-{epoch}.keys")).collect();
+            remove_all_but(&self.targets.join("fleet").join(fleet), |name| kept.iter().any(|end| name.ends_with(end)))?;
+        }
         Ok(())
+    }
+
+    /// The file of an epoch's list of keys, if it is there.
+    pub(super) fn keys_path(&self, fleet: &str, epoch: u64) -> Option<PathBuf> {
+        let ending = format!(".epoch-{epoch}.keys");
+        let entries = fs::read_dir(self.targets.join("fleet").join(fleet)).ok()?.flatten();
+        let mut named = entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(&ending));
+        named.next().map(|entry| entry.path())
+    }
+
+    /// Where a target's file lies, as clients with consistent snapshots ask for it.
+    fn target(&self, path: &str, sha256: [u8; 32]) -> PathBuf {
+        let (directory, name) = path.rsplit_once('/').expect("a target lies in a directory");
+        self.targets.join(directory).join(format!("{}.{name}", Hash(sha256)))
     }
 
     /// The payload file of a release, found by its number: two of one number never stay.
@@ -344,6 +362,7 @@ mod tests {
             files: 1,
             unpacked: 1,
             rules: burr_protocol::rules::Rules::default(),
+            enc: None,
         }
     }
 
@@ -362,8 +381,8 @@ mod tests {
                 fs::write(&at, b"blob").unwrap();
                 let release = release(new.next_seq("stable"));
                 new.release(&release, [sha256; 32], &keys, Wall(2_000_000)).unwrap();
-                let payload = NewPayload { at, release: &release, sha256: [sha256; 32] };
-                let all = files.steps(new, Some(&payload), Some(sha256.to_string()));
+                let target = NewTarget { at, path: release.target_path(), sha256: [sha256; 32] };
+                let all = files.steps(new, Some(&target), Some(sha256.to_string()));
                 let count = all.len();
                 let mut made = Vec::new();
                 all.into_iter().take(steps).for_each(|step| files.take(step, &mut made).unwrap());

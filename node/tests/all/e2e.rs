@@ -9,3 +9,4 @@ mod lan;
 mod link;
 mod moments;
 mod program;
+mod sealed;

@@ -11,6 +11,7 @@ mod member;
 mod net;
 mod publisher;
 mod releases;
+mod sealed;
 mod slots;
 mod support;
 mod tuf;

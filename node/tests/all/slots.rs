@@ -20,7 +20,7 @@ fn version(dir: &Path, number: u8) -> Packed {
 
 fn stage(slots: &Slots, packed: &Packed) -> Result<(), StageFailure> {
     let payload = File::open(&packed.path).unwrap();
-    slots.stage("shop", packed.bundle, payload, packed.manifest.files(), packed.manifest.bytes())
+    slots.stage("shop", packed.bundle, payload, packed.manifest.files(), packed.manifest.bytes(), None)
 }
 
 #[test]
@@ -58,7 +58,8 @@ fn a_payload_that_lies_leaves_no_slot() {
     let dir = scratch();
     let slots = Slots::open(dir.path()).unwrap();
     let packed = version(dir.path(), 1);
-    let failure = slots.stage("shop", Hash::of(b"another"), File::open(&packed.path).unwrap(), 2, 200).unwrap_err();
+    let failure =
+        slots.stage("shop", Hash::of(b"another"), File::open(&packed.path).unwrap(), 2, 200, None).unwrap_err();
     assert!(matches!(failure, StageFailure::Bad(_)));
     assert_eq!(slots.staged("shop"), vec![]);
     assert_eq!(listing(&slots.path("shop")), [slots.path("shop").join("slots")]);

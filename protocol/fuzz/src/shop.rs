@@ -94,6 +94,7 @@ pub(crate) fn release(channel: &str, seq: u64) -> Release {
         files: 3,
         unpacked: 5000,
         rules: if channel == "beta" { rules() } else { Rules::default() },
+        enc: None,
     }
 }
 

@@ -31,13 +31,17 @@ impl Agent {
                 self.plan(actions);
                 self.complete_if_here(app, actions);
             }
-            Step::Stage(release) => actions.push(Action::Stage {
-                app: app_name(),
-                bundle: release.bundle,
-                payload: release.payload.blob,
-                files: release.files,
-                bytes: release.unpacked,
-            }),
+            Step::Stage(offer) => {
+                let release = offer.release();
+                actions.push(Action::Stage {
+                    app: app_name(),
+                    bundle: release.bundle,
+                    payload: release.payload.clone(),
+                    files: release.files,
+                    bytes: release.unpacked,
+                    lock: release.lock(offer.repository()),
+                });
+            }
             Step::Save => {
                 let record = self.record(app);
                 self.persist(record.into_iter().collect(), After::App { app: app_name(), own: None }, actions);
@@ -106,9 +110,13 @@ impl Agent {
             attributes: &self.config.attributes,
             install: update.install(),
             record: update.record(),
+            keys: &self.keys,
             now,
         };
-        match policy::decide(verified, app, &device) {
+        let locks = policy::locked(verified, app, &device);
+        let decision = policy::decide(verified, app, &device);
+        self.look_for_keys(locks, actions);
+        match decision {
             Ok(offer) => {
                 self.update(app, actions, |update| update.take(offer));
                 self.switch_or_wait(app, actions);

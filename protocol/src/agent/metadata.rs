@@ -226,6 +226,7 @@ impl Agent {
                 Self::send(node, &news, actions);
             }
         }
+        self.forget_keys();
         // Someone may have claimed something newer still while this was under way.
         self.ask_around(repository, actions);
         self.plan(actions);

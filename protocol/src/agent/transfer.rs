@@ -56,16 +56,15 @@ impl Agent {
     /// already and still listed.
     fn wishes(&self) -> Vec<(RepositoryId, Hash, u64)> {
         let wish = |repository, release: &Release| (repository, release.payload.blob, release.payload.size);
-        let mut wishes: Vec<_> = self
-            .apps
-            .values()
-            .filter_map(|update| update.needs())
-            .map(|offer| wish(offer.repository(), offer.release()))
-            .collect();
+        let needs = self.apps.values().filter_map(|update| update.needs());
+        let needs = needs.map(|offer| wish(offer.repository(), offer.release()));
+        let mut wishes: Vec<_> = self.wanted_keys().into_iter().chain(needs).collect();
         let mut older = Vec::new();
         for follow in &self.config.follows {
             let Some(cached) = &follow.cache else { continue };
             let Some(verified) = self.newest_verified(follow.repository) else { continue };
+            // Whoever keeps sealed releases for others keeps what opens them too.
+            wishes.extend(verified.keys().map(|(_, keys)| (follow.repository, keys.blob, keys.size)));
             let listed = verified.releases().filter(|release| release.app == follow.app);
             let listed = listed.filter(|release| cached.as_ref().is_none_or(|channel| *channel == release.channel));
             // Once a channel: who may sign for one channel can list thousands of releases there.
@@ -127,6 +126,7 @@ impl Agent {
         let Some(job) = self.jobs.get_mut(&blob) else {
             let whole = Pieces::of(size, pieces).is_all();
             self.store.insert(blob, Stored { size, whole });
+            self.look_into_keys(blob, actions);
             return;
         };
         if job.size() != size {
@@ -213,6 +213,7 @@ impl Agent {
         actions.extend(job.requests().into_iter().map(Action::Cancel));
         self.to_followers(job.repository(), &Message::Unwant(vec![blob]), actions);
         self.tell_whole(blob, actions);
+        self.look_into_keys(blob, actions);
         let apps: Vec<String> = self.apps.keys().cloned().collect();
         for app in apps {
             let sources = sources.clone();

@@ -10,6 +10,7 @@ use sigstore_tuf::{Key, Metadata, Role, RoleKeys, canonical_json};
 
 use super::{error::TrustError, provider};
 use crate::Wall;
+pub(super) use crate::id::{hex, unhex};
 
 /// Levels of arrays and objects in a document at most.
 pub(super) const MAX_DEPTH: usize = 32;
@@ -173,21 +174,6 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// Bytes in lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string does not fail");
-        text
-    })
-}
-
-/// Bytes from lower-case hex.
-pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    is_hex(text, text.len() / 2).then(|| text.as_bytes().chunks_exact(2).map(pair).collect())?
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,13 +182,5 @@ mod tests {
     fn depth_counts_brackets_outside_of_strings() {
         assert_eq!(depth(br#"{"a":[[1],{"b":"]]]["}],"c\"[":1}"#), 3);
         assert_eq!(depth(b"]]]"), 0);
-    }
-
-    #[test]
-    fn hex_is_lower_case_and_exact() {
-        assert_eq!(unhex("00ff"), Some(vec![0, 255]));
-        for bad in ["0", "0F", "+1", "é0"] {
-            assert_eq!(unhex(bad), None, "{bad}");
-        }
     }
 }

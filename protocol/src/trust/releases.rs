@@ -7,7 +7,7 @@ use super::{
     document::is_hex,
     error::{TrustError, shown},
 };
-use crate::{label, release::Release};
+use crate::{label, release::Release, seal::SUITE};
 
 /// The app and channel whose releases a delegated role may sign. A role of any other shape is refused.
 pub(super) fn channel(role: &DelegatedRole) -> Result<(&str, &str), TrustError> {
@@ -57,6 +57,11 @@ fn read_one(path: &str, target: &TargetFile, app: &str, channel: &str) -> Result
         }
     }
     let custom = Value::Object(custom);
+    // Other algorithms come with other fields: they are told from a lie before anything else is read.
+    if let Some(suite) = custom["enc"]["suite"].as_str().filter(|suite| *suite != SUITE) {
+        let (path, version) = (path.chars().take(200).collect(), suite.chars().take(40).collect());
+        return Err(TrustError::Unsupported { path, version });
+    }
     let release: Release = serde_json::from_value(custom.clone()).map_err(|error| refuse(error.to_string()))?;
     // A field that this program does not know could be a rule that it does not keep.
     if serde_json::to_value(&release).ok().as_ref() != Some(&custom) {

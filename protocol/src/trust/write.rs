@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
 
-use super::{TrustError, Verified, checkpoint::Checkpoint, pack::Pack, releases, verify, version};
+use super::{Fleet, TrustError, Verified, checkpoint::Checkpoint, pack::Pack, releases, verify, version};
 use crate::{
     Hash, NodeId, RepositoryId, Wall, label,
-    release::{Release, ReleaseError},
+    release::{Payload, Release, ReleaseError},
     rules::Rules,
 };
 pub use change::Change;
@@ -224,6 +224,27 @@ impl Repository {
         let documents = self.documents();
         let document = documents.delegated(&role.to_string()).expect("the pack carries every delegated role");
         let signed = documents::with_revoked(document, fleet, &revoked, self.not_before_issued(now))?;
+        Draft::new(self.verified.clone(), vec![(role, signed)])
+    }
+
+    /// Drafts the next epoch of a fleet, whose key `list` gives to its devices; `list_sha256` is for standard TUF clients.
+    ///
+    /// # Errors
+    /// [`WriteError::UnknownRole`] without such a fleet, [`WriteError::EpochNotNext`] for another number than the next.
+    pub fn propose_keys(
+        &self,
+        fleet: &str,
+        epoch: u64,
+        list: &Payload,
+        list_sha256: [u8; 32],
+        now: Wall,
+    ) -> Result<Draft, WriteError> {
+        let role = Role::Fleet(fleet.to_owned());
+        let held = self.verified.fleet(fleet).ok_or_else(|| WriteError::UnknownRole(role.clone()))?;
+        check_next_epoch(held, fleet, epoch)?;
+        let documents = self.documents();
+        let document = documents.delegated(&role.to_string()).expect("the pack carries every delegated role");
+        let signed = documents::with_keys(document, fleet, epoch, list, list_sha256, self.not_before_issued(now))?;
         Draft::new(self.verified.clone(), vec![(role, signed)])
     }
 
@@ -460,6 +481,13 @@ impl Repository {
     }
 }
 
+/// Epochs are counted without a gap.
+fn check_next_epoch(held: &Fleet, fleet: &str, offered: u64) -> Result<(), WriteError> {
+    let newest = held.keys.last_key_value().map_or(0, |(newest, _)| *newest);
+    let fleet = fleet.to_owned();
+    if offered == newest + 1 { Ok(()) } else { Err(WriteError::EpochNotNext { fleet, newest, offered }) }
+}
+
 fn newest<'a>(verified: &'a Verified, channel: &str) -> Option<&'a Release> {
     verified.releases().filter(|release| release.channel == channel).last()
 }
@@ -474,7 +502,8 @@ fn check_newer(verified: &Verified, release: &Release) -> Result<(), WriteError>
     }
     let of_channel = || verified.releases().filter(|listed| listed.channel == release.channel);
     if let Some(seq) = release.rules.brings_back {
-        let what = |release: &Release| (release.version.clone(), release.bundle, release.payload.clone());
+        let what =
+            |release: &Release| (release.version.clone(), release.bundle, release.payload.clone(), release.enc.clone());
         let is = |listed: &Release| listed.seq == seq && what(listed) == what(release);
         return if of_channel().any(is) { Ok(()) } else { Err(WriteError::UnknownRelease { channel, seq }) };
     }

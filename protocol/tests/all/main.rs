@@ -9,6 +9,7 @@ mod manifest;
 mod member;
 mod news;
 mod record;
+mod seal;
 mod swarm;
 mod trust;
 mod wire;

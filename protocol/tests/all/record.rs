@@ -7,6 +7,7 @@ use burr_protocol::{
     record::{AppRecord, Installed, Record, ReleaseId, Trial},
     release::{Payload, Release},
     rules::Rules,
+    seal::{Epoch, EpochKey, Owner, ReleaseKey, SUITE, Sealed},
     wire::Mark,
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -31,13 +32,21 @@ fn installed() -> impl Strategy<Value = Installed> {
     })
 }
 
+fn sealed(seq: u64) -> Sealed {
+    let epoch = Epoch { repository: RepositoryId([1; 32]), fleet: "stores".to_owned(), number: 2 };
+    let owner = Owner { epoch, app: "shop".to_owned(), channel: "stable".to_owned(), seq };
+    let key = EpochKey::from_bytes([3; 32]).wrap(&ReleaseKey::new(owner, [4; 32]), [5; 24]);
+    Sealed { fleet: "stores".to_owned(), epoch: 2, channel: "stable".to_owned(), seq, suite: SUITE.to_owned(), key }
+}
+
 fn release() -> impl Strategy<Value = Release> {
     (name(), name(), any::<[u64; 4]>(), any::<[u8; 32]>()).prop_map(
         |(app, channel, [seq, size, files, unpacked], blob)| {
             let payload = Payload { blob: Hash(blob), size };
             let rules = Rules { rollout: u16::from(blob[0]), ..Rules::default() };
             let (version, bundle) = ("1.0.0".to_owned(), Hash(blob));
-            Release { app, channel, seq, version, bundle, payload, files, unpacked, rules }
+            let enc = (files % 2 == 0).then(|| sealed(seq));
+            Release { app, channel, seq, version, bundle, payload, files, unpacked, rules, enc }
         },
     )
 }

@@ -9,6 +9,7 @@ mod limits;
 mod moments;
 mod receipts;
 mod rules;
+mod sealed;
 mod updates;
 
 use std::time::Duration;

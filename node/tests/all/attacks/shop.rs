@@ -121,6 +121,7 @@ impl Shop {
             files: packed.manifest.files(),
             unpacked: packed.manifest.bytes(),
             rules: Rules::default(),
+            enc: None,
         };
         self.sign(&release, packed.sha256);
         self.payloads.push((release.payload.clone(), packed.path.clone()));
@@ -141,6 +142,7 @@ impl Shop {
             files,
             unpacked,
             rules: Rules::default(),
+            enc: None,
         };
         self.sign(&release, Sha256::digest(bytes).into());
         self.payloads.push((release.payload, path));

@@ -8,7 +8,7 @@ use std::{
 
 use burr_protocol::{
     Agent, Hash, NodeId, Now, Time, Wall,
-    action::{Action, Input, LinkId, Token},
+    action::{Action, Input, LinkId, NoKey, Token},
     cache::Stored,
     config::{Config, Confirm, Follow, Install},
     fact::{Fact, UpdateStep},
@@ -149,8 +149,13 @@ impl World {
                 self.duties.retain(|duty| !matches!(duty, Duty::Fetch(request) if request.id == id));
             }
             Action::Delete { blob } => drop(self.blobs.remove(&blob)),
+            // This device is in no fleet.
+            Action::Unlock { lock, keys } => {
+                let result = keys.map_or(Err(NoKey::Missing), |keys| Err(NoKey::NotAMember(keys.blob)));
+                self.handle(Input::Unlocked { epoch: lock.owner.epoch, result });
+            }
             Action::Stage { app, bundle, payload, .. } => {
-                let whole = self.blobs.get(&payload).is_some_and(|(_, pieces)| pieces.is_all());
+                let whole = self.blobs.get(&payload.blob).is_some_and(|(_, pieces)| pieces.is_all());
                 assert!(whole, "what is staged is here");
                 self.duties.push(Duty::Stage { app, bundle });
             }

@@ -17,7 +17,12 @@ use super::{
     },
     KEPT_RELEASES, Keys, Missing, Role, Signers, TrustError, When, WriteError, channel_key,
 };
-use crate::{Wall, member::Revoked, release::Release, rules::Rules};
+use crate::{
+    Wall,
+    member::Revoked,
+    release::{Payload, Release},
+    rules::Rules,
+};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) const ROOT_LIFE: Duration = DAY.saturating_mul(3 * 365);
@@ -116,6 +121,33 @@ pub(super) fn with_revoked(
     let file = canonical(&custom);
     signed["targets"][fleets::revoked_path(fleet)] =
         json!({ "custom": custom, "hashes": { "sha256": sha256(&file) }, "length": file.len() });
+    Ok(signed)
+}
+
+/// A fleet's document in its next version, with the list of keys of one more epoch.
+pub(super) fn with_keys(
+    document: &[u8],
+    fleet: &str,
+    epoch: u64,
+    list: &Payload,
+    list_sha256: [u8; 32],
+    now: Wall,
+) -> Result<Map<String, Value>, WriteError> {
+    let mut signed = next(document, TARGETS_LIFE, now)?;
+    let targets = signed.get_mut("targets").and_then(Value::as_object_mut);
+    let targets = targets.expect("a verified document of a fleet has targets");
+    let target = json!({
+        "custom": fleets::keys_custom(epoch, list),
+        "hashes": { "sha256": hex(&list_sha256) },
+        "length": list.size,
+    });
+    targets.insert(fleets::keys_path(fleet, epoch), target);
+    let epochs = targets.values().filter_map(|target| target["custom"]["epoch"].as_u64());
+    let mut epochs: Vec<u64> = epochs.collect();
+    epochs.sort_unstable_by_key(|epoch| std::cmp::Reverse(*epoch));
+    for old in epochs.into_iter().skip(fleets::KEPT_EPOCHS) {
+        targets.remove(&fleets::keys_path(fleet, old));
+    }
     Ok(signed)
 }
 

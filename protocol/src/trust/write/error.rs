@@ -126,6 +126,16 @@ pub enum WriteError {
     /// The fleet is there already.
     #[error("the fleet {0} is there already; change its keys with `burr key`")]
     FleetExists(String),
+    /// An epoch that does not follow on the newest one.
+    #[error("fleet {fleet} is in epoch {newest}; {offered} does not follow on it")]
+    EpochNotNext {
+        /// The fleet.
+        fleet: String,
+        /// Its newest epoch; 0 if it has none.
+        newest: u64,
+        /// What was offered.
+        offered: u64,
+    },
     /// The member was revoked before, or the list is full.
     #[error("node {node} can't be revoked from fleet {fleet}: it was before, or 4096 are already")]
     NotRevocable {

@@ -11,8 +11,9 @@ use super::{Role, Signers, TrustError, Verified, WriteError, change, check_newer
 use crate::{
     Hash, NodeId, Wall,
     member::Revoked,
-    release::Release,
+    release::{Payload, Release},
     rules::Rules,
+    seal,
     trust::{check_root, document, fleets, releases},
 };
 
@@ -55,6 +56,17 @@ pub enum Difference {
         /// The number of the list with it.
         seq: u64,
     },
+    /// A fleet begins another epoch, with a key that this list gives to its devices.
+    Keys {
+        /// The fleet.
+        fleet: String,
+        /// The epoch.
+        epoch: u64,
+        /// The list of keys.
+        list: Payload,
+        /// Its SHA-256.
+        sha256: Hash,
+    },
     /// The same again, with new signatures and a new life.
     Renewed {
         /// Whose document.
@@ -68,11 +80,12 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Release { release, after, .. } => {
-                let Release { app, channel, seq, version, bundle, payload, files, unpacked, rules } = &**release;
+                let Release { app, channel, seq, version, bundle, payload, files, unpacked, rules, enc } = &**release;
                 let after = after.as_ref().map_or_else(|| "the first".to_owned(), |after| format!("after {after}"));
                 write!(f, "release {app} {version} on {channel}, number {seq} ({after}): bundle {bundle}, ")?;
                 write!(f, "{files} files, {unpacked} bytes; payload {} of {} bytes; ", payload.blob, payload.size)?;
-                write!(f, "{rules}")
+                write!(f, "{rules}")?;
+                enc.iter().try_for_each(|enc| write!(f, "; sealed for fleet {}, epoch {}", enc.fleet, enc.epoch))
             }
             Self::Rules { release, before } => {
                 let Release { app, channel, seq, version, rules, .. } = &**release;
@@ -93,6 +106,10 @@ impl fmt::Display for Difference {
             }
             Self::Revoked { fleet, node, serial, seq } => {
                 write!(f, "revoke {node} from fleet {fleet}, up to serial {serial} (revocation {seq})")
+            }
+            Self::Keys { fleet, epoch, list, .. } => {
+                let devices = seal::devices_in(list.size);
+                write!(f, "epoch {epoch} of fleet {fleet}, whose key {devices} devices get")
             }
             Self::Renewed { role, expires } => match jiff::Timestamp::from_second(expires.0) {
                 Ok(expires) => write!(f, "{role}: the same, signed anew until {expires}"),
@@ -174,7 +191,15 @@ pub(super) fn review(base: &Verified, proposed: &[(Role, Map<String, Value>)]) -
                 None if after.contains_key(role) => documents::delegated(role, issued)?,
                 None => return Err(bad(format!("there is no fleet {fleet}"))),
                 Some(document) => match revoked(base, signed, fleet)? {
-                    None => documents::again(document, documents::life(role), issued)?,
+                    None => match keyed(base, signed, fleet)? {
+                        None => documents::again(document, documents::life(role), issued)?,
+                        Some((epoch, list, sha256)) => {
+                            let fleet = fleet.clone();
+                            let expected = documents::with_keys(document, &fleet, epoch, &list, sha256, issued)?;
+                            differences.push(Difference::Keys { fleet, epoch, list, sha256: Hash(sha256) });
+                            expected
+                        }
+                    },
                     Some((list, node, serial)) => {
                         let (fleet, seq) = (fleet.clone(), list.seq());
                         let expected = documents::with_revoked(document, &fleet, &list, issued)?;
@@ -194,7 +219,9 @@ pub(super) fn review(base: &Verified, proposed: &[(Role, Map<String, Value>)]) -
                 Difference::Release { release, .. } | Difference::Rules { release, .. } => {
                     Role::Channel(release.channel.clone()) == *role
                 }
-                Difference::Revoked { fleet, .. } => Role::Fleet(fleet.clone()) == *role,
+                Difference::Revoked { fleet, .. } | Difference::Keys { fleet, .. } => {
+                    Role::Fleet(fleet.clone()) == *role
+                }
                 _ => false,
             });
         let changes_channels = *role == Role::Targets
@@ -305,4 +332,22 @@ fn revoked(
         Some((list, (node, serial))) => Ok(Some((list, node, serial))),
         None => Err(WriteError::Draft("it changes more than one revocation at once".to_owned())),
     }
+}
+
+/// The list of keys that a fleet's document has for an epoch after those before, and its SHA-256.
+fn keyed(
+    base: &Verified,
+    signed: &Map<String, Value>,
+    fleet: &str,
+) -> Result<Option<(u64, Payload, [u8; 32])>, WriteError> {
+    let name = fleets::role_name(fleet);
+    let held = base.fleet(fleet).expect("a fleet with a document is verified");
+    let new: Metadata<Targets> = document::read(&name, &envelope(&name, signed)?)?;
+    let keys = fleets::read(new.signed(), fleet, held.signers.clone())?.keys;
+    let Some((epoch, list)) = keys.last_key_value().filter(|(epoch, _)| !held.keys.contains_key(epoch)) else {
+        return Ok(None);
+    };
+    super::check_next_epoch(held, fleet, *epoch)?;
+    let sha256 = new.signed().targets[&fleets::keys_path(fleet, *epoch)].hashes["sha256"].parse::<Hash>();
+    Ok(sha256.ok().map(|sha256| (*epoch, list.clone(), sha256.0)))
 }

@@ -48,6 +48,7 @@ pub(crate) fn release(channel: &str, seq: u64) -> Release {
         files: 3,
         unpacked: 5000,
         rules: Rules::default(),
+        enc: None,
     }
 }
 

@@ -1,0 +1,201 @@
+//! Sealing at the publisher: the keys of its fleets, one an epoch, kept as its other private keys are.
+//!
+//! ```text
+//! <home>/fleets/<fleet>/epoch-<n>.key[.age]               64 hex digits, mode 0600
+//!       /repository/targets/fleet/<fleet>/<sha256>.epoch-<n>.keys     the list that gives it to the fleet's devices
+//! ```
+//!
+//! A key is on disk before anything is sealed by it. Which epoch counts is what the signed metadata says.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use burr_protocol::{
+    Hash, SealKey, label,
+    release::Payload,
+    seal::{self, Epoch, EpochKey, Owner, ReleaseKey, SUITE, Sealed},
+    trust::{
+        Fleet,
+        write::{Draft, Repository},
+    },
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Publication, Publisher,
+    keys::{KeyRing, random},
+    now, refused,
+    releases::Added,
+};
+use crate::{
+    bundle::{self, Packed, Progress},
+    error::{Error, Kind},
+    store::home::write_atomically,
+};
+
+const FLEETS: &str = "fleets";
+
+impl Publisher {
+    /// Begins the next epoch of a fleet, for all that are members now.
+    ///
+    /// # Errors
+    /// As [`Publisher::members`] and [`Publisher::rotate`].
+    pub fn rotate_for_members(&mut self, fleet: &str, passphrase: Option<&str>) -> Result<(Draft, bool), Error> {
+        let members = self.members(fleet)?.into_iter().filter(|member| member.not_after >= now());
+        let devices: Vec<SealKey> = members.map(|member| member.seal_key).collect();
+        self.rotate(fleet, &devices, passphrase)
+    }
+
+    /// Begins the next epoch of a fleet: makes its key and gives it to these devices and no others; the answer is its
+    /// draft with all signatures that can be made here, and whether it holds already.
+    ///
+    /// # Errors
+    /// [`Kind::BadInput`] for a fleet that is not there or a device's key that is none, otherwise as
+    /// [`Publisher::publish`].
+    pub fn rotate(
+        &mut self,
+        fleet: &str,
+        devices: &[SealKey],
+        passphrase: Option<&str>,
+    ) -> Result<(Draft, bool), Error> {
+        self.attempt(passphrase, |publisher, repository| {
+            let number = newest_epoch(fleet_of(repository, fleet)?) + 1;
+            let epoch = epoch_of(repository, fleet, number);
+            let ring = publisher.ring(passphrase)?;
+            // One that was made for an epoch that never came about is as good as new.
+            let key = match publisher.key_of(&ring, &epoch)? {
+                Some(key) => key,
+                None => publisher.new_key_of(&ring, &epoch)?,
+            };
+            let bytes = seal::share(&epoch, &key, devices, *random()?).map_err(bad_device)?;
+            let list = Payload { blob: Hash::of(&bytes), size: bytes.len() as u64 };
+            let sha256: [u8; 32] = Sha256::digest(&bytes).into();
+            let draft = repository.propose_keys(fleet, number, &list, sha256, now()).map_err(refused)?;
+            let kept = publisher.drafted_keys(fleet, number, &list);
+            let directory = kept.parent().expect("a draft lies in a directory");
+            let written = fs::create_dir_all(directory).and_then(|()| write_atomically(&kept, &bytes));
+            written.map_err(|error| Error::file("write", &kept, error))?;
+            Ok((draft, Some(Added { from: kept.clone(), path: fleet_keys_path(fleet, number), sha256, kept })))
+        })
+    }
+
+    /// What a new device of a fleet is handed at its enrolment: the newest epoch's key, sealed to it; nothing for a
+    /// fleet that has no key yet.
+    ///
+    /// # Errors
+    /// [`Kind::BadInput`] for a fleet that is not there or a key that is none, [`Kind::Key`] if the fleet's key is not
+    /// here or does not open.
+    pub fn hand_over(&self, fleet: &str, device: SealKey, passphrase: Option<&str>) -> Result<Vec<u8>, Error> {
+        let repository = &self.repository;
+        let newest = newest_epoch(fleet_of(repository, fleet)?);
+        if newest == 0 {
+            return Ok(Vec::new());
+        }
+        let epoch = epoch_of(repository, fleet, newest);
+        let key = self.need_key_of(&self.ring(passphrase)?, &epoch)?;
+        seal::hand_over(&epoch, &key, device, *random()?).map_err(bad_device)
+    }
+
+    /// The lists of keys that the metadata names, with the files that they are in.
+    pub fn key_lists(&self) -> impl Iterator<Item = (Payload, PathBuf)> {
+        let fleets = self.repository.verified().fleets();
+        let lists = fleets.flat_map(|(name, fleet)| fleet.keys.iter().map(move |(epoch, list)| (name, *epoch, list)));
+        lists.filter_map(|(fleet, epoch, list)| Some((list.clone(), self.files().keys_path(fleet, epoch)?)))
+    }
+
+    /// A fresh key for what is published, if it is to be sealed, and what the release says of it.
+    pub(super) fn seal_for(
+        &self,
+        repository: &Repository,
+        ring: &KeyRing,
+        publication: &Publication<'_>,
+    ) -> Result<Option<(ReleaseKey, Sealed)>, Error> {
+        let Publication { channel, encrypt_to: Some(fleet), .. } = *publication else { return Ok(None) };
+        let number = newest_epoch(fleet_of(repository, fleet)?);
+        if number == 0 {
+            let words = format!("fleet {fleet} has no key yet");
+            let hint = format!("make one: burr fleet rotate {fleet} --app {}", self.app);
+            return Err(Error::new(Kind::BadInput, words).with_hint(hint));
+        }
+        let epoch = epoch_of(repository, fleet, number);
+        let epoch_key = self.need_key_of(ring, &epoch)?;
+        let seq = repository.next_seq(channel);
+        let owner = Owner { epoch, app: self.app.clone(), channel: channel.to_owned(), seq };
+        let key = ReleaseKey::new(owner, *random()?);
+        let (fleet, channel, suite) = (fleet.to_owned(), channel.to_owned(), SUITE.to_owned());
+        let key_of_release = epoch_key.wrap(&key, *random()?);
+        Ok(Some((key, Sealed { fleet, epoch: number, channel, seq, suite, key: key_of_release })))
+    }
+
+    fn keys_directory(&self, fleet: &str) -> PathBuf {
+        assert_eq!(label::check_name("fleet", fleet), Ok(()), "names of fleets are checked where they come in");
+        self.home.join(FLEETS).join(fleet)
+    }
+
+    fn key_of(&self, ring: &KeyRing, epoch: &Epoch) -> Result<Option<EpochKey>, Error> {
+        let key = ring.beside(&self.keys_directory(&epoch.fleet)).secret(&key_name(epoch))?;
+        Ok(key.map(|key| EpochKey::from_bytes(*key)))
+    }
+
+    fn need_key_of(&self, ring: &KeyRing, epoch: &Epoch) -> Result<EpochKey, Error> {
+        self.key_of(ring, epoch)?.ok_or_else(|| {
+            let directory = self.keys_directory(&epoch.fleet);
+            let words = format!("the key of {epoch} is not in {}", directory.display());
+            Error::new(Kind::Key, words).with_hint("put the file back from a copy, or begin another epoch")
+        })
+    }
+
+    fn new_key_of(&self, ring: &KeyRing, epoch: &Epoch) -> Result<EpochKey, Error> {
+        let bytes = random()?;
+        ring.beside(&self.keys_directory(&epoch.fleet)).keep_secret(&key_name(epoch), &bytes)?;
+        Ok(EpochKey::from_bytes(*bytes))
+    }
+}
+
+/// Packs a bundle, sealed if there is a key for it.
+pub(super) fn pack_for(
+    seal: Option<(ReleaseKey, Sealed)>,
+    source: &Path,
+    out: &Path,
+    progress: &Progress<'_>,
+) -> Result<(Packed, Option<Sealed>), Error> {
+    match seal {
+        None => Ok((bundle::pack(source, out, progress)?, None)),
+        Some((key, sealed)) => Ok((bundle::pack_sealed(source, out, &key, progress)?, Some(sealed))),
+    }
+}
+
+/// The target that is an epoch's list of keys.
+pub(super) fn fleet_keys_path(fleet: &str, epoch: u64) -> String {
+    format!("fleet/{fleet}/epoch-{epoch}.keys")
+}
+
+fn key_name(epoch: &Epoch) -> String {
+    format!("epoch-{}", epoch.number)
+}
+
+fn fleet_of<'a>(repository: &'a Repository, fleet: &str) -> Result<&'a Fleet, Error> {
+    repository.verified().fleet(fleet).ok_or_else(|| {
+        let has: Vec<&str> = repository.verified().fleets().map(|(name, _)| name).collect();
+        let hint = if has.is_empty() {
+            format!("make it first: burr fleet create {fleet} --app {}", repository.app())
+        } else {
+            format!("there are {}", has.join(", "))
+        };
+        Error::new(Kind::BadInput, format!("there is no fleet {fleet:?}")).with_hint(hint)
+    })
+}
+
+fn epoch_of(repository: &Repository, fleet: &str, number: u64) -> Epoch {
+    Epoch { repository: repository.id(), fleet: fleet.to_owned(), number }
+}
+
+fn newest_epoch(fleet: &Fleet) -> u64 {
+    fleet.keys.last_key_value().map_or(0, |(newest, _)| *newest)
+}
+
+fn bad_device(error: seal::KeysError) -> Error {
+    Error::new(Kind::BadInput, "the fleet's key can't be given to its devices").with_source(error)
+}
