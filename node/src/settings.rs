@@ -16,7 +16,7 @@ use std::{
 
 use burr_protocol::{
     Wall,
-    config::{Config, Confirm, Follow, Freshness, Install},
+    config::{BadSetting, Config, Confirm, Follow, Freshness, Install},
 };
 
 use crate::{
@@ -234,7 +234,7 @@ impl Resolved {
             }
         }
         let of = Reader { prefix: String::new(), values: &self.values };
-        let agent = Config {
+        let mut agent = Config {
             follows,
             attributes: of.attributes()?,
             closed: if of.flag("mesh.closed")? {
@@ -244,23 +244,15 @@ impl Resolved {
             },
             max_peers: of.number("max_connections")?,
             since,
-            collect: of.flag("collect")?,
-            serve: of.flag("serve")?,
-            site: Some(of.text("site")?.to_owned()).filter(|site| !site.is_empty()),
-            quota: of.size("quota")?,
-            max_receipts: of.number("max_receipts")?,
-            provider_bytes: of.size("tuning.provider_bytes")?,
-            requests_per_job: of.number("tuning.requests_per_job")?,
-            request_bytes: of.size("tuning.request_bytes")?,
-            patience: of.duration("tuning.patience")?,
-            dial_backoff: (of.duration("tuning.dial_backoff")?, of.duration("tuning.dial_backoff_max")?),
-            metadata_patience: of.duration("tuning.metadata_patience")?,
-            search_interval: of.duration("tuning.search_interval")?,
-            map_interval: of.duration("tuning.map_interval")?,
-            sync_interval: of.duration("tuning.sync_interval")?,
-            retry_backoff: (of.duration("tuning.retry_backoff")?, of.duration("tuning.retry_backoff_max")?),
-            max_trial_starts: of.number("tuning.max_trial_starts")?,
+            ..Config::default()
         };
+        for (name, value) in &self.values {
+            match agent.set(name, &value.text) {
+                // A setting of the node's own.
+                Ok(()) | Err(BadSetting::Unknown(_)) => {}
+                Err(BadSetting::Value { expected, .. }) => return Err(of.bad(name, expected)),
+            }
+        }
         agent.check().map_err(|error| Error::new(Kind::Config, error.to_string()))?;
         let peers = of.text("peers")?.split_whitespace().map(str::to_owned).collect();
         Ok(Settings {
@@ -339,11 +331,6 @@ impl Reader<'_> {
 
     fn duration(&self, name: &str) -> Result<Duration, Error> {
         humantime::parse_duration(self.text(name)?).map_err(|_| self.bad(name, "a time with a unit, such as 30s or 5m"))
-    }
-
-    fn size(&self, name: &str) -> Result<u64, Error> {
-        let size = self.text(name)?.parse::<bytesize::ByteSize>();
-        size.map(|size| size.as_u64()).map_err(|_| self.bad(name, "a size with a unit, such as 500 MB or 10 GiB"))
     }
 
     fn attributes(&self) -> Result<BTreeMap<String, String>, Error> {

@@ -26,7 +26,7 @@ use crate::{
     action::{Action, Input, Token},
     admission::Door,
     cache::Stored,
-    catalog::Catalog,
+    catalog::{self, Catalog},
     config::Config,
     fact::Fact,
     fetch::Job,
@@ -70,6 +70,8 @@ pub struct Agent {
     forks: BTreeMap<RepositoryId, String>,
     /// Verified, but not on disk yet.
     arriving: BTreeMap<RepositoryId, Verified>,
+    /// Imported, but it could not be written.
+    unwritten: BTreeMap<RepositoryId, Verified>,
     peers: Peers,
     /// Who waits to be admitted, and who was.
     door: Door,
@@ -124,6 +126,7 @@ impl Agent {
             catalog: Catalog::default(),
             forks: BTreeMap::new(),
             arriving: BTreeMap::new(),
+            unwritten: BTreeMap::new(),
             peers: Peers::of_site(config.site.clone()),
             door: Door::default(),
             jobs: BTreeMap::new(),
@@ -447,10 +450,13 @@ impl Agent {
 
     fn store_failed(&mut self, after: After) {
         match after {
-            // The next sync brings it again.
-            After::Metadata { verified, .. } => {
+            // The next sync brings it again; what nobody sent is tried again by then.
+            After::Metadata { verified, from } => {
                 if self.arriving.get(&verified.repository()) == Some(&verified) {
                     self.arriving.remove(&verified.repository());
+                }
+                if from.is_none() {
+                    self.unwritten.insert(verified.repository(), *verified);
                 }
             }
             After::Receipts { kept, .. } => self.missed(&kept),
@@ -504,6 +510,11 @@ impl Agent {
             }
             self.judge_members_again(None, actions);
             self.look_for_keys_again(actions);
+            for (repository, verified) in std::mem::take(&mut self.unwritten) {
+                if self.catalog.is_newer(catalog::holding(&verified)) {
+                    self.pack(None, repository, verified.pack(), actions);
+                }
+            }
             // Freshness passes with time alone.
             self.decide_all(actions);
         }

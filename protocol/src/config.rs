@@ -1,5 +1,7 @@
 //! Every tunable of the agent with its default, its bound and why. A driver resolves it once and hands it over.
 
+mod notation;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -13,6 +15,8 @@ use crate::{
     fetch::MIN_PIECE,
     label::{self, LabelError},
 };
+
+pub use notation::BadSetting;
 
 /// How many repositories one node follows at most. Bounds the catalog, the digests and the subscriptions.
 pub const MAX_FOLLOWS: usize = 256;

@@ -1,16 +1,21 @@
 //! Burr's second driver: the same [`burr_protocol::Agent`]s in a world of queue, links and disks that a seed decides.
 //!
-//! Nothing of the agent's decisions is written again here. What is a model and not the real thing: links (a delay and
-//! a rate), gossip (a flood with memory), the blob store (whole pieces, no bytes), the installer (a bundle stages and is
-//! healthy unless the world says otherwise). Same seed, same world, same digest.
+//! Nothing of the agent's decisions is written again here; what is a model and not the real thing stands in `README.md`.
+//! Same seed, same world, same digest. A `scenario` comes to life as a `fleet` in a `world`, and ends in a `report`; the
+//! `swarm` draws what goes wrong.
 
 pub mod disk;
+pub mod fleet;
 pub mod ledger;
 pub mod network;
 pub mod publisher;
 pub mod queue;
 pub mod random;
+pub mod report;
+pub mod scenario;
 pub mod story;
+pub mod swarm;
+pub mod trace;
 pub mod world;
 
 pub use publisher::Publisher;

@@ -1,8 +1,24 @@
-//! `burr-sim`: tells the first story and prints its digest.
+//! `burr-sim`: a fleet before there is one.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "the binary reads its arguments and prints")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    clippy::disallowed_types,
+    reason = "the binary reads files and arguments, prints, and runs seeds side by side; a run itself has one thread"
+)]
 
-fn main() {
-    let seed = std::env::args().nth(1).unwrap_or_else(|| "1".to_owned());
-    print!("{}", burr_sim::story::three_nodes(&seed));
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("burr-sim: {error}");
+            ExitCode::from(2)
+        }
+    }
 }

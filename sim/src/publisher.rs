@@ -1,6 +1,6 @@
 //! A publisher of one app with keys that a seed decides. Its bundles are names and sizes; its metadata is real.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use burr_protocol::{
     Hash, RepositoryId, Wall,
@@ -8,7 +8,7 @@ use burr_protocol::{
     release::{Payload, Release},
     rules::Rules,
     seal::{Epoch, EpochKey, Owner, ReleaseKey, SUITE, Sealed},
-    trust::write::{Change, Keys, Repository},
+    trust::write::{Change, Keys, Repository, Role, key_id},
 };
 use ed25519_dalek::SigningKey;
 
@@ -16,7 +16,7 @@ use ed25519_dalek::SigningKey;
 const FLEET: &str = "stores";
 
 /// A publisher with its repository. It has one channel, `stable`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Publisher {
     app: String,
     keys: Keys,
@@ -148,6 +148,33 @@ impl Publisher {
         let sha256 = Hash::of(format!("{} {} sha256", self.app, release.version).as_bytes()).0;
         self.repository.release(&release, sha256, &self.keys, now).expect("a listed release comes back");
         release
+    }
+
+    /// Signs snapshot and timestamp anew.
+    ///
+    /// # Panics
+    /// When a key is not the one that the repository names: the simulator's own mistake.
+    pub fn renew(&mut self, now: Wall) {
+        self.repository.refresh(&self.keys, now).expect("the keys are those of the repository");
+    }
+
+    /// The timestamp key is stolen, and replaced at once. Returns what the thief makes with the old one, and with the
+    /// channel's: metadata that lists a release of its own, and looks much newer.
+    ///
+    /// # Panics
+    /// When the repository takes no other key: the simulator's own mistake.
+    pub fn be_robbed(&mut self, now: Wall) -> Arc<[u8]> {
+        let mut thief = self.clone();
+        (0..100).for_each(|_| thief.renew(now));
+        thief.release("66.6.6", 1 << 20, now);
+        let old = key_id(&self.keys.timestamp.verifying_key());
+        let new = SigningKey::from_bytes(&Hash::of(&[self.keys.timestamp.to_bytes(), [1; 32]].concat()).0);
+        let change = Change::RotateKey { role: Role::Timestamp, key_id: old, key: new.verifying_key() };
+        let draft = self.repository.propose(&change, now).expect("a timestamp key can be replaced");
+        self.keys.timestamp = new;
+        let signed = self.repository.sign_and_submit(draft, &self.keys.all(), now);
+        signed.expect("all keys are at hand");
+        thief.repository.pack().into()
     }
 
     /// How a device follows this: it installs `stable`.

@@ -1,8 +1,10 @@
 //! Receipts on their way: checked, written down, acknowledged, carried on.
 
+use std::collections::BTreeSet;
+
 use super::{After, Agent, MAX_PENDING};
 use crate::{
-    NodeId,
+    NodeId, RepositoryId,
     action::Action,
     fact::Fact,
     peers::Lie,
@@ -98,18 +100,33 @@ impl Agent {
 
     /// Sends every peer the receipts that it lacks.
     pub(super) fn pass_on(&mut self, actions: &mut Vec<Action>) {
+        let collected = self.collected();
         let peers: Vec<NodeId> = self.peers.iter().map(|(node, _)| node).collect();
         for node in peers {
-            self.pass_receipts(node, actions);
+            self.pass(node, &collected, actions);
         }
     }
 
-    /// Sends a peer the receipts that it lacks, of the repositories that it follows.
+    /// Sends a peer the receipts that it lacks.
     pub(super) fn pass_receipts(&mut self, node: NodeId, actions: &mut Vec<Action>) {
-        let Some(peer) = self.peers.get_mut(node) else { return };
+        let collected = self.collected();
+        self.pass(node, &collected, actions);
+    }
+
+    /// Repositories whose receipts a connected peer collects: others need not carry them. Without this, each receipt of
+    /// a LAN goes over each of its connections.
+    fn collected(&self) -> BTreeSet<RepositoryId> {
+        let collectors = self.peers.iter().filter(|(_, peer)| peer.collects);
+        collectors.flat_map(|(_, peer)| peer.repositories.iter().copied()).collect()
+    }
+
+    fn pass(&mut self, node: NodeId, collected: &BTreeSet<RepositoryId>, actions: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get(node) else { return };
+        let mut wanted = peer.repositories.clone();
+        wanted.retain(|repository| peer.collects || !collected.contains(repository));
         let sent = self.sent.entry(node).or_default();
         let mark = |key: &_| peer.marks.get(key).max(sent.get(key)).copied();
-        let missing = self.receipts.missing(mark, &peer.repositories);
+        let missing = self.receipts.missing(mark, &wanted);
         for receipt in missing.iter().filter_map(SignedReceipt::peek) {
             let mark = sent.entry((receipt.repository, receipt.device)).or_default();
             *mark = (*mark).max(receipt.counter);

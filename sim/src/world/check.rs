@@ -127,7 +127,7 @@ impl World {
                     disk.metadata(held.repository).is_some_and(|pack| Hash::of(pack) == held.pack)
                 };
                 let holding = digest.holdings.iter().find(|held| !kept(held));
-                let mark = digest.marks.iter().find(|mark| !receipt(mark));
+                let mark = digest.marks.iter().find(|mark| mark.counter > 0 && !receipt(mark));
                 holding
                     .map(|held| format!("a claim of metadata {} that is not on the disk", held.version.timestamp))
                     .or_else(|| mark.map(|mark| format!("a claim of receipt {} that is not on the disk", mark.counter)))

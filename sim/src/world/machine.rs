@@ -43,7 +43,7 @@ pub enum Write {
 }
 
 /// In which ways a node lies.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lies {
     /// It serves altered bytes.
     pub altered_bytes: bool,
@@ -51,6 +51,8 @@ pub struct Lies {
     pub altered_metadata: bool,
     /// It answers with the first metadata that it ever held.
     pub old_metadata: bool,
+    /// It claims to hold much newer metadata, and answers with this.
+    pub forged: Option<Arc<[u8]>>,
 }
 
 /// A write under way.
@@ -211,18 +213,30 @@ impl World {
 
     /// What a liar makes of a message.
     pub(super) fn lie_about(&mut self, node: NodeIndex, bytes: &mut Vec<u8>) {
-        let lies = self.machines[node].lies;
-        if !lies.altered_metadata && !lies.old_metadata {
+        let machine = &self.machines[node];
+        let lies = &machine.lies;
+        if !lies.altered_metadata && !lies.old_metadata && lies.forged.is_none() {
             return;
         }
-        if let Ok(Message::Pack { repository, bytes: mut pack }) = Message::decode(bytes) {
-            if lies.old_metadata {
-                pack = self.machines[node].disk.first_metadata(repository).map_or(pack, <[u8]>::to_vec);
-            } else {
-                let middle = pack.len() / 2;
-                pack[middle] ^= 1;
+        match Message::decode(bytes) {
+            Ok(Message::Pack { repository, bytes: mut pack }) => {
+                if let Some(forged) = &lies.forged {
+                    pack = forged.to_vec();
+                } else if lies.old_metadata {
+                    pack = machine.disk.first_metadata(repository).map_or(pack, <[u8]>::to_vec);
+                } else {
+                    let middle = pack.len() / 2;
+                    pack[middle] ^= 1;
+                }
+                *bytes = Message::Pack { repository, bytes: pack }.encode();
             }
-            *bytes = Message::Pack { repository, bytes: pack }.encode();
+            Ok(Message::Digest(mut digest)) if lies.forged.is_some() => {
+                for holding in &mut digest.holdings {
+                    holding.version.timestamp += 1000;
+                }
+                *bytes = Message::Digest(digest).encode();
+            }
+            _ => {}
         }
     }
 

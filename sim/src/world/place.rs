@@ -200,6 +200,12 @@ impl World {
         self.find(b, a);
     }
 
+    /// Whether there is a link between two nodes, up or not.
+    #[must_use]
+    pub fn is_linked(&self, a: NodeIndex, b: NodeIndex) -> bool {
+        self.links.contains_key(&ends(a, b))
+    }
+
     /// Takes a link away for good.
     pub fn unlink(&mut self, a: NodeIndex, b: NodeIndex) {
         self.cut(a, b);

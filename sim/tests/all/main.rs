@@ -1,6 +1,7 @@
 //! The simulator's stories: many nodes' decisions, one clock, no chance.
 
 mod digest;
+mod fleets;
 mod flood;
 mod pair;
 mod restore;

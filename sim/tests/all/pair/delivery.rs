@@ -105,3 +105,17 @@ fn a_device_that_serves_nothing_claims_nothing_and_still_installs() {
     let heard = pair.world.agent(other).unwrap().status().repositories[0].version;
     assert_eq!(heard, None);
 }
+
+#[test]
+fn a_release_that_its_publisher_had_no_room_to_write_is_told_once_there_is() {
+    // §10.5
+    let mut pair = Pair::new(stable());
+    pair.run(1);
+    pair.world.set_full(pair.source, true);
+    pair.publish("1.0.0", MIB);
+    pair.run(700);
+    assert_eq!(pair.active(), None);
+    pair.world.set_full(pair.source, false);
+    pair.run(310);
+    assert_eq!(pair.active().as_deref(), Some("1.0.0"));
+}

@@ -1,0 +1,83 @@
+//! The agent's settings as text, as a node's `burr.toml` has them and a simulated fleet's scenario: one notation.
+
+use std::{str::FromStr, time::Duration};
+
+use super::Config;
+
+/// A setting that there is not, or a text that it can't be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadSetting {
+    /// The agent has no setting of this name.
+    #[error("the agent has no setting {0}")]
+    Unknown(String),
+    /// The text is not what the setting needs.
+    #[error("{name} is {text:?}; it must be {expected}")]
+    Value {
+        /// The setting's name.
+        name: String,
+        /// What it was to be.
+        text: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+}
+
+impl Config {
+    /// Sets what `burr.toml` calls `name`. Bounds are checked by [`Config::check`], once all is set.
+    ///
+    /// # Errors
+    /// [`BadSetting`] if there is no such setting, or it can't be that.
+    pub fn set(&mut self, name: &str, text: &str) -> Result<(), BadSetting> {
+        let of = Text { name, text: text.trim() };
+        match name {
+            "collect" => self.collect = of.flag()?,
+            "serve" => self.serve = of.flag()?,
+            "site" => self.site = Some(of.text.to_owned()).filter(|site| !site.is_empty()),
+            "quota" => self.quota = of.size()?,
+            "max_receipts" => self.max_receipts = of.number()?,
+            "tuning.provider_bytes" => self.provider_bytes = of.size()?,
+            "tuning.requests_per_job" => self.requests_per_job = of.number()?,
+            "tuning.request_bytes" => self.request_bytes = of.size()?,
+            "tuning.patience" => self.patience = of.duration()?,
+            "tuning.dial_backoff" => self.dial_backoff.0 = of.duration()?,
+            "tuning.dial_backoff_max" => self.dial_backoff.1 = of.duration()?,
+            "tuning.metadata_patience" => self.metadata_patience = of.duration()?,
+            "tuning.search_interval" => self.search_interval = of.duration()?,
+            "tuning.map_interval" => self.map_interval = of.duration()?,
+            "tuning.sync_interval" => self.sync_interval = of.duration()?,
+            "tuning.retry_backoff" => self.retry_backoff.0 = of.duration()?,
+            "tuning.retry_backoff_max" => self.retry_backoff.1 = of.duration()?,
+            "tuning.max_trial_starts" => self.max_trial_starts = of.number()?,
+            _ => return Err(BadSetting::Unknown(name.to_owned())),
+        }
+        Ok(())
+    }
+}
+
+struct Text<'a> {
+    name: &'a str,
+    text: &'a str,
+}
+
+impl Text<'_> {
+    fn bad(&self, expected: &'static str) -> BadSetting {
+        BadSetting::Value { name: self.name.to_owned(), text: self.text.to_owned(), expected }
+    }
+
+    fn number<T: FromStr>(&self) -> Result<T, BadSetting> {
+        self.text.parse().map_err(|_| self.bad("a whole number in its range"))
+    }
+
+    fn flag(&self) -> Result<bool, BadSetting> {
+        self.text.parse().map_err(|_| self.bad("true or false"))
+    }
+
+    fn duration(&self) -> Result<Duration, BadSetting> {
+        humantime::parse_duration(self.text).map_err(|_| self.bad("a time with a unit, such as 30s or 5m"))
+    }
+
+    fn size(&self) -> Result<u64, BadSetting> {
+        let size = self.text.parse::<bytesize::ByteSize>();
+        size.map(|size| size.as_u64()).map_err(|_| self.bad("a size with a unit, such as 500 MB or 10 GiB"))
+    }
+}

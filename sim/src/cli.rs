@@ -1,0 +1,346 @@
+//! The command line: what is asked for, and what is shown of it.
+
+mod swarm;
+
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Mutex,
+    thread,
+};
+
+use burr_sim::{
+    fleet::Fleet,
+    report::{Report, compare::Comparison, html},
+    scenario::{SHIPPED, Scenario, ScenarioError},
+    trace::{self, Contact, TraceError},
+};
+use clap::{Args, Parser, Subcommand};
+
+/// Shows what a fleet does before there is one: the same decisions as in the field, on a simulated clock.
+///
+/// A SCENARIO is a TOML file, or the name of one that is built in (`burr-sim list`). `burr-sim show NAME` prints a
+/// built-in one, to start from. The table [config] of a scenario is the agent's part of a node's burr.toml, as it is.
+#[derive(Parser)]
+#[command(name = "burr-sim", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the built-in scenarios and what each teaches
+    List,
+    /// Print a built-in scenario
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Run a scenario and report: how soon, at what cost, by whom
+    Run {
+        #[command(flatten)]
+        what: What,
+        /// Write the report as one HTML page with plots
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+    },
+    /// Run two scenarios, or one with and without changes, and show what differs
+    Compare {
+        /// The first scenario
+        a: String,
+        /// The second scenario; the first one again, if left out, with the changes of --set
+        b: Option<String>,
+        /// The seed of both
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Change a value of the second one, such as `config.tuning.sync_interval=1h` (may be given again)
+        #[arg(long = "set", value_name = "NAME=VALUE", value_parser = change)]
+        changes: Vec<(String, String)>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Write one HTML page with plots
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+    },
+    /// Vary a value over many seeds and show how the outcome is distributed
+    Sweep(Sweep),
+    /// Draw faults by seeds, heal, and check what must always hold; makes a failure small
+    Swarm(swarm::Swarm),
+}
+
+#[derive(Args)]
+struct What {
+    /// A file, or a built-in name
+    scenario: String,
+    /// What decides all chance; the scenario's own, if left out
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Change a value, such as `config.tuning.sync_interval=1h` or `nodes.0.count=50` (may be given again)
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = change)]
+    changes: Vec<(String, String)>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Sweep {
+    /// A file, or a built-in name
+    scenario: String,
+    /// What to vary, and its values: nodes.1.count=10,20,40
+    #[arg(long, value_name = "NAME=VALUE,VALUE...", value_parser = change)]
+    vary: (String, String),
+    /// Seeds for each value, from 1
+    #[arg(long, default_value_t = 8)]
+    seeds: u64,
+    /// The outcome: t50, t95, t99, t100 (of the last release), far or near (payload bytes)
+    #[arg(long, default_value = "t95")]
+    outcome: Outcome,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Write one HTML page with a plot
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Outcome {
+    T50,
+    T95,
+    T99,
+    T100,
+    Far,
+    Near,
+}
+
+/// Why nothing came of a call.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("{scenario}: {error}")]
+    Scenario { scenario: String, error: ScenarioError },
+    #[error("{path}: {error}")]
+    File { path: String, error: std::io::Error },
+    #[error("{path}: {error}")]
+    Trace { path: String, error: TraceError },
+    #[error("there is no scenario {0}: give a file, or one of {1}")]
+    NoScenario(String, String),
+}
+
+/// A scenario's text and where it lies.
+struct Source {
+    name: String,
+    text: String,
+    directory: PathBuf,
+}
+
+impl Source {
+    fn find(scenario: &str) -> Result<Self, Failure> {
+        if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| *name == scenario) {
+            return Ok(Self { name: (*name).to_owned(), text: (*text).to_owned(), directory: PathBuf::new() });
+        }
+        let path = Path::new(scenario);
+        if !path.exists() {
+            let names: Vec<_> = SHIPPED.iter().map(|(name, _)| *name).collect();
+            return Err(Failure::NoScenario(scenario.to_owned(), names.join(", ")));
+        }
+        let text = read(path)?;
+        let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Ok(Self { name, text, directory: path.parent().unwrap_or(Path::new("")).to_owned() })
+    }
+
+    fn scenario(&self, changes: &[(String, String)]) -> Result<Scenario, Failure> {
+        Scenario::read_with(&self.text, changes).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: ScenarioError) -> Failure {
+        Failure::Scenario { scenario: self.name.clone(), error }
+    }
+
+    fn contacts(&self, scenario: &Scenario) -> Result<Vec<Contact>, Failure> {
+        let Some(recorded) = &scenario.trace else { return Ok(Vec::new()) };
+        let path = self.directory.join(&recorded.file);
+        let text = read(&path)?;
+        trace::read(&text, recorded.format).map_err(|error| Failure::Trace { path: path.display().to_string(), error })
+    }
+
+    fn report(&self, changes: &[(String, String)], seed: Option<u64>, quiet: bool) -> Result<Report, Failure> {
+        let scenario = self.scenario(changes)?;
+        let contacts = self.contacts(&scenario)?;
+        let seed = seed.unwrap_or(scenario.seed);
+        let mut fleet = Fleet::new(&scenario, seed, contacts).map_err(|error| self.failed(error))?;
+        let watched = !quiet && std::io::stderr().is_terminal();
+        fleet.run(|fleet| {
+            if watched {
+                progress(fleet);
+            }
+        });
+        if watched {
+            eprint!("\r\x1b[K");
+        }
+        Ok(Report::of(&fleet, &self.name))
+    }
+}
+
+fn progress(fleet: &Fleet) {
+    let (now, end) = (fleet.world.time().0, fleet.end().0.max(1));
+    let has = fleet.world.ledger().rollouts.last().map_or(0, |rollout| rollout.adopted.len());
+    eprint!("\r{:3} %  {has} devices have the newest release, {} events\x1b[K", now * 100 / end, fleet.world.handled());
+    let _ = std::io::stderr().flush();
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        match self.command {
+            Command::List => {
+                for (name, text) in SHIPPED {
+                    let teaches = Scenario::read(text).map(|scenario| scenario.teaches).unwrap_or_default();
+                    println!("{name:<14} {teaches}");
+                }
+            }
+            Command::Show { name } => print!("{}", Source::find(&name)?.text),
+            Command::Run { what, html: page } => {
+                let report = Source::find(&what.scenario)?.report(&what.changes, what.seed, false)?;
+                show(&report, what.json);
+                if let Some(path) = page {
+                    write(&path, &html::page(&report))?;
+                }
+                if !report.broken.is_empty() {
+                    return Ok(ExitCode::FAILURE);
+                }
+            }
+            Command::Compare { a, b, seed, changes, json, html: page } => {
+                let first = Source::find(&a)?.report(&[], seed, false)?;
+                let mut second = Source::find(b.as_deref().unwrap_or(&a))?.report(&changes, seed, false)?;
+                if b.is_none() {
+                    "changed".clone_into(&mut second.scenario);
+                }
+                let comparison = Comparison::of(&first, &second);
+                show(&comparison, json);
+                if let Some(path) = page {
+                    write(&path, &html::comparison(&comparison, &first, &second))?;
+                }
+            }
+            Command::Sweep(sweep) => sweep.run()?,
+            Command::Swarm(swarm) => return swarm.run(),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Sweep {
+    fn run(&self) -> Result<(), Failure> {
+        let source = Source::find(&self.scenario)?;
+        let (name, values) = &self.vary;
+        let values: Vec<&str> = values.split(',').map(str::trim).collect();
+        let runs: Vec<(usize, u64)> =
+            (0..values.len()).flat_map(|value| (1..=self.seeds).map(move |seed| (value, seed))).collect();
+        let outcomes = side_by_side(&runs, |(value, seed)| {
+            let report = source.report(&[(name.clone(), values[*value].to_owned())], Some(*seed), true)?;
+            Ok::<_, Failure>((*value, self.outcome.of(&report)))
+        })?;
+        let mut table: Vec<(String, Vec<f64>)> = values.iter().map(|value| ((*value).to_owned(), Vec::new())).collect();
+        for (value, outcome) in outcomes {
+            table[value].1.extend(outcome);
+        }
+        for (_, seeds) in &mut table {
+            seeds.sort_by(f64::total_cmp);
+        }
+        let text = self.text(name, &table);
+        if self.json {
+            show(&serde_json::json!({ "varied": name, "values": table }), true);
+        } else {
+            print!("{text}");
+        }
+        if let Some(path) = &self.html {
+            let title = format!("{}: {name}", source.name);
+            write(path, &html::sweep(&title, self.outcome.unit(), &table, &text))?;
+        }
+        Ok(())
+    }
+
+    fn text(&self, name: &str, table: &[(String, Vec<f64>)]) -> String {
+        let scale = if self.outcome.unit() == "time" { ("s", 1000.0) } else { ("MB", 1e6) };
+        let mut text =
+            format!("{name:<24} {:>5} {:>12} {:>12} {:>12}  ({})\n", "runs", "least", "median", "most", scale.0);
+        for (value, seeds) in table {
+            let at = |place: usize| seeds.get(place).map_or_else(|| "-".to_owned(), |v| format!("{:.1}", v / scale.1));
+            let (least, middle, most) = (at(0), at(seeds.len() / 2), at(seeds.len().wrapping_sub(1)));
+            let _ = writeln!(text, "{value:<24} {:>5} {least:>12} {middle:>12} {most:>12}", seeds.len());
+        }
+        text
+    }
+}
+
+impl Outcome {
+    #[allow(clippy::cast_precision_loss, reason = "plotted")]
+    fn of(self, report: &Report) -> Option<f64> {
+        let rollout = report.rollouts.last();
+        let time =
+            |read: fn(&burr_sim::report::RolloutReport) -> Option<u64>| rollout.and_then(read).map(|ms| ms as f64);
+        match self {
+            Self::T50 => time(|rollout| rollout.t50_ms),
+            Self::T95 => time(|rollout| rollout.t95_ms),
+            Self::T99 => time(|rollout| rollout.t99_ms),
+            Self::T100 => time(|rollout| rollout.t100_ms),
+            Self::Far => Some(report.bytes.far as f64),
+            Self::Near => Some(report.bytes.near as f64),
+        }
+    }
+
+    fn unit(self) -> &'static str {
+        if matches!(self, Self::Far | Self::Near) { "bytes" } else { "time" }
+    }
+}
+
+/// Works through a list on all cores; results come in the order of the list.
+fn side_by_side<T: Sync, R: Send, E: Send>(list: &[T], work: impl Fn(&T) -> Result<R, E> + Sync) -> Result<Vec<R>, E> {
+    let next = Mutex::new(0);
+    let results = Mutex::new(Vec::new());
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(list.len().max(1));
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let at = {
+                        let mut next = next.lock().expect("no worker panics with the lock");
+                        *next += 1;
+                        *next - 1
+                    };
+                    let Some(item) = list.get(at) else { return };
+                    let result = work(item);
+                    results.lock().expect("no worker panics with the lock").push((at, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().expect("no worker panics with the lock");
+    results.sort_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+fn show(what: &(impl std::fmt::Display + serde::Serialize), json: bool) {
+    if json {
+        println!("{}", serde_json::to_string_pretty(what).expect("figures are JSON"));
+    } else {
+        print!("{what}");
+    }
+}
+
+fn change(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    fs::read_to_string(path).map_err(|error| Failure::File { path: path.display().to_string(), error })
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(path, text).map_err(|error| Failure::File { path: path.display().to_string(), error })
+}

@@ -1,0 +1,11 @@
+//! The scenarios that are built in, by name.
+
+macro_rules! shipped {
+    ($($name:literal),* $(,)?) => {
+        /// The scenarios that are built in: name and text.
+        pub const SHIPPED: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("../../scenarios/", $name, ".toml")))),*];
+    };
+}
+
+shipped!("field_fleet", "lan_cache", "kiosk_courier", "partition", "flash_crowd", "hostile_peers", "swarm",);

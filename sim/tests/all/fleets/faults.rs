@@ -1,0 +1,69 @@
+//! What goes wrong, and what holds all the same.
+
+use burr_sim::{
+    scenario::{SHIPPED, Scenario, quantity::Span},
+    swarm,
+    world::Rule,
+};
+
+fn shipped(name: &str, changes: &[(&str, &str)]) -> Scenario {
+    let text = SHIPPED.iter().find(|(shipped, _)| *shipped == name).unwrap().1;
+    let changes: Vec<_> = changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Scenario::read_with(text, &changes).unwrap()
+}
+
+/// The swarm's fleet, small enough for a test.
+fn few() -> Scenario {
+    let small = [("sites.1.count", "3"), ("nodes.2.count", "4"), ("duration", "12h"), ("heal", "7h")];
+    shipped("swarm", &small)
+}
+
+#[test]
+fn whatever_goes_wrong_no_rule_is_broken_and_all_converge() {
+    for seed in 1..=8 {
+        let scenario = swarm::draw(&few(), seed);
+        let broken = swarm::run(&scenario).unwrap();
+        assert_eq!(broken, [], "seed {seed}");
+    }
+}
+
+#[test]
+fn faults_follow_from_the_seed_and_some_seeds_have_none_of_a_kind() {
+    let kinds = |seed| {
+        let scenario = swarm::draw(&few(), seed);
+        scenario.faults.iter().map(|fault| fault.kind.name()).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(swarm::draw(&few(), 3), swarm::draw(&few(), 3));
+    let all: std::collections::BTreeSet<_> = (1..100).flat_map(kinds).collect();
+    assert_eq!(all.len(), 15);
+    assert!((1..100).any(|seed| kinds(seed).len() < 4));
+}
+
+#[test]
+fn a_driver_that_speaks_too_soon_is_found_out_and_the_failure_is_made_small() {
+    let mut base = few();
+    base.speaks_too_soon = true;
+    base.duration = Span(2 * 3_600_000);
+    base.heal = Some(Span(3_600_000));
+    let scenario = swarm::draw(&base, 1);
+    let broken = swarm::run(&scenario).unwrap();
+    assert!(broken.iter().any(|violation| violation.rule == Rule::SpokeTooSoon), "{broken:?}");
+    let small = swarm::shrink(&scenario, Rule::SpokeTooSoon).unwrap();
+    assert!(small.faults.is_empty(), "it needs no fault: {:?}", small.faults);
+    assert_eq!(small.nodes.iter().map(|nodes| nodes.count.most.0).sum::<u64>(), 3);
+    // What is written to a file shows it again.
+    let again = Scenario::read(&small.write().unwrap()).unwrap();
+    assert!(swarm::run(&again).unwrap().iter().any(|violation| violation.rule == Rule::SpokeTooSoon));
+}
+
+#[test]
+fn liars_and_a_thief_delay_and_nothing_more() {
+    let scenario = shipped("hostile_peers", &[("nodes.2.count", "45"), ("duration", "90min"), ("heal", "80min")]);
+    let mut fleet = burr_sim::fleet::Fleet::new(&scenario, 1, Vec::new()).unwrap();
+    fleet.run(|_| ());
+    assert_eq!(fleet.world.violations(), []);
+    let refused = &fleet.world.ledger().refused;
+    assert!(refused["altered bytes"] > 0 && refused["forged metadata"] > 0, "{refused:?}");
+    // Nobody ever had what the thief released.
+    assert!(fleet.released.iter().all(|release| release.version != "66.6.6"));
+}
