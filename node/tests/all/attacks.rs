@@ -1,5 +1,5 @@
 //! Attacks from outside: a real node on loopback, and a peer that may say whatever it likes. The table of
-//! `protocol/README.md` section 15 names these stories.
+//! `protocol/README.md` section 14 names these stories.
 
 mod bundle;
 mod clock;
