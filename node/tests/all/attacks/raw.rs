@@ -73,7 +73,7 @@ impl Raw {
         self.open("/burr/sync/1").await
     }
 
-    /// Answers each request for a part of a blob by `answer`, whatever was asked.
+    /// Answers the first question on each stream for parts of blobs by `answer`, whatever it is.
     pub(super) fn provide<A>(&mut self, answer: impl Fn(Stream) -> A + Send + 'static)
     where
         A: Future<Output = ()> + Send + 'static,
@@ -81,8 +81,12 @@ impl Raw {
         let mut asked = self.control.accept(BLOBS).unwrap();
         self.tasks.push(tokio::spawn(async move {
             while let Some((_, mut stream)) = asked.next().await {
-                let mut question = Vec::new();
-                if stream.read_to_end(&mut question).await.is_ok() {
+                let mut length = [0; 2];
+                if stream.read_exact(&mut length).await.is_err() {
+                    continue;
+                }
+                let mut question = vec![0; u16::from_be_bytes(length).into()];
+                if stream.read_exact(&mut question).await.is_ok() {
                     tokio::spawn(answer(stream));
                 }
             }
