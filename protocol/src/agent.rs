@@ -427,6 +427,7 @@ impl Agent {
         self.placed(node);
         self.sent.remove(&node);
         for holding in &digest.holdings {
+            self.catalog.has_it_now(node, *holding);
             self.ask(node, *holding, actions);
         }
         self.want_from(node, actions);

@@ -73,6 +73,8 @@ struct Asked {
     until: Time,
     /// Whether the peer failed to bring what it claimed before.
     doubted: bool,
+    /// Whether the peer was asked because it passed an announcement on, which it may do before it has what is announced.
+    hearsay: bool,
 }
 
 /// Verified metadata of the repositories that this node follows.
@@ -157,8 +159,23 @@ impl Catalog {
         if !turn || !(self.is_newer(claimed) || !doubted && self.is_other(claimed)) {
             return false;
         }
-        self.asked.insert(claimed.repository, Asked { node, holding: claimed, until, doubted });
+        self.asked.insert(claimed.repository, Asked { node, holding: claimed, until, doubted, hearsay: false });
         true
+    }
+
+    /// Notes that the question to this peer rests on an announcement that it passed on.
+    pub fn on_hearsay(&mut self, node: NodeId, repository: RepositoryId) {
+        if let Some(asked) = self.asked.get_mut(&repository).filter(|asked| asked.node == node) {
+            asked.hearsay = true;
+        }
+    }
+
+    /// A peer says itself that it holds what it was asked for too early: it may be asked once more.
+    pub fn has_it_now(&mut self, node: NodeId, claimed: Holding) {
+        let early = |asked: &Asked| asked.node == node && asked.hearsay && claimed.version >= asked.holding.version;
+        if self.asked.get(&claimed.repository).is_some_and(early) {
+            self.asked.remove(&claimed.repository);
+        }
     }
 
     /// Whether this peer was asked for this repository's pack.

@@ -40,17 +40,17 @@ impl Agent {
         };
         let Some(held) = self.catalog.verified(repository) else {
             // Nothing to check it with yet: not passed on, but worth a question.
-            self.ask(node, claim(0), actions);
+            self.ask_on_hearsay(node, claim(0), actions);
             return Verdict::Ignore;
         };
         match trust::check_announcement(held, announcement.root, &announcement.timestamp) {
             Ok(Announced::Newer { version }) => {
-                self.ask(node, claim(version), actions);
+                self.ask_on_hearsay(node, claim(version), actions);
                 Verdict::Accept
             }
             Ok(Announced::NotNewer) => Verdict::Ignore,
             Ok(Announced::OtherRoot) => {
-                self.ask(node, claim(0), actions);
+                self.ask_on_hearsay(node, claim(0), actions);
                 Verdict::Ignore
             }
             Err(why) if why.is_lie() => {
@@ -64,18 +64,28 @@ impl Agent {
         }
     }
 
-    /// Asks a peer for a pack that it claims to hold, if that is news and nobody else is being asked.
-    pub(super) fn ask(&mut self, node: NodeId, claimed: Holding, actions: &mut Vec<Action>) {
+    /// Asks a peer for a pack that it passed the announcement of on.
+    fn ask_on_hearsay(&mut self, node: NodeId, claimed: Holding, actions: &mut Vec<Action>) {
+        if self.ask(node, claimed, actions) {
+            self.catalog.on_hearsay(node, claimed.repository);
+        }
+    }
+
+    /// Asks a peer for a pack that it claims to hold, if that is news and nobody else is being asked; returns whether it
+    /// did.
+    pub(super) fn ask(&mut self, node: NodeId, claimed: Holding, actions: &mut Vec<Action>) -> bool {
         let arriving = self.arriving.get(&claimed.repository).map(|verified| catalog::holding(verified).version);
         if arriving.is_some_and(|version| version >= claimed.version) {
-            return;
+            return false;
         }
         let until = self.now.time + self.config.metadata_patience;
         let doubted = self.peers.get(node).is_some_and(|peer| peer.doubted.contains(&claimed.repository));
-        if self.catalog.should_ask(node, claimed, until, doubted) {
+        let asks = self.catalog.should_ask(node, claimed, until, doubted);
+        if asks {
             let question = Message::AskPack { repository: claimed.repository, pack: claimed.pack };
             Self::send(node, &question, actions);
         }
+        asks
     }
 
     /// Asks whoever else claims to hold something newer.

@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use burr_protocol::{config::Config, fact::Fact};
+use burr_protocol::{
+    action::{GossipId, Input},
+    config::Config,
+    fact::Fact,
+    trust,
+    wire::Announcement,
+};
 
 use super::{MIB, Pair, RATE, active, stable};
 
@@ -118,4 +124,28 @@ fn a_release_that_its_publisher_had_no_room_to_write_is_told_once_there_is() {
     pair.world.set_full(pair.source, false);
     pair.run(310);
     assert_eq!(pair.active().as_deref(), Some("1.0.0"));
+}
+
+#[test]
+fn an_announcement_that_overtakes_its_pack_costs_no_wait() {
+    // §6.5, §6.6: a relay passes an announcement on at once, and may be asked before it has what is announced.
+    let mut pair = Pair::new(stable());
+    pair.publish("1.0.0", MIB);
+    pair.run(3);
+    assert_eq!(pair.active().as_deref(), Some("1.0.0"));
+    let release = pair.sign("2.0.0", MIB);
+    let verified = trust::verify(pair.shop.id(), None, &pair.shop.pack()).expect("the publisher's own");
+    let announcement = Announcement {
+        repository: pair.shop.id(),
+        timestamp: verified.timestamp().to_vec(),
+        pack: verified.pack_hash(),
+        root: verified.root_version(),
+    };
+    let node = pair.world.id(pair.source);
+    let bytes = announcement.encode();
+    pair.world.give(pair.device, Input::Announcement { node, id: GossipId(1 << 40), bytes });
+    pair.world.run(Duration::from_millis(100));
+    pair.import(&release);
+    pair.run(3);
+    assert_eq!(pair.active().as_deref(), Some("2.0.0"));
 }
