@@ -430,6 +430,7 @@ impl Agent {
             self.catalog.has_it_now(node, *holding);
             self.ask(node, *holding, actions);
         }
+        self.correct(node, digest, actions);
         self.want_from(node, actions);
         self.pass_receipts(node, actions);
     }

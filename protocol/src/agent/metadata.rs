@@ -88,6 +88,23 @@ impl Agent {
         asks
     }
 
+    /// A peer claims older metadata than is held here: it is told, as it may not have heard of it. One of two nodes that met
+    /// may have missed that the other one was gone in between.
+    pub(super) fn correct(&self, node: NodeId, digest: &Digest, actions: &mut Vec<Action>) {
+        if !self.config.serve {
+            return;
+        }
+        let newer = |claimed: &Holding| {
+            let held = catalog::holding(self.catalog.verified(claimed.repository)?);
+            (held.version > claimed.version).then_some(held)
+        };
+        let holdings: Vec<Holding> = digest.holdings.iter().filter_map(newer).collect();
+        if !holdings.is_empty() {
+            let news = Message::Digest(Digest { holdings, marks: Vec::new(), ..self.digest() });
+            Self::send(node, &news, actions);
+        }
+    }
+
     /// Asks whoever else claims to hold something newer.
     pub(super) fn ask_around(&mut self, repository: RepositoryId, actions: &mut Vec<Action>) {
         let claim = |(node, peer): (NodeId, &Peer)| {
