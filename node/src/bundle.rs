@@ -12,11 +12,13 @@ mod archive;
 mod hash;
 mod pack;
 mod sealed;
+mod spool;
 mod tree;
 mod unpack;
 mod verify;
 
-pub use pack::{Packed, pack, pack_sealed};
+pub use pack::{Packed, pack, pack_file, pack_sealed};
+pub(crate) use spool::{Spooled, spool_zip, zip_tree};
 pub(crate) use unpack::sync_dir;
 pub use unpack::{unpack, unpack_sealed};
 pub(crate) use verify::holds;

@@ -16,16 +16,18 @@ use std::{
 
 use burr_protocol::{
     Agent, NodeId, Now, RepositoryId, Time, Wall,
-    action::{Action, Input, NoKey, StageFailure, Token},
+    action::{Action, Input, NoKey, StageFailure, Ticket, Token},
     cache::Stored,
     fact::Fact,
     fetch::PieceMap,
+    gateway::{Declined, Report},
     peers::Address,
     policy::Conditions,
     receipt::{Receipt, SignedReceipt},
     record::Record,
     release::Payload,
     status::Status,
+    trust::Verified,
 };
 use ed25519_dalek::SigningKey;
 use tokio::{
@@ -49,6 +51,9 @@ use crate::{
 pub(crate) enum Ask {
     Status(oneshot::Sender<Status>),
     Receipts(oneshot::Sender<Vec<Receipt>>),
+    Catalog(oneshot::Sender<Vec<Verified>>),
+    Assigned(oneshot::Sender<Vec<(String, String, String)>>),
+    Report { report: Report, done: oneshot::Sender<Result<(), Declined>> },
     Confirm { app: String, done: oneshot::Sender<()> },
     Apply { app: String, done: oneshot::Sender<()> },
     Busy { busy: bool, done: oneshot::Sender<()> },
@@ -82,6 +87,9 @@ pub(crate) struct Driver {
     /// What the agent was told last.
     conditions: Conditions,
     writes: std::sync::mpsc::Sender<(Token, Vec<Record>)>,
+    /// Who waits for the answer to a report; the agent bounds them.
+    reports: BTreeMap<Ticket, oneshot::Sender<Result<(), Declined>>>,
+    next_ticket: u64,
     /// What own tasks report. Each task was caused by one action and reports once, so the agent's bounds are its own.
     jobs: mpsc::UnboundedSender<Input>,
     from_jobs: mpsc::UnboundedReceiver<Input>,
@@ -145,6 +153,8 @@ impl Driver {
             busy: false,
             conditions: Conditions::default(),
             writes,
+            reports: BTreeMap::new(),
+            next_ticket: 0,
             jobs,
             from_jobs,
             asks,
@@ -156,6 +166,10 @@ impl Driver {
 
     pub(crate) fn id(&self) -> NodeId {
         self.agent.me()
+    }
+
+    pub(crate) fn blobs(&self) -> Blobs {
+        self.blobs.clone()
     }
 
     pub(crate) fn listeners(&self) -> Vec<SocketAddr> {
@@ -215,6 +229,20 @@ impl Driver {
             Ask::Receipts(done) => {
                 let receipts = self.agent.receipts().iter().filter_map(SignedReceipt::peek).collect();
                 let _ = done.send(receipts);
+            }
+            Ask::Catalog(done) => {
+                let _ = done.send(self.agent.catalog().all().cloned().collect());
+            }
+            Ask::Assigned(done) => {
+                let all = self.agent.assigned().iter();
+                let all = all.map(|(app, device, channel)| (app.to_owned(), device.to_owned(), channel.to_owned()));
+                let _ = done.send(all.collect());
+            }
+            Ask::Report { report, done } => {
+                let ticket = Ticket(self.next_ticket);
+                self.next_ticket += 1;
+                self.reports.insert(ticket, done);
+                self.handle(Input::Reported { ticket, report }).await;
             }
             Ask::Confirm { app, done } => {
                 self.handle(Input::Confirm { app }).await;
@@ -355,6 +383,11 @@ impl Driver {
                         tracing::warn!(%error, "an old slot could not be removed; the next update tries again");
                     }
                 });
+            }
+            Action::Answer { ticket, result } => {
+                if let Some(done) = self.reports.remove(&ticket) {
+                    let _ = done.send(result);
+                }
             }
             Action::Tell(fact) => self.tell(fact),
         }

@@ -9,7 +9,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use burr_protocol::{NodeId, RepositoryId, fact::Fact, receipt::Receipt, release::Payload, status::Status};
+use burr_protocol::{
+    NodeId, RepositoryId,
+    fact::Fact,
+    gateway::{Declined, Report},
+    receipt::Receipt,
+    release::Payload,
+    status::Status,
+    trust::Verified,
+};
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
     task::JoinHandle,
@@ -21,7 +29,7 @@ use crate::{
     error::{Error, Kind},
     identity,
     settings::Settings,
-    store::home::Home,
+    store::{blobs::Blobs, home::Home},
 };
 
 /// Facts that a slow listener may lag behind; then it misses the oldest.
@@ -34,6 +42,7 @@ const MAX_ASKS: usize = 64;
 pub struct Node {
     id: NodeId,
     listeners: Vec<SocketAddr>,
+    blobs: Blobs,
     asks: mpsc::Sender<Ask>,
     facts: broadcast::Sender<Fact>,
     /// Hears from the start, for the first who asks.
@@ -63,10 +72,10 @@ impl Node {
         let (facts, from_start) = broadcast::channel(MAX_FACTS);
         let (asks, asked) = mpsc::channel(MAX_ASKS);
         let driver = driver::Driver::open(home, key, settings, clock, facts.clone(), asked).await?;
-        let (id, listeners) = (driver.id(), driver.listeners());
+        let (id, listeners, blobs) = (driver.id(), driver.listeners(), driver.blobs());
         let task = tokio::spawn(driver.run());
         let from_start = Arc::new(Mutex::new(Some(from_start)));
-        Ok((Self { id, listeners, asks, facts, from_start }, task))
+        Ok((Self { id, listeners, blobs, asks, facts, from_start }, task))
     }
 
     /// Who this node is.
@@ -103,6 +112,36 @@ impl Node {
     /// [`Kind::Ended`] if the node ended.
     pub async fn receipts(&self) -> Result<Vec<Receipt>, Error> {
         self.ask(Ask::Receipts).await
+    }
+
+    /// The newest metadata of each followed repository, verified.
+    ///
+    /// # Errors
+    /// [`Kind::Ended`] if the node ended.
+    pub async fn catalog(&self) -> Result<Vec<Verified>, Error> {
+        self.ask(Ask::Catalog).await
+    }
+
+    /// The channels that devices behind this node's gateway chose: app, device, channel.
+    ///
+    /// # Errors
+    /// [`Kind::Ended`] if the node ended.
+    pub async fn assigned(&self) -> Result<Vec<(String, String, String)>, Error> {
+        self.ask(Ask::Assigned).await
+    }
+
+    /// Takes in what a device behind this node's gateway reports; the answer comes when it is on disk.
+    ///
+    /// # Errors
+    /// [`Kind::Ended`] if the node ended.
+    pub async fn report(&self, report: Report) -> Result<Result<(), Declined>, Error> {
+        self.ask(|done| Ask::Report { report, done }).await
+    }
+
+    /// What this node holds of payloads.
+    #[must_use]
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
     }
 
     /// The app says that its new version works. Counts while it is on trial and waits for this call.

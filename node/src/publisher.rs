@@ -22,8 +22,10 @@ pub mod fleet;
 mod keys;
 mod releases;
 mod repository;
+mod source;
 
 pub use keys::{create_key_file, read_key_file};
+pub use source::Source;
 
 use std::{
     fs::{self, File, TryLockError},
@@ -34,7 +36,7 @@ use std::{
 
 use burr_protocol::{
     RepositoryId, Wall, label,
-    release::{Payload, Release},
+    release::{Capacitor, Payload, Release},
     rules::Rules,
     seal::Sealed,
     trust::{
@@ -60,8 +62,8 @@ const UNFINISHED: &str = ".unfinished-";
 /// What is to be published.
 #[derive(Debug, Clone)]
 pub struct Publication<'a> {
-    /// The finished build: a directory, a zip archive or a single file.
-    pub source: &'a Path,
+    /// The finished build.
+    pub source: Source<'a>,
     /// The channel.
     pub channel: &'a str,
     /// The version: newer than every one before it on the channel.
@@ -75,8 +77,8 @@ pub struct Publication<'a> {
 impl<'a> Publication<'a> {
     /// A build for every device.
     #[must_use]
-    pub fn new(source: &'a Path, channel: &'a str, version: &'a str) -> Self {
-        Self { source, channel, version, rules: Rules::default(), encrypt_to: None }
+    pub fn new(source: impl Into<Source<'a>>, channel: &'a str, version: &'a str) -> Self {
+        Self { source: source.into(), channel, version, rules: Rules::default(), encrypt_to: None }
     }
 }
 
@@ -191,8 +193,8 @@ impl Publisher {
         self.remove_unfinished()?;
 
         let packing = self.home.join(format!("{UNFINISHED}{}", process::id()));
-        let (packed, enc) = pack_for(seal, publication.source, &packing, progress)?;
-        let release = self.release_of(&repository, publication, &packed, enc);
+        let (packed, enc, capacitor) = pack_for(seal, publication.source, &packing, progress)?;
+        let release = self.release_of(&repository, publication, &packed, enc, capacitor);
         let committed = repository.propose_release(&release, packed.sha256, now()).map_err(refused).and_then(|draft| {
             let target = NewTarget { at: packing.clone(), path: release.target_path(), sha256: packed.sha256 };
             self.commit(&mut repository, draft, Some(&target), &keys)
@@ -252,6 +254,7 @@ impl Publisher {
         publication: &Publication<'_>,
         packed: &Packed,
         enc: Option<Sealed>,
+        capacitor: Option<Capacitor>,
     ) -> Release {
         Release {
             app: self.app.clone(),
@@ -264,6 +267,7 @@ impl Publisher {
             unpacked: packed.manifest.bytes(),
             rules: publication.rules.clone(),
             enc,
+            capacitor,
         }
     }
 

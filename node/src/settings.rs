@@ -21,6 +21,7 @@ use burr_protocol::{
 
 use crate::{
     error::{Error, Kind},
+    gateway::{self, Serves, Transport},
     membership,
     net::Enroller,
 };
@@ -87,6 +88,8 @@ pub struct Settings {
     pub agent: Config,
     /// Health commands by app.
     pub health: BTreeMap<String, String>,
+    /// The HTTP gateway, if there is to be one.
+    pub gateway: Option<gateway::Settings>,
 }
 
 impl Resolved {
@@ -197,7 +200,8 @@ impl Resolved {
     /// Whether an app is followed.
     #[must_use]
     pub fn follows(&self, app: &str) -> bool {
-        self.apps.contains_key(app)
+        let of = self.apps.get(app).and_then(|values| values.get("repository"));
+        of.is_some_and(|repository| !repository.text.is_empty())
     }
 
     /// The apps that are followed.
@@ -223,6 +227,7 @@ impl Resolved {
         let mut follows = Vec::new();
         let mut since = BTreeMap::new();
         let mut health = BTreeMap::new();
+        let mut serves = Vec::new();
         for (app, values) in &self.apps {
             let of = Reader { prefix: format!("apps.{app}."), values };
             let follow = of.follow(app)?;
@@ -232,6 +237,12 @@ impl Resolved {
             if !command.is_empty() {
                 health.insert(app.clone(), command.to_owned());
             }
+            let id = if of.text("app_id")?.is_empty() { app } else { of.text("app_id")? };
+            serves.push(Serves {
+                app: app.clone(),
+                id: id.to_owned(),
+                repository: follows.last().expect("it was just pushed").repository,
+            });
         }
         let of = Reader { prefix: String::new(), values: &self.values };
         let mut agent = Config {
@@ -262,6 +273,7 @@ impl Resolved {
             mdns: of.flag("mdns")?,
             peers,
             enroller: None,
+            gateway: of.gateway(serves)?,
             agent,
             health,
         })
@@ -365,6 +377,37 @@ impl Reader<'_> {
         seconds
             .map(|seconds| Some(Wall(seconds)))
             .ok_or_else(|| self.bad("since", "a time such as 2026-11-24T12:00:00Z"))
+    }
+
+    fn gateway(&self, serves: Vec<Serves>) -> Result<Option<gateway::Settings>, Error> {
+        if self.text("gateway.listen")?.is_empty() {
+            return Ok(None);
+        }
+        let file = |name| match self.text(name)? {
+            "" => Err(self
+                .bad(name, "a PEM file while gateway.transport is tls")
+                .with_hint("or choose gateway.transport = \"proxy\" or \"plain\"; `burr config` says what they are")),
+            path => Ok(PathBuf::from(path)),
+        };
+        let transport = match self.text("gateway.transport")? {
+            "tls" => Transport::Tls { certificate: file("gateway.certificate")?, key: file("gateway.key")? },
+            "proxy" => Transport::Proxy,
+            "plain" => Transport::Plain,
+            _ => return Err(self.bad("gateway.transport", "tls, proxy or plain")),
+        };
+        let rate = self.number("gateway.rate")?;
+        if !(1..=1_000_000).contains(&rate) {
+            return Err(self.bad("gateway.rate", "from 1 to 1000000"));
+        }
+        Ok(Some(gateway::Settings {
+            listen: self.parsed("gateway.listen", "an address with a port, such as 0.0.0.0:8080")?,
+            transport,
+            url: Some(self.text("gateway.url")?.trim_end_matches('/').to_owned()).filter(|url| !url.is_empty()),
+            rate,
+            channel: self.text("gateway.channel")?.to_owned(),
+            self_assign: self.flag("gateway.self_assign")?,
+            serves,
+        }))
     }
 
     fn install(&self, channel: &str) -> Result<Install, Error> {

@@ -42,6 +42,7 @@ fn publish(shop: &mut Repository, channel: &str) {
         unpacked: 48 << 20,
         rules: Rules::default(),
         enc: None,
+        capacitor: None,
     };
     shop.release(&release, [7; 32], &keys(), NOW).expect("it is newer");
 }

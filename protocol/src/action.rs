@@ -11,6 +11,7 @@ use crate::{
     Hash, NodeId, RepositoryId,
     fact::Fact,
     fetch::{PieceMap, Request, RequestId},
+    gateway::{Declined, Report},
     peers::Address,
     policy::Conditions,
     record::Record,
@@ -21,6 +22,10 @@ use crate::{
 /// Names a [`Action::Persist`] until its [`Input::Stored`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Token(pub u64);
+
+/// The driver's own name for a report that waits for its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Ticket(pub u64);
 
 /// The driver's own name for a gossip message that waits for a verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -203,6 +208,13 @@ pub enum Input {
     },
     /// What only the device itself knows of the moment, when it changed.
     Conditions(Conditions),
+    /// A device behind this node's gateway reports; it is answered by [`Action::Answer`].
+    Reported {
+        /// For the answer.
+        ticket: Ticket,
+        /// What it says.
+        report: Report,
+    },
     /// The running app says that it works.
     Confirm {
         /// Which app.
@@ -370,6 +382,13 @@ pub enum Action {
         app: String,
         /// Which stay.
         keep: Vec<Hash>,
+    },
+    /// Answer a report: what it says is on disk, or it is not taken.
+    Answer {
+        /// Which report.
+        ticket: Ticket,
+        /// Why it is not taken.
+        result: Result<(), Declined>,
     },
     /// Tell people.
     Tell(Fact),

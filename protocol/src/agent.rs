@@ -6,6 +6,7 @@
 //! [`Action::Persist`] is said or done before its [`Input::Stored`]; what waits for one is an `After`.
 
 mod admission;
+mod gateway;
 mod holdings;
 mod install;
 mod metadata;
@@ -23,13 +24,14 @@ use ed25519_dalek::SigningKey;
 use self::holdings::Untold;
 use crate::{
     Hash, NodeId, Now, RepositoryId, Time, Wall,
-    action::{Action, Input, Token},
+    action::{Action, Input, Ticket, Token},
     admission::Door,
     cache::Stored,
     catalog::{self, Catalog},
     config::Config,
     fact::Fact,
     fetch::Job,
+    gateway::{Assigned, Declined},
     peers::{Lie, Peers},
     policy::{Access, Conditions, Skip},
     receipt::{Receipt, Receipts, SignedReceipt},
@@ -50,6 +52,8 @@ enum After {
     Receipts { from: NodeId, kept: Vec<(Receipt, SignedReceipt)> },
     /// An update may take its next step; with an own receipt, if it ended.
     App { app: String, own: Option<(Receipt, SignedReceipt)> },
+    /// A device behind the gateway may be answered.
+    Report { ticket: Ticket, kept: Vec<(Receipt, SignedReceipt)>, assigned: Option<(String, String, Option<String>)> },
     /// Nothing hangs on it.
     Nothing,
 }
@@ -92,6 +96,10 @@ pub struct Agent {
     locks: BTreeMap<Epoch, Lock>,
     /// How far the way to those keys is; nothing of one that is being looked for the first time.
     keys: BTreeMap<Epoch, Access>,
+    /// What devices behind the gateway chose.
+    assigned: Assigned,
+    /// The highest number of a receipt that was signed for one of them.
+    last_via: u64,
     /// Why each app takes nothing: told when it changes.
     skips: BTreeMap<String, Skip>,
     pending: BTreeMap<Token, After>,
@@ -139,6 +147,8 @@ impl Agent {
             conditions: Conditions::default(),
             locks: BTreeMap::new(),
             keys: BTreeMap::new(),
+            assigned: Assigned::default(),
+            last_via: 0,
             skips: BTreeMap::new(),
             pending: BTreeMap::new(),
             next_token: 0,
@@ -171,6 +181,9 @@ impl Agent {
                 }
                 Record::Receipt { receipt: Some(signed), .. } => match signed.verify() {
                     Ok(receipt) => {
+                        if receipt.via.is_some() && receipt.signer() == self.me {
+                            self.last_via = self.last_via.max(receipt.counter);
+                        }
                         self.receipts.insert(&receipt, signed, self.config.max_receipts);
                     }
                     Err(why) => facts.push(Fact::RecordDropped { why: format!("a kept receipt is {why}") }),
@@ -184,8 +197,13 @@ impl Agent {
                         }
                     }
                 }
+                Record::Assigned { app, device, channel: Some(channel) } => {
+                    self.assigned.set(&app, &device, Some(channel));
+                }
                 // Nothing to keep, or no longer followed.
-                Record::Receipt { receipt: None, .. } | Record::Metadata { .. } => {}
+                Record::Assigned { channel: None, .. }
+                | Record::Receipt { receipt: None, .. }
+                | Record::Metadata { .. } => {}
             }
         }
         for follow in &self.config.follows {
@@ -243,7 +261,7 @@ impl Agent {
             Input::StoreFailed { token, why } => {
                 actions.push(Action::Tell(Fact::StorageFailed { why }));
                 if let Some(after) = self.pending.remove(&token) {
-                    self.store_failed(after);
+                    self.store_failed(after, actions);
                 }
             }
             Input::Held { blob, size, pieces } => self.held(blob, size, &pieces, actions),
@@ -264,6 +282,7 @@ impl Agent {
             }
             Input::Apply { app } => self.update(&app, actions, Update::apply),
             Input::Conditions(conditions) => self.conditions_changed(conditions, actions),
+            Input::Reported { ticket, report } => self.reported(ticket, report, actions),
             Input::Confirm { app } => self.update(&app, actions, Update::confirm),
         }
         self.due(actions);
@@ -333,6 +352,12 @@ impl Agent {
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// The channels that devices behind the gateway chose.
+    #[must_use]
+    pub fn assigned(&self) -> &Assigned {
+        &self.assigned
     }
 
     fn start(&mut self, actions: &mut Vec<Action>) {
@@ -439,6 +464,7 @@ impl Agent {
         match after {
             After::Metadata { verified, from } => self.believe(*verified, from, actions),
             After::Receipts { from, kept } => self.acknowledge(from, kept, actions),
+            After::Report { ticket, kept, assigned } => self.report_stored(ticket, kept, assigned, actions),
             After::Nothing => {}
             After::App { app, own } => {
                 if let Some((receipt, signed)) = own {
@@ -450,7 +476,7 @@ impl Agent {
         }
     }
 
-    fn store_failed(&mut self, after: After) {
+    fn store_failed(&mut self, after: After, actions: &mut Vec<Action>) {
         match after {
             // The next sync brings it again; what nobody sent is tried again by then.
             After::Metadata { verified, from } => {
@@ -462,6 +488,10 @@ impl Agent {
                 }
             }
             After::Receipts { kept, .. } => self.missed(&kept),
+            After::Report { ticket, kept, .. } => {
+                self.missed(&kept);
+                actions.push(Action::Answer { ticket, result: Err(Declined::Storage) });
+            }
             After::Nothing => {}
             After::App { app, .. } => {
                 if let Some(update) = self.apps.get_mut(&app) {

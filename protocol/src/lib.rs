@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod config;
 pub mod fact;
 pub mod fetch;
+pub mod gateway;
 pub mod id;
 pub mod label;
 pub mod manifest;

@@ -9,7 +9,9 @@ use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Hash, NodeId, RepositoryId, Wall, label,
+    Hash, NodeId, RepositoryId, Wall,
+    gateway::{Via, is_device},
+    label,
     wire::{self, MAX_MARKS, MAX_RECEIPTS, Mark},
 };
 
@@ -35,6 +37,18 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
+}
+
+impl Outcome {
+    /// The outcome with its words cut to their bound.
+    #[must_use]
+    pub fn cut(self) -> Self {
+        match self {
+            Self::Active => Self::Active,
+            Self::RolledBack { reason } => Self::RolledBack { reason: last_words(&reason) },
+            Self::Failed { reason } => Self::Failed { reason: last_words(&reason) },
+        }
+    }
 }
 
 /// One report of one device.
@@ -68,6 +82,16 @@ pub struct Receipt {
     pub at: Option<Wall>,
     /// The age of the metadata that the decision rested on: the issue time that it was signed with.
     pub issued: Wall,
+    /// Whose word it is, if not the device's own.
+    pub via: Option<Via>,
+}
+
+impl Receipt {
+    /// Who signs it.
+    #[must_use]
+    pub fn signer(&self) -> NodeId {
+        self.via.as_ref().map_or(self.device, |via| via.gateway)
+    }
 }
 
 /// A receipt's bytes and their signature. The bytes travel as they were signed.
@@ -86,16 +110,20 @@ pub enum ReceiptError {
     /// Not the encoding of a receipt, or over a bound.
     #[error("not a receipt within its bounds")]
     Malformed,
-    /// Not signed by the device that it names.
-    #[error("not signed by the device that it names")]
+    /// Not signed by the device that it names, or by the gateway that speaks for it.
+    #[error("not signed by the device, or the gateway, that it names")]
     Signature,
 }
 
 impl SignedReceipt {
-    /// Signs a receipt with the device's identity key.
+    /// Signs a receipt with the device's identity key, or its gateway's.
     #[must_use]
     pub fn sign(receipt: &Receipt, key: &SigningKey) -> Self {
-        assert_eq!(receipt.device.0, key.verifying_key().to_bytes(), "a device signs for itself alone");
+        assert_eq!(
+            receipt.signer().0,
+            key.verifying_key().to_bytes(),
+            "a node signs for itself and for what is behind it"
+        );
         let receipt = wire::encode(receipt);
         let signature = key.sign(&signed_bytes(&receipt)).to_bytes();
         let (left, right) = signature.split_at(32);
@@ -105,7 +133,7 @@ impl SignedReceipt {
     /// Checks bounds and signature.
     ///
     /// # Errors
-    /// [`ReceiptError`] when it is malformed or not signed by the device that it names.
+    /// [`ReceiptError`] when it is malformed or not signed by whom it names.
     pub fn verify(&self) -> Result<Receipt, ReceiptError> {
         if self.receipt.len() > 4 * MAX_WORDS {
             return Err(ReceiptError::Malformed);
@@ -115,10 +143,13 @@ impl SignedReceipt {
         if !rest.is_empty() || receipt.counter == 0 || receipt.sources.len() > 16 || !receipt.is_readable() {
             return Err(ReceiptError::Malformed);
         }
+        if receipt.via.as_ref().is_some_and(|via| !is_device(&via.device) || via.name() != receipt.device) {
+            return Err(ReceiptError::Malformed);
+        }
         let mut signature = [0; 64];
         signature[..32].copy_from_slice(&self.signature.0);
         signature[32..].copy_from_slice(&self.signature.1);
-        VerifyingKey::from_bytes(&receipt.device.0)
+        VerifyingKey::from_bytes(&receipt.signer().0)
             .and_then(|key| key.verify_strict(&signed_bytes(&self.receipt), &signature.into()))
             .map_err(|_| ReceiptError::Signature)?;
         Ok(receipt)
@@ -282,6 +313,12 @@ impl Receipts {
     #[must_use]
     pub fn highest(&self, repository: RepositoryId, device: NodeId) -> u64 {
         self.kept.get(&(repository, device)).and_then(|kept| kept.last_key_value()).map_or(0, |(counter, _)| *counter)
+    }
+
+    /// The newest receipt of `device` in `repository`.
+    #[must_use]
+    pub fn newest(&self, repository: RepositoryId, device: NodeId) -> Option<&SignedReceipt> {
+        self.kept.get(&(repository, device))?.last_key_value().map(|(_, signed)| signed)
     }
 
     /// All receipts, in the order of repository, device and counter.

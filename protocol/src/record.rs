@@ -35,6 +35,15 @@ pub enum Record {
         /// The receipt; `None` forgets it.
         receipt: Option<SignedReceipt>,
     },
+    /// The channel that a device behind this node's gateway chose.
+    Assigned {
+        /// The app.
+        app: String,
+        /// The device's own id.
+        device: String,
+        /// The channel; `None` forgets it.
+        channel: Option<String>,
+    },
 }
 
 /// The lasting part of an app's update state.
@@ -119,6 +128,9 @@ impl Record {
                 let key = format!("receipt/{}/{}/{:020}", mark.repository, mark.device, mark.counter);
                 (key.into_bytes(), receipt.as_ref().map(wire::encode))
             }
+            Self::Assigned { app, device, channel } => {
+                (format!("assigned/{app}/{device}").into_bytes(), channel.as_ref().map(wire::encode))
+            }
         })
     }
 
@@ -134,6 +146,11 @@ impl Record {
             (Some("app"), Some(app), None, ..) => {
                 Ok(Self::App { app: app.to_owned(), state: exact(value).ok_or_else(bad)? })
             }
+            (Some("assigned"), Some(app), Some(device), None, _) => Ok(Self::Assigned {
+                app: app.to_owned(),
+                device: device.to_owned(),
+                channel: Some(exact(value).ok_or_else(bad)?),
+            }),
             (Some("receipt"), Some(repository), Some(device), Some(counter), None) => {
                 let mark = Mark {
                     repository: repository.parse().map_err(|_| bad())?,

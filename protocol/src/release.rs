@@ -27,6 +27,19 @@ pub struct Payload {
     pub size: u64,
 }
 
+/// Bytes of each field of a [`Capacitor`] at most: room for what keys of 4096 bits seal.
+pub const MAX_CAPACITOR: usize = 2048;
+
+/// What Capgo's plugin checks a bundle with that was published as its command line made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacitor {
+    /// What the plugin compares the zip with: its SHA-256 in hex, or that sealed by the publisher's own key.
+    pub checksum: String,
+    /// The key that the zip is encrypted with, sealed by the publisher's own key: `IV:KEY`, each in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_key: Option<String>,
+}
+
 /// A release of one app on one channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
@@ -52,6 +65,9 @@ pub struct Release {
     /// For which fleet it is sealed; `None` if anybody may read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enc: Option<Sealed>,
+    /// For apps with Capgo's plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacitor: Option<Capacitor>,
 }
 
 /// A release that breaks a rule of `protocol/README.md` section 4.
@@ -63,6 +79,9 @@ pub enum ReleaseError {
     /// Its rules break a bound.
     #[error(transparent)]
     Rules(#[from] RulesError),
+    /// A field for Capgo's plugin.
+    #[error("{0} is empty, over {MAX_CAPACITOR} bytes, or has other characters than printable ASCII")]
+    Capacitor(&'static str),
     /// A number is out of its bounds.
     #[error("{what} is {value}, the limit is {limit}")]
     OutOfBounds {
@@ -85,6 +104,16 @@ impl Release {
         label::check_name("channel", &self.channel)?;
         label::check_version(&self.version)?;
         self.rules.check()?;
+        if let Some(Capacitor { checksum, session_key }) = &self.capacitor {
+            let fields = [("the checksum", Some(checksum)), ("the session key", session_key.as_ref())];
+            for (what, text) in fields.into_iter().filter_map(|(what, text)| Some((what, text?))) {
+                let usable =
+                    (1..=MAX_CAPACITOR).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+                if !usable {
+                    return Err(ReleaseError::Capacitor(what));
+                }
+            }
+        }
         let bounds = [
             ("the release number", self.seq, MAX_SEQ - 1),
             ("the payload's size", self.payload.size, MAX_PAYLOAD),

@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod client;
 mod document;
 mod error;
+mod files;
 mod fleets;
 mod memory;
 pub mod pack;

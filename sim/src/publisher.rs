@@ -123,6 +123,7 @@ impl Publisher {
             unpacked: size,
             rules,
             enc,
+            capacitor: None,
         };
         self.repository.release(&release, name("sha256").0, &self.keys, now).expect("a newer version");
         release

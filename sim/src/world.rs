@@ -618,6 +618,8 @@ impl World {
                 self.later(INSTALL, node, event);
             }
             Action::Clean { app, keep } => self.machines[node].disk.clean(&app, &keep),
+            // Nothing here is behind a gateway.
+            Action::Answer { .. } => {}
             Action::Tell(fact) => {
                 if !self.thorough {
                     self.digest.update(&postcard::to_stdvec(&(self.time, node, &fact)).expect("facts encode"));

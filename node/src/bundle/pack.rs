@@ -83,23 +83,48 @@ fn pack_with(source: &Path, out: &Path, key: Option<&ReleaseKey>, progress: &Pro
             .with_source(error)
     })?;
     let is_archive = source.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("zip"));
-    let (mut listed, mut spool) = if metadata.is_dir() {
-        (hash_all(source, tree::walk(source)?, progress)?, None)
-    } else if metadata.is_file() && !is_archive {
-        (hash_all(source, tree::single(source)?, progress)?, None)
-    } else if metadata.is_file() {
+    if metadata.is_dir() {
+        let listed = hash_all(source, tree::walk(source)?, progress)?;
+        let unchanged = |manifest: &Manifest| check_same_names(source, manifest);
+        return pack_listed(source, listed, None, out, key, progress, unchanged);
+    }
+    if metadata.is_file() && is_archive {
         let beside = out.parent().unwrap_or(Path::new("."));
         let mut spool = tempfile::tempfile_in(beside).map_err(|error| Error::file("make a file in", beside, error))?;
-        (archive::unpack(source, &mut spool)?, Some(spool))
-    } else {
-        let words = format!("{} is neither a directory nor a file", source.display());
-        return Err(Error::new(Kind::BadInput, words));
-    };
+        let listed = archive::unpack(source, &mut spool)?;
+        return pack_listed(source, listed, Some(spool), out, key, progress, |_| Ok(()));
+    }
+    if metadata.is_file() {
+        let listed = hash_all(source, tree::single(source)?, progress)?;
+        return pack_listed(source, listed, None, out, key, progress, |_| Ok(()));
+    }
+    let words = format!("{} is neither a directory nor a file", source.display());
+    Err(Error::new(Kind::BadInput, words))
+}
+
+/// Packs one file as all that there is, even if it is an archive.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_file(source: &Path, out: &Path, progress: &Progress<'_>) -> Result<Packed, Error> {
+    let listed = hash_all(source, tree::single(source)?, progress)?;
+    pack_listed(source, listed, None, out, None, progress, |_| Ok(()))
+}
+
+/// Writes the payload of what was listed; it counts if the source is `unchanged` at the end.
+fn pack_listed(
+    source: &Path,
+    mut listed: Listed,
+    mut spool: Option<File>,
+    out: &Path,
+    key: Option<&ReleaseKey>,
+    progress: &Progress<'_>,
+    unchanged: impl FnOnce(&Manifest) -> Result<(), Error>,
+) -> Result<Packed, Error> {
     // The manifest sorts its entries in the same way.
     listed.sort_by(|(a, _), (b, _)| a.path.cmp(&b.path));
     let (entries, origins): (Vec<Entry>, Vec<Option<Origin>>) = listed.into_iter().unzip();
     let manifest = Manifest::new(entries).map_err(|error| bad_bundle(source, error))?;
-
     let mut output = Output::create(out)?;
     match key {
         None => compress(&manifest, &origins, spool.as_mut(), &mut output, progress)?,
@@ -109,9 +134,7 @@ fn pack_with(source: &Path, out: &Path, key: Option<&ReleaseKey>, progress: &Pro
             sealed.finish().map_err(unwritable)?;
         }
     }
-    if metadata.is_dir() {
-        check_same_names(source, &manifest)?;
-    }
+    unchanged(&manifest)?;
     let bundle = key.map_or_else(|| manifest.bundle(), |key| seal::bundle_name(key, &manifest.encode()));
     output.finish(manifest, bundle)
 }

@@ -1,11 +1,16 @@
 //! `burr publish`: a directory or zip becomes the newest version of a channel.
 
-use std::{fmt, path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
 
 use burr_node::{
     control,
     error::{Error, Kind},
-    publisher::{Publication, Publisher},
+    publisher::{Publication, Publisher, Source},
 };
 use burr_protocol::{release::Release, rules::Rules};
 use bytesize::ByteSize;
@@ -36,7 +41,35 @@ pub(super) struct Arguments {
     #[command(flatten)]
     rules: rules::Given,
     #[command(flatten)]
+    form: Form,
+    #[command(flatten)]
     passphrase: passphrase::Source,
+}
+
+/// A zip that stays as it is.
+#[derive(Debug, clap::Args)]
+pub(super) struct Form {
+    /// Publish a .zip byte for byte, as `npx @capgo/cli bundle zip` or `bundle encrypt` made it, for apps with Capgo's
+    /// plugin.
+    #[arg(long)]
+    as_is: bool,
+    /// The checksum that Capgo's command line printed for it.
+    #[arg(long, requires = "as_is")]
+    checksum: Option<String>,
+    /// What `bundle encrypt` printed as ivSessionKey.
+    #[arg(long, requires = "checksum", value_name = "IV:KEY")]
+    session_key: Option<String>,
+}
+
+impl Form {
+    /// A source in this form.
+    pub(super) fn of<'a>(&'a self, source: &'a Path) -> Source<'a> {
+        if !self.as_is {
+            return Source::Build(source);
+        }
+        let (checksum, session_key) = (self.checksum.as_deref(), self.session_key.as_deref());
+        Source::Capacitor { zip: source, checksum, session_key }
+    }
 }
 
 #[derive(Serialize)]
@@ -85,7 +118,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, E
     let publication = Publication {
         rules: arguments.rules.on(Rules::default())?,
         encrypt_to: arguments.encrypt_to.as_deref(),
-        ..Publication::new(&arguments.source, &arguments.channel, &arguments.version)
+        ..Publication::new(arguments.form.of(&arguments.source), &arguments.channel, &arguments.version)
     };
     let mut publish = |passphrase: Option<&str>| publisher.publish(&publication, passphrase, &progress);
     let given = arguments.passphrase.given()?;

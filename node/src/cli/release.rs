@@ -17,7 +17,9 @@ use serde::Serialize;
 use super::{
     Context,
     draft::{self, Standing},
-    passphrase, rules,
+    passphrase,
+    publish::Form,
+    rules,
 };
 
 /// Releases: list them, steer who takes them, and make them together.
@@ -143,6 +145,8 @@ pub(super) struct Propose {
     /// The version; newer than every one before it on this channel.
     #[arg(long)]
     version: String,
+    #[command(flatten)]
+    form: Form,
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -249,12 +253,12 @@ fn make(
 }
 
 fn propose(context: &Context, arguments: &Propose) -> Result<(), Error> {
-    let Propose { source, app, channel, version, out, encrypt_to, rules, passphrase } = arguments;
+    let Propose { source, app, channel, version, form, out, encrypt_to, rules, passphrase } = arguments;
     let mut publisher = Publisher::open(&context.data, app)?;
     let publication = Publication {
         rules: rules.on(Rules::default())?,
         encrypt_to: encrypt_to.as_deref(),
-        ..Publication::new(source, channel, version)
+        ..Publication::new(form.of(source), channel, version)
     };
     let proposed = passphrase::retry(passphrase, |given| publisher.propose_release(&publication, given, &|_, _| ()))?;
     draft::write(out, &proposed)?;

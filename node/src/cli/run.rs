@@ -11,6 +11,7 @@ use std::{
 use burr_node::{
     Node, Publisher, control,
     error::{Error, Kind},
+    gateway::Gateway,
     net::Enroller,
     settings::{Resolved, Settings, Source, follow::Link},
 };
@@ -188,16 +189,29 @@ async fn serve(
 ) -> Result<ExitCode, Error> {
     // Before anybody can know that the node runs.
     let mut stop = StopSignal::new()?;
+    let gateway = settings.gateway.clone();
     let (node, running) = Node::start(settings).await?;
     let facts = node.facts();
+    let gateway = match gateway {
+        Some(settings) => Some(Gateway::open(node.clone(), &context.data, settings).await?),
+        None => None,
+    };
     // Before the repositories are read: whatever is published from now on, this node is told of.
     let listener = control::listen(&context.data)?;
     if context.json {
-        let started = serde_json::json!({ "fact": "started", "node": node.id(), "listeners": node.listeners() });
+        let started = serde_json::json!({
+            "fact": "started",
+            "node": node.id(),
+            "listeners": node.listeners(),
+            "gateway": gateway.as_ref().map(Gateway::address),
+        });
         print(&started.to_string())?;
     } else {
         for listener in node.listeners() {
             tracing::info!(target: "burr", "node {} listens on {listener}", node.id());
+        }
+        if let Some(gateway) = &gateway {
+            tracing::info!(target: "burr", "the gateway listens on {}", gateway.address());
         }
     }
     let shown = tokio::spawn(show(facts, context.json, context.is_watched().then_some(bars)));
@@ -214,6 +228,7 @@ async fn serve(
         }
         _ = control => return Err(Error::new(Kind::Ended, "the control socket stopped")),
     };
+    drop(gateway);
     shown.abort();
     renewal.abort();
     match stopped {

@@ -55,8 +55,8 @@ impl Publisher {
         };
         self.remove_unfinished()?;
         let packing = self.home.join(format!("{UNFINISHED}{}", process::id()));
-        let (packed, enc) = pack_for(seal, publication.source, &packing, progress)?;
-        let release = self.release_of(&repository, publication, &packed, enc);
+        let (packed, enc, capacitor) = pack_for(seal, publication.source, &packing, progress)?;
+        let release = self.release_of(&repository, publication, &packed, enc, capacitor);
         let drafted = repository.propose_release(&release, packed.sha256, now()).map_err(refused).and_then(|draft| {
             let at = self.drafted(&release);
             let directory = self.home.join(DRAFTS);

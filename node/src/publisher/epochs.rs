@@ -14,7 +14,7 @@ use std::{
 
 use burr_protocol::{
     Hash, SealKey, label,
-    release::Payload,
+    release::{Capacitor, Payload},
     seal::{self, Epoch, EpochKey, Owner, ReleaseKey, SUITE, Sealed},
     trust::{
         Fleet,
@@ -24,7 +24,7 @@ use burr_protocol::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Publication, Publisher,
+    Publication, Publisher, Source,
     keys::{KeyRing, random},
     now, refused,
     releases::Added,
@@ -157,13 +157,20 @@ impl Publisher {
 /// Packs a bundle, sealed if there is a key for it.
 pub(super) fn pack_for(
     seal: Option<(ReleaseKey, Sealed)>,
-    source: &Path,
+    source: Source<'_>,
     out: &Path,
     progress: &Progress<'_>,
-) -> Result<(Packed, Option<Sealed>), Error> {
-    match seal {
-        None => Ok((bundle::pack(source, out, progress)?, None)),
-        Some((key, sealed)) => Ok((bundle::pack_sealed(source, out, &key, progress)?, Some(sealed))),
+) -> Result<(Packed, Option<Sealed>, Option<Capacitor>), Error> {
+    let Some((key, sealed)) = seal else {
+        let (packed, capacitor) = source.pack(out, progress)?;
+        return Ok((packed, None, capacitor));
+    };
+    match source {
+        Source::Build(path) => Ok((bundle::pack_sealed(path, out, &key, progress)?, Some(sealed), None)),
+        Source::Capacitor { zip, .. } => {
+            let words = format!("{} can't be sealed for a fleet: no gateway could give it to an app", zip.display());
+            Err(Error::new(Kind::BadInput, words).with_hint("encrypt it with `npx @capgo/cli bundle encrypt` instead"))
+        }
     }
 }
 

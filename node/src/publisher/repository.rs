@@ -363,6 +363,7 @@ mod tests {
             unpacked: 1,
             rules: burr_protocol::rules::Rules::default(),
             enc: None,
+            capacitor: None,
         }
     }
 

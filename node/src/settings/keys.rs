@@ -49,6 +49,26 @@ pub const KEYS: &[Key] = &[
     Key { name: "quota", default: "10 GiB", help: "bytes of payloads kept at most" },
     Key { name: "attributes", default: "", help: "what this device is, for the rules of releases: NAME=VALUE, ..." },
     Key { name: "max_receipts", default: "4096", help: "receipts kept at most, 1 to 1048576; the oldest go first" },
+    Key {
+        name: "gateway.listen",
+        default: "",
+        help: "ip:port for HTTP: apps with Capgo's plugin, curl, CDNs; off if empty",
+    },
+    Key {
+        name: "gateway.transport",
+        default: "tls",
+        help: "tls (with gateway.certificate and gateway.key), proxy (one in front does TLS and says X-Forwarded-For), or plain (anybody between can read and alter what no signature covers: for a LAN)",
+    },
+    Key { name: "gateway.certificate", default: "", help: "PEM file of the certificate chain" },
+    Key { name: "gateway.key", default: "", help: "PEM file of the certificate's private key" },
+    Key {
+        name: "gateway.url",
+        default: "",
+        help: "its address as devices know it, such as https://updates.example.com; if empty, the one that they ask",
+    },
+    Key { name: "gateway.channel", default: "stable", help: "channel of devices that name none" },
+    Key { name: "gateway.self_assign", default: "true", help: "whether devices may choose their channel" },
+    Key { name: "gateway.rate", default: "50", help: "requests a second that one address may make, 1 to 1000000" },
     Key { name: "tuning.provider_bytes", default: "8 MiB", help: "bytes asked of one provider at a time at most" },
     Key { name: "tuning.requests_per_job", default: "256", help: "requests under way for one payload, 1 to 1024" },
     Key { name: "tuning.request_bytes", default: "256 KiB", help: "bytes of one request at most, 64 KiB to 1 GiB" },
@@ -75,6 +95,7 @@ pub const KEYS: &[Key] = &[
 /// Settings of one app, under `[apps.NAME]`.
 pub const APP_KEYS: &[Key] = &[
     Key { name: "repository", default: "", help: "the repository's name, as `burr init` prints it" },
+    Key { name: "app_id", default: "", help: "its id in the requests of its Capacitor app; its name if empty" },
     Key { name: "install", default: "", help: "the channel to install; nothing is installed if empty" },
     Key { name: "pin", default: "", help: "the only version that is installed; any if empty" },
     Key { name: "cache", default: "all", help: "payloads to keep for others: all, none, or a channel" },

@@ -14,6 +14,7 @@ use std::{
     collections::BTreeSet,
     fs::File,
     io::{self, Read, Write as _},
+    ops::Range,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -188,14 +189,21 @@ impl Blobs {
     /// Reads a whole blob from its start, verified as it is read.
     #[must_use]
     pub fn reader(&self, hash: Hash) -> Reader {
+        self.range_reader(hash, 0..u64::MAX)
+    }
+
+    /// Reads a run of a blob's bytes, verified as they are read; what lies past the blob's end is left out.
+    #[must_use]
+    pub fn range_reader(&self, hash: Hash, range: Range<u64>) -> Reader {
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
-        let export = self.store.export_bao(hash.0, ChunkRanges::all());
+        let wanted = if range.end == u64::MAX { ChunkRanges::all() } else { chunks(range.start, range.end) };
+        let export = self.store.export_bao(hash.0, wanted);
         tokio::spawn(async move {
             let mut items = std::pin::pin!(export.stream());
             let (mut size, mut sent) = (0, 0);
             while let Some(item) = items.next().await {
                 let part = match item {
-                    EncodedItem::Leaf(leaf) => Ok(leaf.data),
+                    EncodedItem::Leaf(leaf) => Ok(within(leaf.offset, &leaf.data, &range)),
                     EncodedItem::Size(bytes) => {
                         size = bytes;
                         continue;
@@ -206,15 +214,30 @@ impl Blobs {
                 };
                 let failed = part.is_err();
                 sent += part.as_ref().map_or(0, |part| part.len() as u64);
+                if part.as_ref().is_ok_and(Bytes::is_empty) {
+                    continue;
+                }
                 if sender.send(part).await.is_err() || failed {
                     return;
                 }
             }
-            if size != sent || (sent == 0 && hash != Hash::of(b"")) {
+            let expected = range.end.min(size).saturating_sub(range.start);
+            if expected != sent || (size == 0 && hash != Hash::of(b"")) {
                 let _ = sender.send(Err(io::ErrorKind::NotFound.into())).await;
             }
         });
         Reader { receiver, part: Bytes::new() }
+    }
+
+    /// The size of a blob that is here whole.
+    ///
+    /// # Errors
+    /// [`Kind::Storage`] if the store's database can't be read.
+    pub async fn whole_size(&self, hash: Hash) -> Result<Option<u64>, Error> {
+        match self.store.blobs().status(hash.0).await.map_err(broken)? {
+            BlobStatus::Complete { size } => Ok(Some(size)),
+            _ => Ok((hash == Hash::of(b"")).then_some(0)),
+        }
     }
 
     /// Removes a blob, whole or partial, and frees its disk space. A file imported from elsewhere stays where it is.
@@ -381,6 +404,13 @@ impl Blobs {
 /// The chunks of a run of bytes that starts on a chunk's border and ends on one or at the blob's end.
 pub(crate) fn chunks(start: u64, end: u64) -> ChunkRanges {
     ChunkRanges::from(ChunkNum(start / CHUNK)..ChunkNum(end.div_ceil(CHUNK)))
+}
+
+/// The part of a leaf that lies in a run of bytes.
+fn within(offset: u64, data: &Bytes, range: &Range<u64>) -> Bytes {
+    let place = |at: u64| usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX).min(data.len());
+    let (start, end) = (place(range.start), place(range.end));
+    if start < end { data.slice(start..end) } else { Bytes::new() }
 }
 
 /// Whether the disk lets this process read and write in a store: then a database that does not open is damaged.

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod fleet;
 mod freshness;
+mod gateway;
 mod lan;
 mod link;
 mod moments;

@@ -191,6 +191,7 @@ pub(crate) fn receipt(device: u8, counter: u64) -> (Receipt, SignedReceipt) {
         took_ms: 300,
         at: Some(shop::NOW),
         issued: Wall(shop::NOW.0 - 60),
+        via: None,
     };
     let signed = SignedReceipt::sign(&receipt, &key);
     (receipt, signed)

@@ -95,6 +95,7 @@ pub(crate) fn release(channel: &str, seq: u64) -> Release {
         unpacked: 5000,
         rules: if channel == "beta" { rules() } else { Rules::default() },
         enc: None,
+        capacitor: None,
     }
 }
 

@@ -85,6 +85,7 @@ impl Agent {
             took_ms: report.took_ms,
             at: self.now.wall,
             issued: report.issued,
+            via: None,
         };
         let signed = SignedReceipt::sign(&receipt, &self.key);
         let mut records: Vec<Record> = self.record(app).into_iter().collect();

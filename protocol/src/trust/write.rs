@@ -400,22 +400,11 @@ impl Repository {
         self.newest(channel).map_or(1, |newest| newest.seq + 1)
     }
 
-    /// The documents as static files of a TUF repository with consistent snapshots, by name: `1.root.json`,
-    /// `4.snapshot.json`, ... `timestamp.json` is to be written last, since it makes the others count.
+    /// The documents as static files, by name: [`Verified::files`]. `timestamp.json` is to be written last, since it makes
+    /// the others count.
     #[must_use]
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
-        let held = self.documents();
-        let mut files = BTreeMap::new();
-        for (root, version) in held.roots.iter().zip(1..) {
-            files.insert(format!("{version}.root.json"), root.to_vec());
-        }
-        files.insert(format!("{}.snapshot.json", self.verified.snapshot_version), held.snapshot.to_vec());
-        files.insert(format!("{}.targets.json", self.version("targets")), held.targets.to_vec());
-        for (role, document) in &held.delegated {
-            files.insert(format!("{}.{role}.json", self.version(role)), document.to_vec());
-        }
-        files.insert("timestamp.json".to_owned(), held.timestamp.to_vec());
-        files
+        self.verified.files()
     }
 
     fn from_verified(verified: Verified) -> Result<Self, WriteError> {
@@ -426,10 +415,6 @@ impl Repository {
 
     fn documents(&self) -> Pack<'_> {
         self.verified.documents()
-    }
-
-    fn version(&self, role: &str) -> u64 {
-        self.verified.pinned.get(&format!("{role}.json")).copied().unwrap_or_default()
     }
 
     fn role(&self, app: &str, channel: &str) -> Result<String, WriteError> {

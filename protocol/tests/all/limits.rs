@@ -37,6 +37,7 @@ fn receipt(device: u64, counter: u64) -> (Receipt, SignedReceipt) {
         took_ms: 0,
         at: None,
         issued: Wall(0),
+        via: None,
     };
     let signed = SignedReceipt::sign(&receipt, &key(device));
     (receipt, signed)

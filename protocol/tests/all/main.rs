@@ -4,6 +4,7 @@ mod ceremony;
 mod client;
 mod fetch;
 mod fuzz;
+mod gateway;
 mod limits;
 mod manifest;
 mod member;

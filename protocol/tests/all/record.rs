@@ -5,7 +5,7 @@ use burr_protocol::{
     Hash, NodeId, RepositoryId, Wall,
     receipt::SignedReceipt,
     record::{AppRecord, Installed, Record, ReleaseId, Trial},
-    release::{Payload, Release},
+    release::{Capacitor, Payload, Release},
     rules::Rules,
     seal::{Epoch, EpochKey, Owner, ReleaseKey, SUITE, Sealed},
     wire::Mark,
@@ -46,7 +46,9 @@ fn release() -> impl Strategy<Value = Release> {
             let rules = Rules { rollout: u16::from(blob[0]), ..Rules::default() };
             let (version, bundle) = ("1.0.0".to_owned(), Hash(blob));
             let enc = (files % 2 == 0).then(|| sealed(seq));
-            Release { app, channel, seq, version, bundle, payload, files, unpacked, rules, enc }
+            let session_key = (blob[1] > 127).then(|| format!("{}:{}", blob[2], blob[3]));
+            let capacitor = (blob[0] > 127).then(|| Capacitor { checksum: Hash(blob).to_string(), session_key });
+            Release { app, channel, seq, version, bundle, payload, files, unpacked, rules, enc, capacitor }
         },
     )
 }
@@ -81,7 +83,15 @@ fn receipt() -> impl Strategy<Value = Record> {
 }
 
 fn record() -> impl Strategy<Value = Record> {
-    prop_oneof![(name(), state()).prop_map(|(app, state)| Record::App { app, state }), receipt(),]
+    prop_oneof![
+        (name(), state()).prop_map(|(app, state)| Record::App { app, state }),
+        receipt(),
+        (name(), name(), name()).prop_map(|(app, device, channel)| Record::Assigned {
+            app,
+            device,
+            channel: Some(channel)
+        }),
+    ]
 }
 
 proptest! {

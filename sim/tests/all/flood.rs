@@ -92,6 +92,7 @@ fn receipt(repository: RepositoryId, device: u64, counter: u64) -> SignedReceipt
         took_ms: 0,
         at: None,
         issued: Wall(0),
+        via: None,
     };
     SignedReceipt::sign(&receipt, &key)
 }

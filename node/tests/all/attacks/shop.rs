@@ -122,6 +122,7 @@ impl Shop {
             unpacked: packed.manifest.bytes(),
             rules: Rules::default(),
             enc: None,
+            capacitor: None,
         };
         self.sign(&release, packed.sha256);
         self.payloads.push((release.payload.clone(), packed.path.clone()));
@@ -143,6 +144,7 @@ impl Shop {
             unpacked,
             rules: Rules::default(),
             enc: None,
+            capacitor: None,
         };
         self.sign(&release, Sha256::digest(bytes).into());
         self.payloads.push((release.payload, path));

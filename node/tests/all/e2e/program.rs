@@ -214,6 +214,11 @@ impl Node {
         self.started["listeners"][0].as_str().expect("an address").parse().expect("an address")
     }
 
+    /// Where its gateway listens.
+    pub(super) fn gateway(&self) -> SocketAddr {
+        self.started["gateway"].as_str().expect("an address").parse().expect("an address")
+    }
+
     /// Asks it with another `burr`.
     #[track_caller]
     pub(super) fn ask(&self, what: &str) -> Value {

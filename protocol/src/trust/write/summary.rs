@@ -11,7 +11,7 @@ use super::{Role, Signers, TrustError, Verified, WriteError, change, check_newer
 use crate::{
     Hash, NodeId, Wall,
     member::Revoked,
-    release::{Payload, Release},
+    release::{Capacitor, Payload, Release},
     rules::Rules,
     seal,
     trust::{check_root, document, fleets, releases},
@@ -80,10 +80,15 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Release { release, after, .. } => {
-                let Release { app, channel, seq, version, bundle, payload, files, unpacked, rules, enc } = &**release;
+                let Release { app, channel, seq, version, bundle, payload, files, unpacked, rules, enc, capacitor } =
+                    &**release;
                 let after = after.as_ref().map_or_else(|| "the first".to_owned(), |after| format!("after {after}"));
                 write!(f, "release {app} {version} on {channel}, number {seq} ({after}): bundle {bundle}, ")?;
                 write!(f, "{files} files, {unpacked} bytes; payload {} of {} bytes; ", payload.blob, payload.size)?;
+                if let Some(Capacitor { checksum, session_key }) = capacitor {
+                    let kind = if session_key.is_some() { "an encrypted zip" } else { "a zip" };
+                    write!(f, "for Capgo's plugin, {kind} with the checksum {checksum}; ")?;
+                }
                 write!(f, "{rules}")?;
                 enc.iter().try_for_each(|enc| write!(f, "; sealed for fleet {}, epoch {}", enc.fleet, enc.epoch))
             }

@@ -49,6 +49,7 @@ pub(crate) fn release(channel: &str, seq: u64) -> Release {
         unpacked: 5000,
         rules: Rules::default(),
         enc: None,
+        capacitor: None,
     }
 }
 

@@ -1,0 +1,114 @@
+//! Payloads and repositories as plain files: for curl, CDNs and any TUF client.
+
+use std::fs;
+
+use super::{
+    http::{ask, get, get_with},
+    run, until,
+};
+use crate::{
+    e2e::program::{Shop, say},
+    support::small_app,
+};
+
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+
+#[test]
+fn payloads_are_immutable_files_with_tags_and_ranges() {
+    let shop = Shop::open(|at| drop(small_app(at, "1.0.0")));
+    let mut node = run(&shop.publisher, &[]);
+    node.hear_fact("metadata_verified");
+    let at = node.gateway();
+    let blobs = node.ask("status")["blobs"].clone();
+    let blob = blobs[0]["blob"].as_str().expect("a name").to_owned();
+    let path = format!("/blobs/{blob}");
+    until("the payload is served", || get(at, &path).status == 200);
+
+    let whole = get(at, &path);
+    let (size, tag) = (whole.body.len(), format!("\"{blob}\""));
+    assert_eq!(whole.status, 200, "{whole:?}");
+    assert_eq!(blake3::hash(&whole.body).to_string(), blob);
+    assert_eq!(whole.header("etag"), Some(tag.as_str()));
+    assert_eq!(whole.header("cache-control"), Some(IMMUTABLE));
+    assert_eq!(whole.header("accept-ranges"), Some("bytes"));
+    assert_eq!(whole.header("content-type"), Some("application/octet-stream"));
+    assert_eq!(whole.header("content-length"), Some(size.to_string().as_str()));
+
+    let head = ask(at, "HEAD", &path, &[], b"");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.header("content-length"), Some(size.to_string().as_str()));
+    assert_eq!(get_with(at, &path, "If-None-Match", &tag).status, 304);
+
+    // Across chunk groups, in the middle of chunks, to the end, and the last bytes.
+    for (text, from, to) in [
+        ("bytes=0-0", 0, 1),
+        ("bytes=1-20000", 1, 20_001),
+        ("bytes=16383-16384", 16_383, 16_385),
+        ("bytes=30000-", 30_000, size),
+        ("bytes=-100", size - 100, size),
+    ] {
+        let part = get_with(at, &path, "Range", text);
+        assert_eq!(part.status, 206, "{text}: {part:?}");
+        assert_eq!(part.body, whole.body[from..to], "{text}");
+        assert_eq!(part.header("content-range"), Some(format!("bytes {from}-{}/{size}", to - 1).as_str()));
+    }
+    let resumed = ask(at, "GET", &path, &[("Range", "bytes=10-"), ("If-Range", &tag)], b"");
+    assert_eq!((resumed.status, resumed.body.as_slice()), (206, &whole.body[10..]));
+    let other = ask(at, "GET", &path, &[("Range", "bytes=10-"), ("If-Range", "\"another\"")], b"");
+    assert_eq!((other.status, other.body.len()), (200, size));
+    let past = get_with(at, &path, "Range", &format!("bytes={size}-"));
+    assert_eq!((past.status, past.header("content-range")), (416, Some(format!("bytes */{size}").as_str())));
+    assert_eq!(get(at, &format!("/blobs/{}", "00".repeat(32))).status, 404);
+}
+
+#[test]
+fn a_tuf_client_follows_the_repository_that_a_gateway_serves() {
+    let shop = Shop::open(|at| drop(small_app(at, "1.0.0")));
+    let mut node = run(&shop.publisher, &[]);
+    node.hear_fact("metadata_verified");
+    let at = node.gateway();
+    let repository = shop.link.split_once('@').expect("a link").1;
+    let base = format!("/repositories/{repository}/metadata");
+    until("the repository is served", || get(at, &format!("{base}/timestamp.json")).status == 200);
+
+    let timestamp = get(at, &format!("{base}/timestamp.json"));
+    assert_eq!((timestamp.status, timestamp.header("cache-control")), (200, Some("no-cache")));
+    let root = get(at, &format!("{base}/1.root.json"));
+    assert_eq!((root.status, root.header("cache-control")), (200, Some(IMMUTABLE)));
+    let tag = timestamp.header("etag").expect("a tag");
+    assert_eq!(get_with(at, &format!("{base}/timestamp.json"), "If-None-Match", tag).status, 304);
+
+    let held = shop.publisher.join("publish/shop/repository/metadata");
+    for entry in fs::read_dir(held).expect("a repository").map(|entry| entry.expect("an entry")) {
+        let name = entry.file_name().into_string().expect("a name");
+        let version = name.split('.').next().and_then(|first| first.parse::<u64>().ok());
+        // The publisher keeps the documents of one state before for those who are just reading it.
+        if name == "timestamp.json" || name.ends_with("root.json") || version == Some(2) {
+            assert_eq!(get(at, &format!("{base}/{name}")).body, fs::read(entry.path()).expect("readable"), "{name}");
+        }
+    }
+
+    let trusted = shop.data("trusted");
+    let (here, files) = (trusted.display().to_string(), shop.data("files"));
+    let root_file = shop.publisher.join("publish/shop/repository/metadata/1.root.json");
+    let tuf = |rest: &[&str]| say(&shop.data("nobody"), &[&["tuf", "--metadata-dir", &here], rest].concat());
+    tuf(&["init", &root_file.display().to_string()]).ok();
+    let url = format!("http://{at}/repositories/{repository}");
+    let metadata = format!("{url}/metadata");
+    tuf(&["--metadata-url", &metadata, "refresh"]).ok();
+    tuf(&[
+        "--metadata-url",
+        &metadata,
+        "--target-name",
+        "app/shop/stable/1.burr",
+        "--target-base-url",
+        &format!("{url}/targets"),
+        "--target-dir",
+        &files.display().to_string(),
+        "download",
+    ])
+    .ok();
+    let found = fs::read_dir(&files).expect("a directory").next().expect("a file").expect("an entry");
+    let size = node.ask("status")["blobs"][0]["size"].as_u64();
+    assert_eq!(Some(found.metadata().expect("a file").len()), size);
+}
