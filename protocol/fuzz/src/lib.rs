@@ -13,6 +13,7 @@ mod manifest;
 mod member;
 mod program;
 mod records;
+mod seal;
 mod shop;
 mod trust;
 mod wire;
@@ -28,7 +29,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "agent", run: agent::run, seeds: agent::seeds },
     Target { name: "audit", run: audit::run, seeds: audit::seeds },
     Target { name: "client", run: client::run, seeds: client::seeds },
@@ -36,6 +37,7 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "manifest", run: manifest::run, seeds: manifest::seeds },
     Target { name: "member", run: member::run, seeds: member::seeds },
     Target { name: "records", run: records::run, seeds: records::seeds },
+    Target { name: "seal", run: seal::run, seeds: seal::seeds },
     Target { name: "trust", run: trust::run, seeds: trust::seeds },
     Target { name: "wire", run: wire::run, seeds: wire::seeds },
 ];

@@ -86,6 +86,11 @@ fn records() {
 }
 
 #[test]
+fn seal() {
+    replay("seal");
+}
+
+#[test]
 fn trust() {
     replay("trust");
 }
