@@ -121,6 +121,15 @@ struct Link {
     begun: u32,
 }
 
+impl Link {
+    /// Whether this side, which began anew when one of several connections broke, took the wrong one of the rest: a node
+    /// that was killed speaks on a later connection, as it knows no earlier one.
+    fn speaks_to_nobody(&self, heard: ConnectionId) -> bool {
+        let age = |connection| self.connections.iter().position(|id| *id == connection);
+        self.begun > 0 && self.outbox.as_ref().is_some_and(|outbox| age(outbox.connection) < age(heard))
+    }
+}
+
 /// What a task says.
 pub(super) enum Report {
     /// At the door of a closed mesh.
@@ -511,7 +520,7 @@ impl Driver {
         let Some(link) = self.links.get(&node) else { return };
         // A node opens one sync stream as long as it is connected. Another one means that it began anew, which this side
         // may not have seen: it was killed, or one of several connections broke.
-        if link.inbound.is_some() {
+        if link.inbound.is_some() || link.speaks_to_nobody(opened.connection) {
             if link.begun > MAX_BEGUN {
                 tracing::debug!(%node, "begins anew all the time: dropping the connection");
                 self.swarm.close_connection(opened.connection);
