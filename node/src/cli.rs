@@ -3,6 +3,7 @@
 mod apply;
 mod audit;
 mod channel;
+mod check;
 mod config;
 mod confirm;
 mod demo;
@@ -78,6 +79,7 @@ enum Command {
     Status(status::Arguments),
     Verify(verify::Arguments),
     Receipts(receipts::Arguments),
+    Check(check::Arguments),
     Confirm(confirm::Arguments),
     Apply(apply::Arguments),
     #[command(subcommand)]
@@ -152,6 +154,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Status(arguments) => status::run(&context, &arguments),
         Command::Verify(arguments) => verify::run(&context, &arguments),
         Command::Receipts(arguments) => receipts::run(&context, &arguments),
+        Command::Check(arguments) => check::run(&context, &arguments),
         Command::Confirm(arguments) => confirm::run(&context, arguments),
         Command::Apply(arguments) => apply::run(&context, arguments),
         Command::Device(arguments) => device::run(&context, &arguments),

@@ -1,8 +1,12 @@
-//! The control socket: how `burr status`, `burr publish` and others talk to the node that runs on a data directory.
+//! Local control: how `burr status`, `burr publish` and others talk to the node that runs on a data directory, and how
+//! apps on the device do, over HTTP (`control/http.rs`). The same [`Request`]s either way, and one place that answers.
 //!
 //! A Unix socket `control.sock` in the data directory, which only its owner can open. One JSON request a line, one
 //! JSON answer a line: `{"ok": ...}` or `{"error": ..., "hint": ...}`. `{"do":"facts"}` answers with a line for each
 //! fact from then on, until the client goes.
+
+mod events;
+pub mod http;
 
 use std::{
     collections::BTreeMap,
@@ -45,6 +49,8 @@ pub enum Request {
     Status,
     /// All [`Receipt`](burr_protocol::receipt::Receipt)s.
     Receipts,
+    /// Look for news now.
+    Check,
     /// The app works.
     Confirm {
         /// Which.
@@ -174,12 +180,28 @@ async fn answer(node: &Node, data: &Path, request: Request) -> Result<Value, Err
             Ok(value(serde_json::to_value(overview)))
         }
         Request::Receipts => Ok(value(serde_json::to_value(node.receipts().await?))),
-        Request::Confirm { app } => node.confirm(&app).await.map(|()| Value::Null),
-        Request::Apply { app } => node.apply(&app).await.map(|()| Value::Null),
+        Request::Check => node.check().await.map(|()| Value::Null),
+        Request::Confirm { app } => {
+            must_be_installed(node, &app).await?;
+            node.confirm(&app).await.map(|()| Value::Null)
+        }
+        Request::Apply { app } => {
+            must_be_installed(node, &app).await?;
+            node.apply(&app).await.map(|()| Value::Null)
+        }
         Request::Busy { busy } => node.set_busy(busy).await.map(|()| Value::Null),
         Request::Import { app } => offer(node, data, &app).await.map(|()| Value::Null),
         Request::Facts => unreachable!("answered by its own loop"),
     }
+}
+
+/// A command for an app that is not here should not look as if it did something.
+async fn must_be_installed(node: &Node, app: &str) -> Result<(), Error> {
+    if node.status().await?.apps.iter().any(|installed| installed.app == app) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::BadInput, format!("this device installs no app {app:?}"))
+        .with_hint("`burr status` lists those that it does"))
 }
 
 /// Gives a node what an app's publisher has on the same data directory: its metadata and the newest payloads.

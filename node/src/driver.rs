@@ -57,6 +57,7 @@ pub(crate) enum Ask {
     Confirm { app: String, done: oneshot::Sender<()> },
     Apply { app: String, done: oneshot::Sender<()> },
     Busy { busy: bool, done: oneshot::Sender<()> },
+    Check(oneshot::Sender<()>),
     Import { import: Imported, done: oneshot::Sender<Result<(), Error>> },
     Shutdown(oneshot::Sender<()>),
 }
@@ -250,6 +251,10 @@ impl Driver {
             }
             Ask::Apply { app, done } => {
                 self.handle(Input::Apply { app }).await;
+                let _ = done.send(());
+            }
+            Ask::Check(done) => {
+                self.handle(Input::Check).await;
                 let _ = done.send(());
             }
             Ask::Busy { busy, done } => {

@@ -11,16 +11,14 @@
 //! What an app is offered is decided by [`burr_protocol::gateway`], from the node's verified catalog, laid out in a view
 //! (`gateway/view.rs`) that is made anew when the catalog changes: a check for updates reads memory alone. Everything
 //! that goes out was verified on its way in. Every request is bounded in bytes and time, each address in its rate, and
-//! all of them in their number (`gateway/server.rs`). What is reported is on disk before it is answered.
+//! all of them in their number. What is reported is on disk before it is answered.
 
-mod answer;
 mod bundles;
 mod channels;
 mod flood;
 mod ready;
 mod repository;
 mod request;
-mod server;
 mod stats;
 mod tls;
 mod updates;
@@ -30,6 +28,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
+    time::Instant,
 };
 
 use burr_protocol::{
@@ -37,20 +36,29 @@ use burr_protocol::{
     gateway::{Assigned, Declined, Report},
 };
 use hyper::{Method, Request, StatusCode, body::Incoming, header};
+use serde_json::json;
 use tokio::{
-    net::TcpListener,
     sync::{Mutex, MutexGuard},
     task::JoinHandle,
 };
 
 use crate::{
-    error::{Error, Kind},
+    error::Error,
+    http::{
+        self,
+        answer::{self, Reply},
+        server::{self, Room},
+    },
     node::Node,
 };
-use answer::{Reply, failure};
 use bundles::Bundles;
 use flood::Flood;
 use view::View;
+
+/// Connections at a time.
+const MAX_CONNECTIONS: usize = 4096;
+/// Connections of one address at a time; a proxy has as many as there are.
+const MAX_PER_ADDRESS: usize = 64;
 
 /// Devices that choose a channel at the same time, at most, without waiting for another.
 const TURNS: usize = 64;
@@ -112,15 +120,15 @@ impl Gateway {
     /// Opens the gateway of a node that has the data directory `data`. Needs a tokio runtime.
     ///
     /// # Errors
-    /// [`Kind::PortInUse`] or [`Kind::Network`] if the address can't be listened on, [`Kind::Config`] for a certificate
-    /// or key that can't be used, [`Kind::Storage`] for the disk, [`Kind::Ended`] if the node ended.
+    /// [`Kind::PortInUse`](crate::Kind) or `Network` if the address can't be listened on, `Config` for a certificate or
+    /// key that can't be used, `Storage` for the disk, `Ended` if the node ended.
     pub async fn open(node: Node, data: &Path, settings: Settings) -> Result<Self, Error> {
         let tls = match &settings.transport {
             Transport::Tls { certificate, key } => Some(tls::acceptor(certificate, key)?),
             Transport::Proxy | Transport::Plain => None,
         };
-        let listener = listen(settings.listen).await?;
-        let address = listener.local_addr().map_err(|error| unusable(settings.listen, error))?;
+        let (listener, address) = http::listen(settings.listen, "gateway.listen").await?;
+        let per_address = if settings.transport == Transport::Proxy { MAX_CONNECTIONS } else { MAX_PER_ADDRESS };
         let mut assigned = Assigned::default();
         for (app, device, channel) in node.assigned().await? {
             assigned.set(&app, &device, Some(channel));
@@ -137,7 +145,11 @@ impl Gateway {
         let facts = shared.node.facts();
         ready::show(&shared, &shared.node.catalog().await?);
         let followed = tokio::spawn(ready::follow(Arc::clone(&shared), facts));
-        let served = tokio::spawn(server::run(listener, tls, shared));
+        let room = Room { connections: MAX_CONNECTIONS, per_address };
+        let served = tokio::spawn(server::run(listener, tls, room, move |request, from| {
+            let shared = Arc::clone(&shared);
+            async move { shared.answer_within_rate(request, from).await }
+        }));
         Ok(Self { address, tasks: [followed, served] })
     }
 
@@ -152,17 +164,6 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
-}
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|error| unusable(address, error))
-}
-
-fn unusable(address: SocketAddr, error: std::io::Error) -> Error {
-    let kind = if error.kind() == std::io::ErrorKind::AddrInUse { Kind::PortInUse } else { Kind::Network };
-    Error::new(kind, format!("the gateway can't listen on {address}"))
-        .with_hint("choose another address with gateway.listen")
-        .with_source(error)
 }
 
 /// What all requests share.
@@ -214,6 +215,22 @@ impl Shared {
         Err(failure(status, error, &declined.to_string()))
     }
 
+    async fn answer_within_rate(&self, request: Request<Incoming>, from: SocketAddr) -> Reply {
+        let address = match self.settings.transport {
+            Transport::Proxy => request::forwarded_for(request.headers()).unwrap_or(from.ip()),
+            Transport::Tls { .. } | Transport::Plain => from.ip(),
+        };
+        match self.flood.take(address, Instant::now()) {
+            Ok(()) => self.answer(request).await,
+            Err(seconds) => {
+                let message = "too many requests from this address";
+                let mut reply = failure(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message);
+                reply.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from(seconds));
+                reply
+            }
+        }
+    }
+
     /// Answers a request whose sender is within its rate.
     async fn answer(&self, request: Request<Incoming>) -> Reply {
         let path = request.uri().path().to_owned();
@@ -239,6 +256,11 @@ impl Shared {
             _ => failure(StatusCode::NOT_FOUND, "not_found", "there is nothing under this path"),
         }
     }
+}
+
+/// An error as the plugin takes it, for a program and for people.
+fn failure(status: StatusCode, error: &str, message: &str) -> Reply {
+    answer::json(status, &json!({ "error": error, "message": message, "kind": "failed" }))
 }
 
 fn not_allowed(methods: &'static str) -> Reply {

@@ -30,7 +30,11 @@ pub(crate) fn seal_key(data: &Path) -> Result<DeviceKey, Error> {
     secret(&data.join("seal.key"), hint).map(|bytes| DeviceKey::from_bytes(&bytes))
 }
 
-fn secret(path: &Path, hint: &'static str) -> Result<Zeroizing<[u8; 32]>, Error> {
+/// Reads a secret of 32 bytes, or makes one the first time.
+///
+/// # Errors
+/// As [`load_or_make`].
+pub(crate) fn secret(path: &Path, hint: &'static str) -> Result<Zeroizing<[u8; 32]>, Error> {
     match fs::read_to_string(path).map(Zeroizing::new) {
         Ok(text) => match text.trim().parse::<burr_protocol::Hash>() {
             Ok(secret) => Ok(Zeroizing::new(secret.0)),

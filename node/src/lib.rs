@@ -10,6 +10,7 @@ pub mod error;
 mod fleet_keys;
 pub mod gateway;
 pub mod health;
+mod http;
 mod identity;
 pub mod membership;
 pub mod net;

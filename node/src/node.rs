@@ -170,6 +170,14 @@ impl Node {
         self.ask(|done| Ask::Busy { busy, done }).await
     }
 
+    /// Looks for news now: asks every peer what it holds, and dials those that are not connected.
+    ///
+    /// # Errors
+    /// [`Kind::Ended`] if the node ended.
+    pub async fn check(&self) -> Result<(), Error> {
+        self.ask(Ask::Check).await
+    }
+
     /// Takes in a repository's metadata and payload files, which stay where they lie.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ pub mod keys;
 use std::{
     collections::BTreeMap,
     fmt, fs,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::{Duration, UNIX_EPOCH},
 };
@@ -88,6 +88,8 @@ pub struct Settings {
     pub agent: Config,
     /// Health commands by app.
     pub health: BTreeMap<String, String>,
+    /// Where to serve local control over HTTP, on loopback, if it is to be served.
+    pub control: Option<SocketAddr>,
     /// The HTTP gateway, if there is to be one.
     pub gateway: Option<gateway::Settings>,
 }
@@ -273,6 +275,7 @@ impl Resolved {
             mdns: of.flag("mdns")?,
             peers,
             enroller: None,
+            control: of.address("control.http", "an address on loopback with a port, such as 127.0.0.1:7450")?,
             gateway: of.gateway(serves)?,
             agent,
             health,
@@ -337,6 +340,10 @@ impl Reader<'_> {
         self.parsed(name, "a whole number in its range")
     }
 
+    fn address(&self, name: &str, expected: &str) -> Result<Option<SocketAddr>, Error> {
+        if self.text(name)?.is_empty() { Ok(None) } else { self.parsed(name, expected).map(Some) }
+    }
+
     fn flag(&self, name: &str) -> Result<bool, Error> {
         self.parsed(name, "true or false")
     }
@@ -380,9 +387,9 @@ impl Reader<'_> {
     }
 
     fn gateway(&self, serves: Vec<Serves>) -> Result<Option<gateway::Settings>, Error> {
-        if self.text("gateway.listen")?.is_empty() {
+        let Some(listen) = self.address("gateway.listen", "an address with a port, such as 0.0.0.0:8080")? else {
             return Ok(None);
-        }
+        };
         let file = |name| match self.text(name)? {
             "" => Err(self
                 .bad(name, "a PEM file while gateway.transport is tls")
@@ -400,7 +407,7 @@ impl Reader<'_> {
             return Err(self.bad("gateway.rate", "from 1 to 1000000"));
         }
         Ok(Some(gateway::Settings {
-            listen: self.parsed("gateway.listen", "an address with a port, such as 0.0.0.0:8080")?,
+            listen,
             transport,
             url: Some(self.text("gateway.url")?.trim_end_matches('/').to_owned()).filter(|url| !url.is_empty()),
             rate,

@@ -201,6 +201,8 @@ pub enum Input {
         /// Its reason and last output.
         words: String,
     },
+    /// Someone at the device asks to look for news now.
+    Check,
     /// Someone at the device says that a staged release is to be switched to now.
     Apply {
         /// Of which app.

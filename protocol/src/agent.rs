@@ -280,6 +280,10 @@ impl Agent {
             Input::Health { app, bundle, healthy, words } => {
                 self.update(&app, actions, |update| update.health(bundle, healthy, words));
             }
+            Input::Check => {
+                self.next_sync = now.time;
+                self.peers.dial_now(now.time);
+            }
             Input::Apply { app } => self.update(&app, actions, Update::apply),
             Input::Conditions(conditions) => self.conditions_changed(conditions, actions),
             Input::Reported { ticket, report } => self.reported(ticket, report, actions),

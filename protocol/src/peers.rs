@@ -191,6 +191,13 @@ impl Peers {
         }
     }
 
+    /// Dials that wait for a better moment wait no more.
+    pub fn dial_now(&mut self, now: Time) {
+        for dialled in self.addresses.values_mut().filter(|dialled| dialled.next.is_some()) {
+            (dialled.next, dialled.failures) = (Some(now), 0);
+        }
+    }
+
     /// The addresses to dial now; each is then under way until it connects or fails.
     pub fn due(&mut self, now: Time) -> Vec<Address> {
         let connected = &self.connected;

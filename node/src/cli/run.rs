@@ -189,11 +189,15 @@ async fn serve(
 ) -> Result<ExitCode, Error> {
     // Before anybody can know that the node runs.
     let mut stop = StopSignal::new()?;
-    let gateway = settings.gateway.clone();
+    let (gateway, http) = (settings.gateway.clone(), settings.control);
     let (node, running) = Node::start(settings).await?;
     let facts = node.facts();
     let gateway = match gateway {
         Some(settings) => Some(Gateway::open(node.clone(), &context.data, settings).await?),
+        None => None,
+    };
+    let http = match http {
+        Some(at) => Some(control::http::Http::open(node.clone(), &context.data, at).await?),
         None => None,
     };
     // Before the repositories are read: whatever is published from now on, this node is told of.
@@ -204,6 +208,7 @@ async fn serve(
             "node": node.id(),
             "listeners": node.listeners(),
             "gateway": gateway.as_ref().map(Gateway::address),
+            "control": http.as_ref().map(control::http::Http::address),
         });
         print(&started.to_string())?;
     } else {
@@ -212,6 +217,9 @@ async fn serve(
         }
         if let Some(gateway) = &gateway {
             tracing::info!(target: "burr", "the gateway listens on {}", gateway.address());
+        }
+        if let Some(http) = &http {
+            tracing::info!(target: "burr", "local control listens on http://{}", http.address());
         }
     }
     let shown = tokio::spawn(show(facts, context.json, context.is_watched().then_some(bars)));
@@ -228,7 +236,7 @@ async fn serve(
         }
         _ = control => return Err(Error::new(Kind::Ended, "the control socket stopped")),
     };
-    drop(gateway);
+    drop((gateway, http));
     shown.abort();
     renewal.abort();
     match stopped {

@@ -8,13 +8,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Shared,
-    answer::{Reply, failure, json as reply},
-    not_allowed,
+    Shared, failure, not_allowed,
     request::{self, Info},
     updates::{app_of, channel_of},
     view::App,
 };
+use crate::http::answer::{Reply, json as reply};
 
 /// Bytes of a request at most.
 const MAX_REQUEST: usize = 64 << 10;

@@ -10,11 +10,8 @@
 use burr_protocol::{Hash, RepositoryId};
 use hyper::{Request, StatusCode, body::Incoming};
 
-use super::{
-    Shared,
-    answer::{Caching, Content, Reply, Source, failure, json_type, serve},
-    view::View,
-};
+use super::{Shared, failure, view::View};
+use crate::http::answer::{Caching, Content, Reply, Source, json_type, serve};
 
 /// The media type of bytes that mean nothing to a browser.
 const BYTES: &str = "application/octet-stream";

@@ -1,23 +1,13 @@
 //! What a request says: its body up to a bound, the fields of Capgo's plugin, and where it was sent to.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr};
 
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::{
-    HeaderMap, Request, StatusCode,
-    body::{Bytes, Incoming},
-    header,
-};
+use hyper::{HeaderMap, Request, body::Incoming};
 use serde::{Deserialize, de::DeserializeOwned};
-use tokio::time::timeout;
 
-use super::{
-    Transport,
-    answer::{Reply, failure},
-};
+use super::{Transport, failure};
+use crate::http::{self, answer::Reply};
 
-/// How long a body may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of a host's name and port at most.
 const MAX_HOST: usize = 255;
 
@@ -45,30 +35,10 @@ pub(super) struct Info {
 /// Reads a body of JSON.
 ///
 /// # Errors
-/// The answer: 408, 411, 413 or 400.
+/// The answer: 400, 408 or 413.
 pub(super) async fn json<T: DeserializeOwned>(request: Request<Incoming>, limit: usize) -> Result<T, Reply> {
-    let bytes = body(request, limit).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        let message = format!("the body is not what this path takes: {error}");
-        failure(StatusCode::BAD_REQUEST, "invalid_json_body", &message)
-    })
-}
-
-async fn body(request: Request<Incoming>, limit: usize) -> Result<Bytes, Reply> {
-    let too_large = || {
-        let message = format!("the body is over {limit} bytes");
-        failure(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", &message)
-    };
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > limit as u64) {
-        return Err(too_large());
-    }
-    match timeout(PATIENCE, Limited::new(request.into_body(), limit).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(failure(StatusCode::BAD_REQUEST, "invalid_body", "the body is cut short")),
-        Err(_) => Err(failure(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body took too long")),
-    }
+    let read = http::request::json(request, limit).await;
+    read.map_err(|refused| failure(refused.status, refused.error, &refused.message))
 }
 
 /// The fields of a query; of one given twice, the last.
@@ -126,6 +96,12 @@ pub(super) fn base(request: &Request<Incoming>, transport: &Transport) -> Option
     let usable = |byte: u8| byte.is_ascii_alphanumeric() || b".:[]-_".contains(&byte);
     let host = host.filter(|host| (1..=MAX_HOST).contains(&host.len()) && host.bytes().all(usable))?;
     Some(format!("{scheme}://{host}"))
+}
+
+/// Whom a proxy forwards for: what it added itself stands last.
+pub(super) fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all("x-forwarded-for").iter().next_back()?;
+    last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
 }
 
 #[cfg(test)]

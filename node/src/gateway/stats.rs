@@ -12,11 +12,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Shared,
-    answer::{Reply, failure, json as reply},
+    Shared, failure,
     request::{self, Info},
     updates::{app_of, channel_of},
 };
+use crate::http::answer::{Reply, json as reply};
 
 /// Bytes of a batch at most: the plugin keeps 200 events, of 600 bytes and some metadata.
 const MAX_REQUEST: usize = 1 << 20;

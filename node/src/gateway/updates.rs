@@ -16,11 +16,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Shared,
-    answer::{Caching, Content, Reply, Source, failure, json as reply, json_bytes, serve},
+    Shared, failure,
     request::{self, Info},
     view::{App, Offer},
 };
+use crate::http::answer::{Caching, Content, Reply, Source, json as reply, json_bytes, serve};
 
 /// Bytes of a request at most: the plugin's has 600.
 const MAX_REQUEST: usize = 64 << 10;

@@ -50,6 +50,11 @@ pub const KEYS: &[Key] = &[
     Key { name: "attributes", default: "", help: "what this device is, for the rules of releases: NAME=VALUE, ..." },
     Key { name: "max_receipts", default: "4096", help: "receipts kept at most, 1 to 1048576; the oldest go first" },
     Key {
+        name: "control.http",
+        default: "",
+        help: "ip:port on loopback where apps on this device may ask and say things over HTTP; off if empty",
+    },
+    Key {
         name: "gateway.listen",
         default: "",
         help: "ip:port for HTTP: apps with Capgo's plugin, curl, CDNs; off if empty",

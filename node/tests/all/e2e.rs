@@ -1,11 +1,13 @@
 //! The real program, end to end: what people type, what they are told, and what a crash, bad input or a bad link leave.
 
 mod bad_input;
+mod control;
 mod crash;
 mod damage;
 mod fleet;
 mod freshness;
 mod gateway;
+mod http;
 mod lan;
 mod link;
 mod moments;

@@ -4,7 +4,6 @@ mod capgo;
 mod electron;
 mod files;
 mod hostile;
-mod http;
 mod plugin;
 
 use std::{

@@ -219,6 +219,11 @@ impl Node {
         self.started["gateway"].as_str().expect("an address").parse().expect("an address")
     }
 
+    /// Where its local control listens over HTTP.
+    pub(super) fn control(&self) -> SocketAddr {
+        self.started["control"].as_str().expect("an address").parse().expect("an address")
+    }
+
     /// Asks it with another `burr`.
     #[track_caller]
     pub(super) fn ask(&self, what: &str) -> Value {

@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use super::{
-    http::{ask, get, get_with},
-    run, until,
-};
+use super::{run, until};
 use crate::{
-    e2e::program::{Shop, say},
+    e2e::{
+        http::{ask, get, get_with},
+        program::{Shop, say},
+    },
     support::small_app,
 };
 

@@ -2,11 +2,11 @@
 
 use std::io::Write as _;
 
-use super::{
-    http::{ask, get, raw},
-    run, until,
+use super::{run, until};
+use crate::{
+    e2e::http::{ask, get, raw},
+    support::scratch,
 };
-use crate::support::scratch;
 
 #[test]
 fn paths_that_lead_elsewhere_lead_nowhere() {

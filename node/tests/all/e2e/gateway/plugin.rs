@@ -5,13 +5,12 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use super::{
-    capgo::Project,
-    http::{Answer, ask, get, get_with},
-    run, until,
-};
+use super::{capgo::Project, run, until};
 use crate::{
-    e2e::program::{Node, Shop, publish, say},
+    e2e::{
+        http::{self, Answer, ask, get, get_with},
+        program::{Node, Shop, publish, say},
+    },
     support::tree,
 };
 
@@ -328,7 +327,7 @@ fn what_the_plugin_would_never_send_gets_the_right_status() {
         let chunked =
             format!("POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
         let endless = [chunked.as_bytes(), b"180000\r\n", &vec![b' '; 3 << 19], b"\r\n180000\r\n"].concat();
-        assert!(super::http::raw(at, &endless).is_none_or(|answer| answer.status == 413), "{path}");
+        assert!(http::raw(at, &endless).is_none_or(|answer| answer.status == 413), "{path}");
     }
     assert_eq!(ask(at, "POST", "/updates", &[], long.as_bytes()).status, 413);
     assert_eq!(ask(at, "POST", "/channel_self", &[], long.as_bytes()).status, 413);
@@ -351,7 +350,7 @@ fn what_the_plugin_would_never_send_gets_the_right_status() {
         info("builtin").to_string().len(),
         info("builtin")
     );
-    let answer = super::http::raw(at, request.as_bytes());
+    let answer = http::raw(at, request.as_bytes());
     assert!(answer.is_none_or(|answer| answer.status == 400));
     // And the others are served as before.
     assert_eq!(send(&node, "POST", "/updates", &info("1.0.0")).status, 200);

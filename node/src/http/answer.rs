@@ -15,7 +15,6 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 use serde::Serialize;
-use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncSeekExt as _},
     sync::mpsc,
@@ -29,13 +28,14 @@ const PARTS: usize = 4;
 const PART: usize = 64 << 10;
 
 /// An answer.
-pub(super) type Reply = Response<Body>;
+pub(crate) type Reply = Response<Body>;
 
-/// The body of an answer, of known length.
+/// The body of an answer.
 #[derive(Debug)]
-pub(super) struct Body {
+pub(crate) struct Body {
     parts: Parts,
-    left: u64,
+    /// Bytes that are to come; none if nobody knows.
+    left: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -46,7 +46,12 @@ enum Parts {
 
 impl Body {
     fn whole(bytes: Bytes) -> Self {
-        Self { left: bytes.len() as u64, parts: Parts::Whole(bytes) }
+        Self { left: Some(bytes.len() as u64), parts: Parts::Whole(bytes) }
+    }
+
+    /// What comes, until its sender goes.
+    fn open(receiver: mpsc::Receiver<io::Result<Bytes>>) -> Self {
+        Self { left: None, parts: Parts::Read(receiver) }
     }
 }
 
@@ -55,7 +60,7 @@ impl HttpBody for Body {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if self.left == 0 {
+        if self.left == Some(0) {
             return Poll::Ready(None);
         }
         let part = match &mut self.parts {
@@ -65,48 +70,60 @@ impl HttpBody for Body {
                 Poll::Ready(part) => part,
             },
         };
-        // A source that ends early must not look like a whole answer.
-        let part = part.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))?;
-        self.left = self.left.saturating_sub(part.len() as u64);
+        let part = match (part, self.left) {
+            (Some(part), _) => part?,
+            (None, None) => return Poll::Ready(None),
+            // A source that ends early must not look like a whole answer.
+            (None, Some(_)) => return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
+        };
+        self.left = self.left.map(|left| left.saturating_sub(part.len() as u64));
         Poll::Ready(Some(Ok(Frame::data(part))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.left == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        self.left.map(SizeHint::with_exact).unwrap_or_default()
     }
 }
 
 /// The media type of JSON.
-pub(super) fn json_type() -> &'static str {
+pub(crate) fn json_type() -> &'static str {
     "application/json"
 }
 
 /// A JSON answer, which nobody on the way keeps.
-pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Reply {
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Reply {
     json_bytes(status, serde_json::to_vec(value).expect("our own types are JSON").into())
 }
 
 /// As [`json`], of bytes that are JSON.
-pub(super) fn json_bytes(status: StatusCode, bytes: Bytes) -> Reply {
-    let mut reply = Response::new(Body::whole(bytes));
+pub(crate) fn json_bytes(status: StatusCode, bytes: Bytes) -> Reply {
+    let mut reply = fresh(bytes, json_type());
     *reply.status_mut() = status;
-    set(reply.headers_mut(), header::CONTENT_TYPE, json_type());
+    reply
+}
+
+/// Something made for this answer, which nobody on the way keeps.
+pub(crate) fn fresh(bytes: Bytes, kind: &'static str) -> Reply {
+    let mut reply = Response::new(Body::whole(bytes));
+    set(reply.headers_mut(), header::CONTENT_TYPE, kind);
     set(reply.headers_mut(), header::CACHE_CONTROL, "no-store");
     reply
 }
 
-/// An error for a program and for people.
-pub(super) fn failure(status: StatusCode, error: &str, message: &str) -> Reply {
-    json(status, &json!({ "error": error, "message": message, "kind": "failed" }))
+/// What goes on until its sender or the client goes.
+pub(crate) fn stream(parts: mpsc::Receiver<io::Result<Bytes>>, kind: &'static str) -> Reply {
+    let mut reply = fresh(Bytes::new(), kind);
+    *reply.body_mut() = Body::open(parts);
+    reply
 }
 
 /// How long others may keep a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Caching {
+pub(crate) enum Caching {
     /// For ever: the name fixes the bytes.
     Immutable,
     /// Not without asking whether it is still the same.
@@ -115,19 +132,19 @@ pub(super) enum Caching {
 
 /// Bytes that can be sent in whole or in part.
 #[derive(Debug)]
-pub(super) struct Content {
-    pub(super) size: u64,
+pub(crate) struct Content {
+    pub(crate) size: u64,
     /// Names these bytes: the entity tag, without its quotes.
-    pub(super) tag: String,
+    pub(crate) tag: String,
     /// The media type.
-    pub(super) kind: &'static str,
-    pub(super) caching: Caching,
-    pub(super) source: Source,
+    pub(crate) kind: &'static str,
+    pub(crate) caching: Caching,
+    pub(crate) source: Source,
 }
 
 /// Where the bytes are.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(crate) enum Source {
     Bytes(Bytes),
     Blob(Blobs, Hash),
     File {
@@ -139,14 +156,14 @@ pub(super) enum Source {
 
 impl Content {
     /// Bytes at hand.
-    pub(super) fn of(bytes: Bytes, kind: &'static str, caching: Caching) -> Self {
+    pub(crate) fn of(bytes: Bytes, kind: &'static str, caching: Caching) -> Self {
         let tag = Hash::of(&bytes).to_string();
         Self { size: bytes.len() as u64, tag, kind, caching, source: Source::Bytes(bytes) }
     }
 }
 
 /// Answers a GET or HEAD for content: 200, 206, 304 or 416.
-pub(super) fn serve(request: &Request<Incoming>, content: Content) -> Reply {
+pub(crate) fn serve(request: &Request<Incoming>, content: Content) -> Reply {
     let tag = format!("\"{}\"", content.tag);
     let mut headers = HeaderMap::new();
     set(&mut headers, header::ETAG, &tag);
@@ -254,7 +271,7 @@ fn read(source: Source, range: Range<u64>) -> Body {
             });
         }
     }
-    Body { parts: Parts::Read(receiver), left }
+    Body { parts: Parts::Read(receiver), left: Some(left) }
 }
 
 async fn read_file(path: &PathBuf, range: Range<u64>, sender: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {

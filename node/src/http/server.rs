@@ -10,13 +10,10 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use hyper::{
-    HeaderMap, Request, StatusCode, body::Incoming, header, header::HeaderValue, server::conn::http1,
-    service::service_fn,
-};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{self, AsyncRead, AsyncWrite, ReadBuf},
@@ -26,15 +23,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{
-    Shared, Transport,
-    answer::{Reply, failure},
-};
+use super::answer::Reply;
 
-/// Connections at a time.
-const MAX_CONNECTIONS: usize = 4096;
-/// Connections of one address at a time; a proxy has as many as there are.
-const MAX_PER_ADDRESS: usize = 64;
 /// Bytes of a request's head at most.
 const MAX_HEAD: usize = 16 << 10;
 /// Headers of a request at most.
@@ -44,11 +34,26 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A connection on which nothing moves for so long is closed.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// How many connections there may be at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// In all.
+    pub(crate) connections: usize,
+    /// Of one address.
+    pub(crate) per_address: usize,
+}
+
 /// Serves until the future is dropped, and all connections with it.
-pub(super) async fn run(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+pub(crate) async fn run<R>(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    room: Room,
+    answer: impl Fn(Request<Incoming>, SocketAddr) -> R + Clone + Send + Sync + 'static,
+) where
+    R: Future<Output = Reply> + Send,
+{
     let mut connections = JoinSet::new();
-    let places = Places::default();
-    let per_address = if shared.settings.transport == Transport::Proxy { MAX_CONNECTIONS } else { MAX_PER_ADDRESS };
+    let places = Places { room, taken: Arc::default() };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -60,14 +65,15 @@ pub(super) async fn run(listener: TcpListener, tls: Option<TlsAcceptor>, shared:
             continue;
         };
         // Too many: whoever comes last is turned away, without a word that it could wait for.
-        let Some(place) = places.take(from.ip(), per_address) else { continue };
-        let (tls, shared) = (tls.clone(), Arc::clone(&shared));
+        let Some(place) = places.take(from.ip()) else { continue };
+        let (tls, answer) = (tls.clone(), answer.clone());
         connections.spawn(async move {
+            let answer = |request| answer(request, from);
             match tls {
-                None => connection(stream, from, shared).await,
+                None => connection(stream, answer).await,
                 Some(tls) => {
                     if let Ok(Ok(stream)) = timeout(PATIENCE, tls.accept(stream)).await {
-                        connection(stream, from, shared).await;
+                        connection(stream, answer).await;
                     }
                 }
             }
@@ -76,12 +82,15 @@ pub(super) async fn run(listener: TcpListener, tls: Option<TlsAcceptor>, shared:
     }
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, from: SocketAddr, shared: Arc<Shared>) {
+async fn connection<R: Future<Output = Reply>>(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    answer: impl Fn(Request<Incoming>) -> R,
+) {
     let moved = Arc::new(AtomicU64::new(0));
     let stream = TokioIo::new(Watched { stream, moved: Arc::clone(&moved) });
     let service = service_fn(|request| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(request_of(request, from, &shared).await) }
+        let answered = answer(request);
+        async move { Ok::<_, Infallible>(answered.await) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
@@ -97,38 +106,20 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, from: SocketAdd
     }
 }
 
-async fn request_of(request: Request<Incoming>, from: SocketAddr, shared: &Shared) -> Reply {
-    let address = match shared.settings.transport {
-        Transport::Proxy => forwarded_for(request.headers()).unwrap_or(from.ip()),
-        Transport::Tls { .. } | Transport::Plain => from.ip(),
-    };
-    match shared.flood.take(address, Instant::now()) {
-        Ok(()) => shared.answer(request).await,
-        Err(seconds) => {
-            let message = "too many requests from this address";
-            let mut reply = failure(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message);
-            reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-            reply
-        }
-    }
-}
-
-/// Whom a proxy forwards for: what it added itself stands last.
-fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
-    let last = headers.get_all("x-forwarded-for").iter().next_back()?;
-    last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
-}
-
 /// Places for connections, all and by address.
-#[derive(Debug, Clone, Default)]
-struct Places(Arc<Mutex<HashMap<IpAddr, usize>>>);
+#[derive(Debug, Clone)]
+struct Places {
+    room: Room,
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
 
 struct Place(Places, IpAddr);
 
 impl Places {
-    fn take(&self, address: IpAddr, per_address: usize) -> Option<Place> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.values().sum::<usize>() >= MAX_CONNECTIONS || taken.get(&address).is_some_and(|n| *n >= per_address) {
+    fn take(&self, address: IpAddr) -> Option<Place> {
+        let Room { connections, per_address } = self.room;
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.values().sum::<usize>() >= connections || taken.get(&address).is_some_and(|n| *n >= per_address) {
             return None;
         }
         *taken.entry(address).or_default() += 1;
@@ -138,7 +129,7 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = taken.get_mut(&self.1) {
             *count -= 1;
             if *count == 0 {

@@ -1,0 +1,208 @@
+//! Local control over HTTP: each path of the contract answers as the contract says, pages and strangers get nothing, and
+//! who follows the facts hears all of them.
+
+mod schema;
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    http::{Answer, ask, get, raw},
+    program::{DEADLINE, Node, Shop, publish, say},
+};
+use crate::support::tree;
+use schema::Contract;
+
+/// Runs a node with local control over HTTP.
+#[track_caller]
+fn run(data: &Path, arguments: &[&str]) -> Node {
+    Node::start(data, &[&["--set", "control.http=127.0.0.1:0"], arguments].concat())
+}
+
+fn token(data: &Path) -> String {
+    let file = data.join("control.token");
+    assert_eq!(fs::metadata(&file).expect("a token").permissions().mode() & 0o777, 0o600);
+    format!("Bearer {}", fs::read_to_string(file).expect("readable").trim())
+}
+
+/// Says something with the token.
+#[track_caller]
+fn post(at: SocketAddr, data: &Path, path: &str, body: &Value) -> Answer {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    ask(at, "POST", path, &[("Authorization", &token(data))], body.as_bytes())
+}
+
+/// A publisher with control over HTTP, and a device that installed 1.0.0 and keeps what comes next on trial.
+fn pair() -> (Shop, Node, Node) {
+    let shop = Shop::open(|at| drop(tree(at, &[("index.html", b"1")])));
+    let publisher = run(&shop.publisher, &[]);
+    let peer = publisher.address().to_string();
+    let calls = ["--set", "apps.shop.confirm=call", "--set", "apps.shop.confirm_timeout=1h"];
+    let install = ["--peer", &peer, "--install", &shop.link];
+    let device = run(&shop.data("device"), &[install.as_slice(), &calls].concat());
+    (shop, publisher, device)
+}
+
+#[test]
+fn every_path_of_the_contract_answers_and_every_answer_fits_it() {
+    let (shop, publisher, mut device) = pair();
+    let (at, data) = (device.control(), shop.data("device"));
+    device.hear_step("1.0.0", "on_trial");
+    let contract = Contract::served_at(at);
+    assert_eq!(contract, Contract::of(burr_node::control::http::OPENAPI));
+
+    // The state while something is on trial, active, and published.
+    let status = get(at, "/v1/status");
+    contract.check("get", "/v1/status", &status);
+    assert_eq!(status.json()["apps"][0]["next"], "1.0.0");
+    contract.check("post", "/v1/apps/{app}/confirm", &post(at, &data, "/v1/apps/shop/confirm", &Value::Null));
+    device.hear_step("1.0.0", "active");
+    for node in [at, publisher.control()] {
+        for path in ["/v1/status", "/v1/receipts"] {
+            contract.check("get", path, &get(node, path));
+        }
+    }
+    assert_eq!(get(at, "/v1/receipts").json()[0]["outcome"], "Active");
+
+    // A release that waits for a person.
+    fs::write(shop.source().join("index.html"), "2").unwrap();
+    let source = shop.source().display().to_string();
+    let manual = ["publish", &source, "--app", "shop", "--version", "2.0.0", "--urgency", "manual"];
+    say(&shop.publisher, &manual).ok();
+    contract.check("post", "/v1/check", &post(at, &data, "/v1/check", &Value::Null));
+    device.hear_step("2.0.0", "staged");
+    contract.check("post", "/v1/device/busy", &post(at, &data, "/v1/device/busy", &json!({ "busy": true })));
+    contract.check("post", "/v1/apps/{app}/apply", &post(at, &data, "/v1/apps/shop/apply", &Value::Null));
+    device.hear_step("2.0.0", "on_trial");
+    let imported = post(publisher.control(), &shop.publisher, "/v1/apps/shop/import", &Value::Null);
+    contract.check("post", "/v1/apps/{app}/import", &imported);
+    assert_eq!(imported.status, 204);
+
+    // Every path, asked as nobody should: each error is one of the contract too.
+    for (method, pattern) in contract.operations() {
+        let path = pattern.replace("{app}", "nothing");
+        let page = ask(at, &method.to_uppercase(), &path, &[("Origin", "http://evil.example")], b"");
+        contract.check(&method, &pattern, &page);
+        assert_eq!(page.status, 403);
+        if method == "post" {
+            let stranger = ask(at, "POST", &path, &[("Authorization", "Bearer 00")], b"");
+            contract.check("post", &pattern, &stranger);
+            assert_eq!(stranger.status, 401);
+            if pattern.contains("{app}") || contract.takes_body(&pattern) {
+                let wrong = post(at, &data, &path, &Value::Null);
+                contract.check("post", &pattern, &wrong);
+                assert_eq!(wrong.status, 400, "{wrong:?}");
+            }
+            let read = get(at, &path);
+            assert_eq!((read.status, read.header("allow")), (405, Some("POST")));
+        }
+    }
+    assert_eq!(get(at, "/v1/nothing").status, 404);
+    let wrong = post(at, &data, "/v1/apps/nothing/confirm", &Value::Null).json();
+    assert!(wrong["message"].as_str().unwrap().contains("no app \"nothing\""), "{wrong}");
+    let nonsense = post(at, &data, "/v1/device/busy", &json!({ "busy": "perhaps" }));
+    assert_eq!(nonsense.status, 400, "{nonsense:?}");
+    let endless = json!({ "busy": true, "because": "x".repeat(1 << 20) });
+    assert_eq!(post(at, &data, "/v1/device/busy", &endless).status, 413);
+}
+
+#[test]
+fn web_pages_strangers_and_other_names_of_this_machine_get_nothing() {
+    let shop = Shop::open(|at| drop(tree(at, &[("index.html", b"1")])));
+    let node = run(&shop.publisher, &[]);
+    let at = node.control();
+    for header in
+        ["Origin: null", "Origin: http://127.0.0.1", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-site"]
+    {
+        let request = format!("GET /v1/status HTTP/1.1\r\nHost: {at}\r\n{header}\r\nConnection: close\r\n\r\n");
+        assert_eq!(raw(at, request.as_bytes()).unwrap().status, 403, "{header}");
+    }
+    for host in ["rebound.example", "rebound.example:80", "0.0.0.0", "127.0.0.1.rebound.example"] {
+        let request = format!("GET /v1/status HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = raw(at, request.as_bytes()).unwrap();
+        assert_eq!((answer.status, answer.json()["error"].as_str()), (403, Some("wrong_host")), "{host}");
+        assert_eq!(answer.header("access-control-allow-origin"), None);
+    }
+    let nobody = raw(at, b"GET /v1/status HTTP/1.0\r\n\r\n").unwrap();
+    assert_eq!(nobody.status, 403);
+    let local = raw(at, b"GET /v1/status HTTP/1.1\r\nHost: localhost:1\r\nConnection: close\r\n\r\n").unwrap();
+    assert_eq!(local.status, 200);
+    let preflight = ask(at, "OPTIONS", "/v1/check", &[("Origin", "http://evil.example")], b"");
+    assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (403, None));
+
+    let first = token(&shop.publisher);
+    node.stop();
+    drop(run(&shop.publisher, &[]));
+    assert_eq!(token(&shop.publisher), first, "what knows the token goes on after a restart");
+    let open = say(&shop.publisher, &["run", "--set", "control.http=0.0.0.0:7450"]);
+    assert!(open.code == Some(2) && open.err.contains("loopback"), "{open:?}");
+}
+
+/// Follows the facts, from after an event.
+struct Follower {
+    lines: std::io::Lines<BufReader<TcpStream>>,
+    head: Vec<String>,
+}
+
+impl Follower {
+    fn of(at: SocketAddr, last: &str) -> Self {
+        let mut stream = TcpStream::connect(at).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        write!(stream, "GET /v1/events HTTP/1.1\r\nHost: {at}\r\n{last}\r\n").unwrap();
+        let mut lines = BufReader::new(stream).lines();
+        let head = lines.by_ref().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+        Self { lines, head }
+    }
+
+    /// The next fact that is wanted, with its id, and how many came on the way.
+    fn hear(&mut self, wanted: impl Fn(&Value) -> bool) -> (String, usize) {
+        let (mut id, mut passed) = (String::new(), 0);
+        for line in self.lines.by_ref() {
+            let line = line.expect("the stream goes on");
+            if let Some(found) = line.strip_prefix("id: ") {
+                found.clone_into(&mut id);
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                if wanted(&serde_json::from_str(data).expect("a fact")) {
+                    return (id, passed);
+                }
+                passed += 1;
+            }
+        }
+        panic!("the stream ended");
+    }
+}
+
+#[test]
+fn who_follows_the_events_hears_all_of_them_and_who_comes_back_what_was_missed() {
+    let (shop, publisher, mut device) = pair();
+    device.hear_step("1.0.0", "on_trial");
+    let (at, data) = (device.control(), shop.data("device"));
+    let mut follower = Follower::of(at, "");
+    assert!(follower.head[0].contains(" 200 "), "{:?}", follower.head);
+    assert!(follower.head.iter().any(|line| line.eq_ignore_ascii_case("content-type: text/event-stream")));
+    let active =
+        |version: &'static str| move |fact: &Value| fact["step"]["step"] == "active" && fact["version"] == version;
+    assert_eq!(post(at, &data, "/v1/apps/shop/confirm", &Value::Null).status, 204);
+    let (seen, _) = follower.hear(active("1.0.0"));
+    drop(follower);
+
+    fs::write(shop.source().join("index.html"), "2").unwrap();
+    publish(&shop.publisher, &shop.source(), "2.0.0");
+    device.hear_step("2.0.0", "on_trial");
+    // All that happened in between, from the first fact after the one that was seen.
+    let mut again = Follower::of(at, &format!("Last-Event-ID: {seen}\r\n"));
+    let (_, passed) = again.hear(|fact| fact["step"]["step"] == "on_trial" && fact["version"] == "2.0.0");
+    let after = device.heard.iter().position(active("1.0.0")).unwrap();
+    let until = device.heard.len() - 1;
+    assert_eq!(passed, until - after - 1, "{:?}", &device.heard[after..]);
+    drop(publisher);
+    again.hear(|fact| fact["fact"] == "peer_disconnected");
+    device.stop();
+}
