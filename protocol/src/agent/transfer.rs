@@ -125,8 +125,12 @@ impl Agent {
         let looked = self.looking.remove(&blob);
         let Some(job) = self.jobs.get_mut(&blob) else {
             let whole = Pieces::of(size, pieces).is_all();
-            self.store.insert(blob, Stored { size, whole });
+            let was = self.store.insert(blob, Stored { size, whole });
             self.look_into_keys(blob, actions);
+            if !whole && was.is_some_and(|was| was.whole) {
+                // An answer that an import overtook, or a loss: what is wanted of it is looked at again.
+                self.plan(actions);
+            }
             return;
         };
         if job.size() != size {

@@ -363,10 +363,13 @@ impl World {
         self.find_fixed(node);
     }
 
+    /// A node that has a network at all is told whom it is configured to know, whether they can be reached now or not:
+    /// one that starts while they can't be has to go on trying.
     fn find_fixed(&mut self, node: NodeIndex) {
+        let somewhere = self.machines[node].presence.place().is_some();
         for peer in self.machines[node].fixed.clone().iter() {
             let peer = *peer as usize;
-            if peer != node && self.path(node, peer).is_some() {
+            if peer != node && (somewhere || self.path(node, peer).is_some()) {
                 let address = address(peer);
                 self.give(node, Input::Found { address, node: None, fixed: true });
             }

@@ -3,7 +3,7 @@
 use burr_sim::{
     scenario::{SHIPPED, Scenario, quantity::Span},
     swarm,
-    world::Rule,
+    world::{Rule, Violation},
 };
 
 fn shipped(name: &str, changes: &[(&str, &str)]) -> Scenario {
@@ -25,6 +25,55 @@ fn whatever_goes_wrong_no_rule_is_broken_and_all_converge() {
         let broken = swarm::run(&scenario).unwrap();
         assert_eq!(broken, [], "seed {seed}");
     }
+}
+
+/// What the swarm once found, made small: the rules that a seed's fleet breaks with these faults, of two stores with one
+/// device each.
+fn broken(seed: u64, faults: &str) -> Vec<Violation> {
+    let text = SHIPPED.iter().find(|(shipped, _)| *shipped == "swarm").unwrap().1;
+    let few = [("sites.1.count", "2"), ("nodes.2.count", "1"), ("duration", "12h"), ("heal", "7h")];
+    let few: Vec<_> = few.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let mut scenario = Scenario::read_with(&format!("{text}{faults}"), &few).unwrap();
+    scenario.seed = seed;
+    swarm::run(&scenario).unwrap()
+}
+
+#[test]
+fn a_gateway_that_starts_while_it_is_cut_off_goes_on_looking_for_whom_it_knows() {
+    let faults = r#"
+        [[faults]]
+        at = "4h 40m"
+        for = "50m"
+        kind = "lost_records"
+        node = "gateway/1"
+
+        [[faults]]
+        at = "5h"
+        for = "90m"
+        kind = "partition"
+        site = "cloud/0"
+    "#;
+    assert_eq!(broken(14, faults), []);
+}
+
+#[test]
+fn what_an_import_mends_is_served_though_the_store_was_looked_at_before() {
+    // The only whole copy loses a piece, and its publisher imports it again at its start.
+    let faults = r#"
+        [[faults]]
+        at = "5h 30m"
+        for = "40m"
+        kind = "disk_full"
+        node = "gateway/0"
+
+        [[faults]]
+        at = "6h 5m"
+        for = "13m"
+        kind = "corrupt_range"
+        node = "publisher/0"
+        piece = 43057
+    "#;
+    assert_eq!(broken(23, faults), []);
 }
 
 #[test]
