@@ -11,5 +11,6 @@ mod http;
 mod lan;
 mod link;
 mod moments;
+mod onlooker;
 mod program;
 mod sealed;

@@ -1,4 +1,4 @@
-//! A link of known speed between two nodes, which counts the bytes that cross it.
+//! A link of known speed between two nodes, which counts the bytes that cross it, or records them.
 
 use std::{
     io::{Read as _, Write as _},
@@ -25,18 +25,30 @@ struct Shared {
     /// Bytes a second from the target to whoever dialled.
     rate: u64,
     carried: AtomicU64,
+    /// All that crossed it, one entry a connection and way, if it records.
+    record: Option<Mutex<Vec<Vec<u8>>>>,
     closed: AtomicBool,
 }
 
 impl Link {
     /// A link to `target` that brings at most `rate` bytes a second from there.
     pub(super) fn to(target: SocketAddr, rate: u64) -> Self {
+        Self::new(target, rate, None)
+    }
+
+    /// A link to `target`, as fast as the machine, that records what crosses it, both ways.
+    pub(super) fn recording(target: SocketAddr) -> Self {
+        Self::new(target, u64::MAX, Some(Mutex::default()))
+    }
+
+    fn new(target: SocketAddr, rate: u64, record: Option<Mutex<Vec<Vec<u8>>>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let shared = Arc::new(Shared {
             target: Mutex::new(target),
             rate,
             carried: AtomicU64::new(0),
+            record,
             closed: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
@@ -71,6 +83,12 @@ impl Link {
     pub(super) fn carried(&self) -> u64 {
         self.shared.carried.load(Ordering::Relaxed)
     }
+
+    /// What crossed it so far, one entry a connection and way.
+    pub(super) fn recorded(&self) -> Vec<Vec<u8>> {
+        let record = self.shared.record.as_ref().expect("a link that records");
+        record.lock().expect("no thread panics with it").clone()
+    }
 }
 
 impl Drop for Link {
@@ -85,11 +103,19 @@ impl Shared {
     fn pass(&self, mut from: TcpStream, mut to: TcpStream, down: bool) {
         let mut part = [0; PART];
         let mut due = Instant::now();
+        let record = self.record.as_ref().map(|record| {
+            let mut record = record.lock().expect("no thread panics with it");
+            record.push(Vec::new());
+            record.len() - 1
+        });
         while let Ok(read @ 1..) = from.read(&mut part) {
             if down {
                 due = due.max(Instant::now().checked_sub(Duration::from_millis(5)).unwrap_or(due));
                 due += Duration::from_nanos(read as u64 * 1_000_000_000 / self.rate);
                 thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+            if let (Some(record), Some(at)) = (&self.record, record) {
+                record.lock().expect("no thread panics with it")[at].extend_from_slice(&part[..read]);
             }
             if to.write_all(&part[..read]).is_err() {
                 break;

@@ -8,7 +8,11 @@ use std::{
 
 use burr_protocol::Hash;
 
-use super::program::{Node, current, publish, say, set_up};
+use super::{
+    link::Link,
+    onlooker,
+    program::{Node, current, publish, say, set_up},
+};
 use crate::support::{listing, noise, scratch, tree};
 
 const WINDOW: usize = 32;
@@ -26,13 +30,26 @@ fn build(at: &Path, seed: u64) -> Build {
     Build { name, secret }
 }
 
+/// All runs of 32 bytes of a build, and of its name.
+struct Windows<'a>(HashSet<&'a [u8]>);
+
+impl<'a> Windows<'a> {
+    fn of(build: &'a Build) -> Self {
+        Self(build.secret.windows(WINDOW).chain(build.name.as_bytes().windows(WINDOW)).collect())
+    }
+
+    fn are_in(&self, bytes: &[u8]) -> bool {
+        bytes.windows(WINDOW).any(|window| self.0.contains(window))
+    }
+}
+
 /// The files below a directory that hold any 32 bytes of a build, or of its name.
 fn who_knows(build: &Build, at: &Path) -> Vec<PathBuf> {
-    let name = build.name.as_bytes();
-    let windows: HashSet<&[u8]> = build.secret.windows(WINDOW).chain(name.windows(WINDOW)).collect();
-    let knows = |bytes: &[u8]| bytes.windows(WINDOW).any(|window| windows.contains(window));
+    let windows = Windows::of(build);
     let files = listing(at).into_iter().filter(|path| path.is_file() && !path.is_symlink());
-    files.filter(|path| knows(&fs::read(path).unwrap()) || knows(path.to_string_lossy().as_bytes())).collect()
+    let knows =
+        |path: &PathBuf| windows.are_in(&fs::read(path).unwrap()) || windows.are_in(path.to_string_lossy().as_bytes());
+    files.filter(knows).collect()
 }
 
 /// Makes a device a member, by files as a person carries them; returns its node.
@@ -132,4 +149,54 @@ fn members_read_what_a_kiosk_carries_and_cannot() {
     publish(&shop, &source, "3.0.0");
     second.hear_step("3.0.0", "active");
     stranger.hear_step("3.0.0", "active");
+}
+
+/// T50: neither the wire between two nodes nor what comes out of it at a kiosk's end has a plain byte of the build, or
+/// its files' names.
+#[test]
+fn what_crosses_the_wire_and_what_a_kiosk_is_given_tell_nothing() {
+    let dir = scratch();
+    let at = |name: &str| dir.path().join(name);
+    let [shop, kiosk_at, device_at] = ["publisher", "kiosk", "device"].map(at);
+    let link = set_up(&shop);
+    let repository = link.split_once('@').unwrap().1;
+    say(&shop, &["fleet", "create", "stores"]).ok();
+    let origin = Node::start(&shop, &[]);
+    join(&shop, &device_at);
+    say(&shop, &["fleet", "rotate", "stores"]).ok();
+
+    // publisher ═ kiosk ═ device, by no other way than wires that are tapped.
+    let wires = [Link::recording(origin.address())];
+    let cached = format!("shop@{repository}");
+    let kiosk = Node::start(&kiosk_at, &["--cache", &cached, "--peer", &wires[0].address()]);
+    let [first] = wires;
+    let wires = [first, Link::recording(kiosk.address())];
+    let mut device = Node::start(&device_at, &["--install", &link, "--peer", &wires[1].address()]);
+    let source = at("build");
+    let builds = [1, 2].map(|number| {
+        let made = build(&source, number);
+        let version = format!("{number}.0.0");
+        let release = publish_sealed(&shop, &source, &version);
+        device.hear_step(&version, "active");
+        (made, release)
+    });
+    // What is for everybody shows that both ways of looking find what there is.
+    let open = build(&source, 3);
+    publish(&shop, &source, "3.0.0");
+    device.hear_step("3.0.0", "active");
+
+    let seen = onlooker::look(&kiosk.address().to_string(), repository.parse().unwrap(), 3);
+    let crossed: Vec<Vec<u8>> = wires.iter().flat_map(Link::recorded).collect();
+    for (build, release) in &builds {
+        let payload = seen.blobs[&release["payload"]["blob"].as_str().unwrap().parse().unwrap()].len();
+        assert_eq!(Some(payload as u64), release["payload"]["size"].as_u64(), "the kiosk was given all of it");
+        let windows = Windows::of(build);
+        assert!(seen.said.iter().chain(seen.blobs.values()).all(|bytes| !windows.are_in(bytes)), "at a kiosk's end");
+        assert!(crossed.iter().all(|bytes| !windows.are_in(bytes)), "on the wire");
+    }
+    for wire in &wires {
+        let all: usize = wire.recorded().iter().map(Vec::len).sum();
+        assert!(all > builds.iter().map(|(build, _)| build.secret.len()).sum(), "{all} bytes went another way");
+    }
+    assert!(seen.blobs.values().any(|bytes| Windows::of(&open).are_in(bytes)));
 }
