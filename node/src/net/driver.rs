@@ -341,8 +341,9 @@ impl Driver {
             let (outbox, queue) = Outbox::new(connection);
             link.outbox = Some(outbox);
             let (report, link) = (self.report.clone(), link.id);
+            let grace = if self.enroller.is_some() { sync::ENROLLING } else { Duration::ZERO };
             self.tasks.spawn(async move {
-                if let Err(error) = sync::send(opening, queue).await {
+                if let Err(error) = sync::send(opening, queue, grace).await {
                     let _ = report.send(Report::Broken { node, link, connection, error }).await;
                 }
             });

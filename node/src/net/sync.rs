@@ -23,7 +23,7 @@ use libp2p::{
 };
 use tokio::{sync::mpsc, time::timeout};
 
-use super::streams::Opening;
+use super::streams::{NotOpened, Opening};
 
 /// Frames that wait to be sent to one node at most.
 const MAX_QUEUED: usize = 1024;
@@ -31,6 +31,8 @@ const MAX_QUEUED: usize = 1024;
 const MAX_QUEUED_BYTES: usize = 4 * MAX_MESSAGE;
 /// How long a node may take none of a frame before it counts as gone.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a node that does not sync may stay where it can be enrolled, which may be what it is here for.
+pub(super) const ENROLLING: Duration = Duration::from_mins(1);
 /// Bytes read or written at a time.
 const BUFFER: usize = 64 << 10;
 
@@ -65,10 +67,14 @@ impl Outbox {
     }
 }
 
-/// Sends what is queued until the queue is dropped.
-pub(crate) async fn send(opening: Opening, mut queue: Outgoing) -> io::Result<()> {
+/// Sends what is queued until the queue is dropped. A node that does not sync may stay for `grace` nevertheless.
+pub(crate) async fn send(opening: Opening, mut queue: Outgoing, grace: Duration) -> io::Result<()> {
     let stream = match timeout(PATIENCE, opening).await {
         Ok(Ok(Ok(stream))) => stream,
+        Ok(Ok(Err(NotOpened::Unsupported))) => {
+            tokio::time::sleep(grace).await;
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "it does not sync"));
+        }
         Ok(_) => return Err(io::ErrorKind::ConnectionReset.into()),
         Err(_) => return Err(io::ErrorKind::TimedOut.into()),
     };

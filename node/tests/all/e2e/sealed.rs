@@ -63,6 +63,12 @@ fn join(publisher: &Path, device: &Path) -> String {
     joined["member"]["node"].as_str().unwrap().to_owned()
 }
 
+/// Makes a device a member over the network: asks the publisher's node, which runs.
+fn join_there(publisher: &Path, device: &Path) -> serde_json::Value {
+    let invited = say(publisher, &["enrol", "stores", "--json"]).json();
+    say(device, &["join", invited["invitation"].as_str().unwrap(), "--json"]).json()
+}
+
 fn publish_sealed(publisher: &Path, source: &Path, version: &str) -> serde_json::Value {
     let source = source.display().to_string();
     let publish = ["publish", &source, "--app", "shop", "--version", version, "--encrypt-to", "stores", "--json"];
@@ -199,4 +205,41 @@ fn what_crosses_the_wire_and_what_a_kiosk_is_given_tell_nothing() {
         assert!(all > builds.iter().map(|(build, _)| build.secret.len()).sum(), "{all} bytes went another way");
     }
     assert!(seen.blobs.values().any(|bytes| Windows::of(&open).are_in(bytes)));
+}
+
+/// §12.9, §13.6: who joins over the network is handed the fleet's key with the certificate, in open and closed meshes.
+#[test]
+fn who_joins_over_the_network_reads_what_was_sealed_before() {
+    for closed in ["mesh.closed=false", "mesh.closed=true"] {
+        let dir = scratch();
+        let at = |name: &str| dir.path().join(name);
+        let [shop, device_at, late_at, source] = ["publisher", "device", "late", "build"].map(at);
+        let link = set_up(&shop);
+        say(&shop, &["fleet", "create", "stores"]).ok();
+        say(&shop, &["fleet", "rotate", "stores"]).ok();
+        let build = build(&source, 1);
+        let release = publish_sealed(&shop, &source, "1.0.0");
+        let origin = Node::start(&shop, &["--set", closed]);
+        let joined = join_there(&shop, &device_at);
+        let peer = origin.address().to_string();
+        let run = ["--install", &link, "--peer", &peer, "--set", closed];
+        let mut device = Node::start(&device_at, &run);
+        assert_eq!(joined["member"]["node"], device.id());
+        device.hear_step("1.0.0", "active");
+        assert_eq!(current(&device_at).as_deref(), release["bundle"].as_str());
+        assert_eq!(fs::read(device_at.join("apps/shop/current").join(&build.name)).unwrap(), build.secret);
+
+        // In the next epoch it is in the list; who comes then is handed that epoch's key.
+        say(&shop, &["fleet", "rotate", "stores"]).ok();
+        join_there(&shop, &late_at);
+        let mut late = Node::start(&late_at, &run);
+        let release = publish_sealed(&shop, &source, "2.0.0");
+        assert_eq!(release["enc"]["epoch"], 2);
+        for node in [&mut device, &mut late] {
+            node.hear_step("2.0.0", "active");
+        }
+        for node in [device, late, origin] {
+            node.stop();
+        }
+    }
 }
