@@ -65,7 +65,8 @@ impl Http {
     pub async fn open(node: Node, data: &Path, at: SocketAddr) -> Result<Self, Error> {
         if !at.ip().is_loopback() {
             let words = format!("control.http is {at}; it must be on loopback, such as 127.0.0.1:7450");
-            return Err(Error::new(Kind::Config, words).with_hint("for other machines there is `metrics.listen`"));
+            return Err(Error::new(Kind::Config, words)
+                .with_hint("from another machine, reach it through a tunnel: ssh -L 7450:127.0.0.1:7450 DEVICE"));
         }
         let path = data.join("control.token");
         let token = identity::secret(&path, "remove it: the next start makes another token")?;
