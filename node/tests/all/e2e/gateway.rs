@@ -5,6 +5,7 @@ mod electron;
 mod files;
 mod hostile;
 mod plugin;
+mod tls;
 
 use std::{
     path::Path,
