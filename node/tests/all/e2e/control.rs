@@ -206,3 +206,23 @@ fn who_follows_the_events_hears_all_of_them_and_who_comes_back_what_was_missed()
     again.hear(|fact| fact["fact"] == "peer_disconnected");
     device.stop();
 }
+
+#[test]
+fn a_check_brings_what_would_come_in_an_hour() {
+    let shop = Shop::open(|at| drop(tree(at, &[("index.html", b"1")])));
+    let publisher = Node::start(&shop.publisher, &[]);
+    let (peer, port) = (publisher.address().to_string(), publisher.address().port().to_string());
+    let patient = ["--set", "tuning.dial_backoff=1h", "--set", "tuning.dial_backoff_max=1h"];
+    let mut device =
+        Node::start(&shop.data("device"), &[&["--peer", &peer, "--install", &shop.link], patient.as_slice()].concat());
+    device.hear_step("1.0.0", "active");
+    publisher.stop();
+    device.hear_fact("peer_disconnected");
+
+    fs::write(shop.source().join("index.html"), "2").unwrap();
+    publish(&shop.publisher, &shop.source(), "2.0.0");
+    let publisher = Node::start(&shop.publisher, &["--port", &port]);
+    say(&shop.data("device"), &["check"]).ok();
+    device.hear_step("2.0.0", "active");
+    drop(publisher);
+}
