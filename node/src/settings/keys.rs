@@ -108,7 +108,7 @@ pub const APP_KEYS: &[Key] = &[
     Key {
         name: "confirm",
         default: "auto",
-        help: "who confirms a new version: none, command, call (the app, by `burr confirm` or the library), or auto: command if there is one, else none",
+        help: "who confirms a new version: none, command, call (the app, by `burr confirm`, control.http or the library), or auto: command if there is one, else none",
     },
     Key { name: "confirm_timeout", default: "30s", help: "time for that; then the device goes back" },
     Key { name: "freshness", default: "180days", help: "strict, or how long past its expiry metadata still installs" },
