@@ -44,7 +44,7 @@ use tokio::{
 };
 
 use super::streams::{NotOpened, Opening};
-use crate::store::blobs::{Blobs, chunks};
+use crate::store::blobs::{Blobs, OpenFiles, chunks};
 
 /// What a provider says first.
 pub(crate) mod status {
@@ -160,11 +160,19 @@ async fn answers<P: Future<Output = ()> + Send>(
     tell: &impl Fn(RequestId, Progress) -> P,
 ) -> FetchFailure {
     let mut noted = BTreeSet::new();
+    let mut open: Option<OpenFiles> = None;
     loop {
         let Some(request) = asked.first() else {
+            open = None;
             asked.more.notified().await;
             continue;
         };
+        if open.as_ref().is_none_or(|open| open.hash != request.blob) {
+            match blobs.open_files(request.blob).await {
+                Ok(files) => open = Some(files),
+                Err(error) => return store(error),
+            }
+        }
         let result = match answer(&request, source, blobs, &mut noted, tell).await {
             Ok((next, result)) => {
                 source = next;

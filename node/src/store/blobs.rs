@@ -84,6 +84,13 @@ pub struct Listed {
     pub complete: bool,
 }
 
+/// A blob whose files stay open.
+pub(crate) struct OpenFiles {
+    pub(crate) hash: Hash,
+    /// Nobody reads what it has to say: the store waits with it.
+    _watched: Box<dyn Send>,
+}
+
 impl Blobs {
     /// Opens the store in `dir`, or makes one.
     ///
@@ -350,6 +357,13 @@ impl Blobs {
                 .with_hint("delete it, so that it is fetched again")
         })?;
         Ok((bitfield.size(), bitfield.ranges))
+    }
+
+    /// Keeps a blob's files open for as long as the result lives. The store flushes and closes those of a blob that nobody
+    /// uses, which costs more than to write a piece, so it should not happen between two of them.
+    pub(crate) async fn open_files(&self, hash: Hash) -> Result<OpenFiles, Error> {
+        let watched = self.store.observe(hash.0).stream().await.map_err(broken)?;
+        Ok(OpenFiles { hash, _watched: Box::new(watched) })
     }
 
     /// Protects a blob from collection, before its first byte is written.
