@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     io,
     num::NonZeroU64,
+    pin::pin,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -26,6 +27,7 @@ use burr_protocol::{
     fetch::{GROUP, Request, RequestId, piece_size},
 };
 use iroh_blobs::{
+    api::blobs::ImportBaoHandle,
     protocol::{GetRequest, RequestType},
     store::IROH_BLOCK_SIZE,
 };
@@ -35,6 +37,7 @@ use libp2p::{
     bytes::{Bytes, BytesMut},
     futures::{
         AsyncReadExt as _, AsyncWriteExt as _,
+        future::poll_immediate,
         io::{ReadHalf, WriteHalf},
     },
 };
@@ -60,11 +63,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BUFFER: usize = 64 << 10;
 /// Verified parts that wait for the disk.
 const WAITING: usize = 64;
+/// Bytes after which a piece is told of, however fast more come.
+const TOLD: u64 = 1 << 20;
 
 /// What becomes of a request.
 #[derive(Debug)]
 pub(crate) enum Progress {
-    /// A piece, or the rest of one, of so many bytes was stored.
+    /// Pieces, or the rest of one, of so many bytes in all were stored.
     Stored(u64),
     /// It is over.
     Ended(Result<(), FetchFailure>),
@@ -211,10 +216,25 @@ async fn answer<P: Future<Output = ()> + Send>(
     let piece = piece_size(request.size);
     let tree = BaoTree::new(size.get(), IROH_BLOCK_SIZE);
     let mut decoder = ResponseDecoder::new(request.blob.0.into(), chunks(request.start, request.end), tree, source);
-    let mut import = None;
-    let mut bytes = 0;
+    let mut import: Option<ImportBaoHandle> = None;
+    let (mut bytes, mut at) = (0, request.start);
     let source = loop {
-        let item = match decoder.next().await {
+        let mut next = pin!(decoder.next());
+        let ready = poll_immediate(&mut next).await;
+        // A piece is passed on from the store, so it is told of as soon as it is there. To end an import costs about as
+        // much as a piece, so pieces that come faster than the store takes them share one.
+        if (ready.is_none() || bytes >= TOLD)
+            && at.is_multiple_of(piece)
+            && let Some(import) = import.take()
+        {
+            end(import, request, blobs, noted).await?;
+            tell(request.id, Progress::Stored(std::mem::take(&mut bytes))).await;
+        }
+        let next = match ready {
+            Some(next) => next,
+            None => next.await,
+        };
+        let item = match next {
             ResponseDecoderNext::Done(source) => break source,
             ResponseDecoderNext::More((next, item)) => {
                 decoder = next;
@@ -225,33 +245,39 @@ async fn answer<P: Future<Output = ()> + Send>(
                 })?
             }
         };
-        let end = if let BaoContentItem::Leaf(leaf) = &item {
+        if let BaoContentItem::Leaf(leaf) = &item {
             bytes += leaf.data.len() as u64;
-            Some(leaf.offset + leaf.data.len() as u64)
-        } else {
-            None
-        };
+            at = leaf.offset + leaf.data.len() as u64;
+        }
         let handle = match &import {
             Some(handle) => handle,
             None => import.insert(blobs.store().import_bao(request.blob.0, size, WAITING).await.map_err(store)?),
         };
         handle.tx.send(item).await.map_err(store)?;
-        if end.is_some_and(|end| end.is_multiple_of(piece) || end == request.end)
-            && let Some(handle) = import.take()
-        {
-            // A piece is told of when it is in the store: it is passed on from there at once. That its blob exists is
-            // certain to be on its way to the database only when an import has ended.
-            drop(handle.tx);
-            handle.rx.await.map_err(store)?.map_err(store)?;
-            let (_, held) = blobs.ranges(request.blob).await.map_err(store)?;
-            // From the first piece on, a kill does not forget the blob; a whole one outlives a loss of power.
-            if noted.insert(request.blob) || held.is_superset(&chunks(0, request.size)) {
-                blobs.sync(request.blob).await.map_err(store)?;
-            }
-            tell(request.id, Progress::Stored(std::mem::take(&mut bytes))).await;
-        }
     };
+    if let Some(import) = import {
+        end(import, request, blobs, noted).await?;
+        tell(request.id, Progress::Stored(bytes)).await;
+    }
     Ok((source, Ok(())))
+}
+
+/// Waits until everything of an import is in the store. That its blob exists is certain to be on its way to the database
+/// only then.
+async fn end(
+    import: ImportBaoHandle,
+    request: &Request,
+    blobs: &Blobs,
+    noted: &mut BTreeSet<Hash>,
+) -> Result<(), FetchFailure> {
+    drop(import.tx);
+    import.rx.await.map_err(store)?.map_err(store)?;
+    let (_, held) = blobs.ranges(request.blob).await.map_err(store)?;
+    // From the first piece on, a kill does not forget the blob; a whole one outlives a loss of power.
+    if noted.insert(request.blob) || held.is_superset(&chunks(0, request.size)) {
+        blobs.sync(request.blob).await.map_err(store)?;
+    }
+    Ok(())
 }
 
 /// The bytes of a question.

@@ -15,7 +15,7 @@ use libp2p::{
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::fetch::status;
-use crate::store::blobs::{Blobs, chunks};
+use crate::store::blobs::{Blobs, OpenFiles, chunks};
 
 /// Bytes of a question at most: a hash and a few ranges.
 const MAX_QUESTION: usize = 1024;
@@ -30,11 +30,19 @@ const BUFFER: usize = 64 << 10;
 pub(crate) async fn serve(stream: Stream, blobs: &Blobs, turn: &Semaphore) -> io::Result<()> {
     let (read, mut write) = stream.split();
     let mut read = BufReader::with_capacity(MAX_QUESTION, read);
+    let mut open: Option<OpenFiles> = None;
     while let Some(question) = next(&mut read).await? {
         let (hash, ranges) = decode(&question).ok_or(io::ErrorKind::InvalidData)?;
+        if open.as_ref().is_none_or(|open| open.hash != hash) {
+            open = Some(blobs.open_files(hash).await.map_err(io::Error::other)?);
+        }
         let turn = turn.acquire().await.map_err(io::Error::other)?;
         answer(&mut write, blobs, hash, ranges).await?;
         drop(turn);
+        // Whoever asks no more for now keeps no file open.
+        if read.buffer().is_empty() {
+            open = None;
+        }
     }
     timeout(PATIENCE, write.close()).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
