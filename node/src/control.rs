@@ -47,6 +47,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(600);
 pub enum Request {
     /// A [`Status`](burr_protocol::status::Status) and where the node listens: an [`Overview`].
     Status,
+    /// The [metrics](crate::metrics), as one text.
+    Metrics,
     /// All [`Receipt`](burr_protocol::receipt::Receipt)s.
     Receipts,
     /// Look for news now.
@@ -179,6 +181,7 @@ async fn answer(node: &Node, data: &Path, request: Request) -> Result<Value, Err
             let overview = Overview { listeners: node.listeners().to_vec(), status: node.status().await? };
             Ok(value(serde_json::to_value(overview)))
         }
+        Request::Metrics => node.metrics().await.map(Value::String),
         Request::Receipts => Ok(value(serde_json::to_value(node.receipts().await?))),
         Request::Check => node.check().await.map(|()| Value::Null),
         Request::Confirm { app } => {

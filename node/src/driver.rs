@@ -40,6 +40,7 @@ use crate::{
     error::{Error, Kind},
     fleet_keys::FleetKeys,
     health::{self, HealthCommand, Subject},
+    metrics::{self, Tally},
     net::{self, Net},
     settings::Settings,
     slots::Slots,
@@ -50,6 +51,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Ask {
     Status(oneshot::Sender<Status>),
+    Metrics(oneshot::Sender<String>),
     Receipts(oneshot::Sender<Vec<Receipt>>),
     Catalog(oneshot::Sender<Vec<Verified>>),
     Assigned(oneshot::Sender<Vec<(String, String, String)>>),
@@ -96,6 +98,7 @@ pub(crate) struct Driver {
     from_jobs: mpsc::UnboundedReceiver<Input>,
     asks: mpsc::Receiver<Ask>,
     facts: broadcast::Sender<Fact>,
+    tally: Tally,
     /// Known before anyone could listen: told when the loop begins.
     first: Vec<Fact>,
     _home: Home,
@@ -160,6 +163,7 @@ impl Driver {
             from_jobs,
             asks,
             facts,
+            tally: Tally::default(),
             first,
             _home: home,
         })
@@ -226,6 +230,9 @@ impl Driver {
         match ask {
             Ask::Status(done) => {
                 let _ = done.send(self.agent.status());
+            }
+            Ask::Metrics(done) => {
+                let _ = done.send(metrics::text(&self.agent.status(), &self.tally));
             }
             Ask::Receipts(done) => {
                 let receipts = self.agent.receipts().iter().filter_map(SignedReceipt::peek).collect();
@@ -431,7 +438,8 @@ impl Driver {
         let _ = self.jobs.send(input);
     }
 
-    fn tell(&self, fact: Fact) {
+    fn tell(&mut self, fact: Fact) {
+        self.tally.add(&fact);
         match &fact {
             Fact::PeerRefused { .. }
             | Fact::TurnedAway { .. }

@@ -13,6 +13,7 @@ pub mod health;
 mod http;
 mod identity;
 pub mod membership;
+pub mod metrics;
 pub mod net;
 mod node;
 pub mod publisher;

@@ -106,6 +106,15 @@ impl Node {
         self.ask(Ask::Status).await
     }
 
+    /// How the node stands and what happened since its start, in Prometheus' text format: the
+    /// [`METRICS`](crate::metrics::METRICS).
+    ///
+    /// # Errors
+    /// [`Kind::Ended`] if the node ended.
+    pub async fn metrics(&self) -> Result<String, Error> {
+        self.ask(Ask::Metrics).await
+    }
+
     /// All receipts that are kept here, own, carried and collected.
     ///
     /// # Errors

@@ -90,6 +90,8 @@ pub struct Settings {
     pub health: BTreeMap<String, String>,
     /// Where to serve local control over HTTP, on loopback, if it is to be served.
     pub control: Option<SocketAddr>,
+    /// Where to serve `/metrics` over HTTP, if it is to be served.
+    pub metrics: Option<SocketAddr>,
     /// The HTTP gateway, if there is to be one.
     pub gateway: Option<gateway::Settings>,
 }
@@ -276,6 +278,7 @@ impl Resolved {
             peers,
             enroller: None,
             control: of.address("control.http", "an address on loopback with a port, such as 127.0.0.1:7450")?,
+            metrics: of.address("metrics.listen", "an address with a port, such as 127.0.0.1:7451")?,
             gateway: of.gateway(serves)?,
             agent,
             health,

@@ -86,6 +86,8 @@ pub struct Agent {
     looking: BTreeSet<Hash>,
     /// Wished for, but over the quota: told once.
     no_room: BTreeSet<Hash>,
+    /// What came from other nodes, by where they are.
+    fetched: status::Fetched,
     receipts: Receipts,
     /// What was sent to a peer and not acknowledged yet.
     sent: BTreeMap<NodeId, BTreeMap<(RepositoryId, NodeId), u64>>,
@@ -141,6 +143,7 @@ impl Agent {
             store,
             looking: BTreeSet::new(),
             no_room: BTreeSet::new(),
+            fetched: status::Fetched::default(),
             receipts: Receipts::new(NodeId(key.verifying_key().to_bytes())),
             sent: BTreeMap::new(),
             apps: BTreeMap::new(),
@@ -343,6 +346,7 @@ impl Agent {
                 .map(|(blob, stored)| status::Blob::of(*blob, *stored, self.jobs.get(blob)))
                 .collect(),
             quota: self.config.quota,
+            fetched: self.fetched,
         }
     }
 

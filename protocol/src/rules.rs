@@ -419,7 +419,9 @@ pub fn percent(share: u16) -> String {
     }
 }
 
-fn time(wall: Wall) -> String {
+/// A time, as people read it.
+#[must_use]
+pub fn time(wall: Wall) -> String {
     jiff::Timestamp::from_second(wall.0).map_or_else(|_| format!("second {}", wall.0), |time| time.to_string())
 }
 

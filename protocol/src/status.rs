@@ -24,6 +24,17 @@ pub struct Status {
     pub blobs: Vec<Blob>,
     /// Bytes that blobs may take at most.
     pub quota: u64,
+    /// What was fetched since the start.
+    pub fetched: Fetched,
+}
+
+/// Bytes of blobs that came from other nodes, each piece counted once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// From nodes of this node's own site.
+    pub site: u64,
+    /// From all others, across the site's uplink.
+    pub uplink: u64,
 }
 
 /// A connected peer.

@@ -12,6 +12,7 @@ use burr_node::{
     Node, Publisher, control,
     error::{Error, Kind},
     gateway::Gateway,
+    metrics,
     net::Enroller,
     settings::{Resolved, Settings, Source, follow::Link},
 };
@@ -189,7 +190,7 @@ async fn serve(
 ) -> Result<ExitCode, Error> {
     // Before anybody can know that the node runs.
     let mut stop = StopSignal::new()?;
-    let (gateway, http) = (settings.gateway.clone(), settings.control);
+    let (gateway, http, metrics) = (settings.gateway.clone(), settings.control, settings.metrics);
     let (node, running) = Node::start(settings).await?;
     let facts = node.facts();
     let gateway = match gateway {
@@ -198,6 +199,10 @@ async fn serve(
     };
     let http = match http {
         Some(at) => Some(control::http::Http::open(node.clone(), &context.data, at).await?),
+        None => None,
+    };
+    let metrics = match metrics {
+        Some(at) => Some(metrics::http::Http::open(node.clone(), at).await?),
         None => None,
     };
     // Before the repositories are read: whatever is published from now on, this node is told of.
@@ -209,6 +214,7 @@ async fn serve(
             "listeners": node.listeners(),
             "gateway": gateway.as_ref().map(Gateway::address),
             "control": http.as_ref().map(control::http::Http::address),
+            "metrics": metrics.as_ref().map(metrics::http::Http::address),
         });
         print(&started.to_string())?;
     } else {
@@ -220,6 +226,9 @@ async fn serve(
         }
         if let Some(http) = &http {
             tracing::info!(target: "burr", "local control listens on http://{}", http.address());
+        }
+        if let Some(metrics) = &metrics {
+            tracing::info!(target: "burr", "metrics are at http://{}/metrics", metrics.address());
         }
     }
     let shown = tokio::spawn(show(facts, context.json, context.is_watched().then_some(bars)));
@@ -236,7 +245,7 @@ async fn serve(
         }
         _ = control => return Err(Error::new(Kind::Ended, "the control socket stopped")),
     };
-    drop((gateway, http));
+    drop((gateway, http, metrics));
     shown.abort();
     renewal.abort();
     match stopped {

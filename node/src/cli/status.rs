@@ -1,7 +1,5 @@
 //! `burr status`: peers, what is held, what is installed, how fresh; for people, programs or Prometheus.
 
-mod metrics;
-
 use std::{fmt, process::ExitCode, time::Duration};
 
 use burr_node::{
@@ -12,7 +10,6 @@ use bytesize::ByteSize;
 use serde::Serialize;
 
 use super::{Context, print};
-use metrics::Metrics;
 
 /// Show how the node on this data directory stands: peers, what is held, what is installed, how fresh it is.
 #[derive(Debug, clap::Args)]
@@ -23,11 +20,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let overview: Overview = control::ask(&context.data, &Request::Status)?;
     if arguments.metrics {
-        print(Metrics(&overview).to_string().trim_end())?;
+        let text: String = control::ask(&context.data, &Request::Metrics)?;
+        print(text.trim_end())?;
     } else {
-        context.print(&Shown(overview))?;
+        context.print(&Shown(control::ask(&context.data, &Request::Status)?))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -55,6 +55,11 @@ pub const KEYS: &[Key] = &[
         help: "ip:port on loopback where apps on this device may ask and say things over HTTP; off if empty",
     },
     Key {
+        name: "metrics.listen",
+        default: "",
+        help: "ip:port where Prometheus finds /metrics, such as 127.0.0.1:7451; whoever reaches it may read; off if empty",
+    },
+    Key {
         name: "gateway.listen",
         default: "",
         help: "ip:port for HTTP: apps with Capgo's plugin, curl, CDNs; off if empty",

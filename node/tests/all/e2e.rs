@@ -10,6 +10,7 @@ mod gateway;
 mod http;
 mod lan;
 mod link;
+mod metrics;
 mod moments;
 mod onlooker;
 mod program;

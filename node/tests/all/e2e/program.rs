@@ -224,6 +224,11 @@ impl Node {
         self.started["control"].as_str().expect("an address").parse().expect("an address")
     }
 
+    /// Where its metrics are.
+    pub(super) fn metrics(&self) -> SocketAddr {
+        self.started["metrics"].as_str().expect("an address").parse().expect("an address")
+    }
+
     /// Asks it with another `burr`.
     #[track_caller]
     pub(super) fn ask(&self, what: &str) -> Value {
