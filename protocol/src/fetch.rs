@@ -10,6 +10,7 @@
 
 mod claims;
 mod pieces;
+mod plan;
 mod provider;
 
 use std::{
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use self::pieces::{GROUP, MAX_PIECES, MIN_PIECE, PieceMap, Pieces, piece_size};
 use self::{
     claims::{Claims, RUN},
+    plan::{Copies, Plan},
     provider::{Afar, Provider},
 };
 use crate::{Hash, NodeId, RepositoryId, Time, config::Config};
@@ -105,8 +107,7 @@ pub struct Job {
     have: Pieces,
     /// Those that have something of it, and those that fetch it.
     providers: BTreeMap<NodeId, Provider>,
-    /// How many that are no sources have each piece.
-    copies: Vec<u16>,
+    copies: Copies,
     claims: Claims,
     afar: Afar,
     under: BTreeMap<RequestId, Under>,
@@ -144,8 +145,8 @@ impl Job {
             size,
             piece: piece_size(size),
             repository,
-            copies: vec![0; have.count()],
-            claims: Claims::new(me, blob, have.count()),
+            copies: Copies::none(size),
+            claims: Claims::new(me, blob, size),
             afar: Afar::new(piece_size(size)),
             have,
             providers: BTreeMap::new(),
@@ -248,15 +249,15 @@ impl Job {
         let provider = self.providers.entry(node).or_insert_with(|| Provider::new(size, piece, now));
         let before = provider.held.len();
         for piece in pieces.iter().map(|piece| usize::from(*piece)) {
-            if piece < self.copies.len() && !provider.held.contains(piece) {
+            if piece < self.copies.of.len() && !provider.held.contains(piece) {
                 provider.held.insert(piece);
-                self.copies[piece] += 1;
+                self.copies.more(piece);
             }
         }
         if provider.held.len() > before {
             provider.heard = now;
             if provider.is_source() {
-                self.copies.iter_mut().for_each(|copies| *copies -= 1);
+                provider.held.iter().for_each(|piece| self.copies.fewer(piece));
             }
         }
     }
@@ -282,11 +283,11 @@ impl Job {
         let (size, piece) = (self.size, self.piece);
         let provider = self.providers.entry(node).or_insert_with(|| Provider::new(size, piece, now));
         if !provider.is_source() {
-            provider.held.iter().for_each(|piece| self.copies[piece] -= 1);
+            provider.held.iter().for_each(|piece| self.copies.fewer(piece));
         }
         change(provider);
         if !provider.is_source() {
-            provider.held.iter().for_each(|piece| self.copies[piece] += 1);
+            provider.held.iter().for_each(|piece| self.copies.more(piece));
         }
     }
 
@@ -295,7 +296,7 @@ impl Job {
         if let Some(gone) = self.providers.remove(&node)
             && !gone.is_source()
         {
-            gone.held.iter().for_each(|piece| self.copies[piece] -= 1);
+            gone.held.iter().for_each(|piece| self.copies.fewer(piece));
         }
         self.under.retain(|_, under| under.request.node != node);
     }
@@ -473,25 +474,22 @@ impl Job {
         self.give_up(now, config);
         let mut steps: Vec<Step> = std::mem::take(&mut self.ended).into_iter().map(Step::Cancel).collect();
         let mut plan = Plan::of(self);
-        let mut spent = BTreeSet::new();
+        let mut useful = self.useful(&plan, now);
         while self.under.len() < config.requests_per_job {
-            let Some(node) = self.readiest(&spent, &plan) else { break };
+            let Some(node) = self.readiest(&useful, &plan) else { break };
             match self.choose(node, &plan, now, config) {
                 Some((first, count)) => steps.push(self.ask(node, first, count, false, now, next_id, &mut plan)),
-                None => {
-                    spent.insert(node);
-                }
+                // What it could bring is asked of others by now.
+                None => useful.retain(|other| *other != node),
             }
         }
         if self.under.is_empty() && now.since(self.moved) >= IDLE {
             // Who claims what is left does not come to it: one piece at a time, whoever it is for.
             plan.relaxed = true;
-            let nodes: Vec<NodeId> = self.providers.keys().copied().collect();
-            let found = nodes.into_iter().find_map(|node| {
-                let ready = self.providers[&node].room() > 0;
-                ready.then(|| self.choose(node, &plan, now, config)).flatten().map(|(first, _)| (node, first))
-            });
-            if let Some((node, first)) = found {
+            let useful = self.useful(&plan, now);
+            let mut found =
+                useful.into_iter().filter_map(|node| Some((node, self.choose(node, &plan, now, config)?.0)));
+            if let Some((node, first)) = found.next() {
                 steps.push(self.ask(node, first, 1, false, now, next_id, &mut plan));
             }
         }
@@ -502,10 +500,9 @@ impl Job {
     /// Works out anew who claims what, if others are here now.
     fn claim(&mut self, now: Time) {
         let fellows = self.providers.iter().filter(|(_, provider)| provider.fetches);
-        let (near, far): (Vec<_>, Vec<_>) = fellows.partition(|(_, provider)| provider.near);
         let live = |provider: &Provider| now.since(provider.heard) < CLAIM_PATIENCE;
-        let near = near.into_iter().filter(|(_, provider)| live(provider)).map(|(node, _)| *node).collect();
-        let far = far.into_iter().map(|(node, _)| *node).collect();
+        let near = fellows.clone().filter(|(_, provider)| provider.near && live(provider)).map(|(node, _)| node);
+        let far = fellows.filter(|(_, provider)| !provider.near).map(|(node, _)| node);
         self.claims.among(near, far, self.blob);
     }
 
@@ -533,57 +530,80 @@ impl Job {
         Step::Ask(request)
     }
 
+    /// What may be asked of a provider now, 64 pieces a word.
+    fn open<'a>(&'a self, provider: &'a Provider, plan: &'a Plan, now: Time) -> impl Iterator<Item = u64> + 'a {
+        let source = provider.is_source();
+        // A source that others wait for is left to them, until all that it has is somewhere else too.
+        let spare = plan.relaxed || !source || provider.has_spare(now);
+        let (mine, alone) = (self.claims.mine.words(), self.copies.none.words());
+        let open = plan.free.words().iter().zip(provider.held.words()).map(|(free, held)| free & held);
+        open.enumerate().map(move |(at, mut open)| {
+            if !provider.near && !plan.relaxed {
+                open &= plan.from_afar.words()[at];
+            }
+            if provider.is_struck() {
+                open &= !plan.better(provider.near).words()[at];
+            }
+            if !spare {
+                open &= (alone[at] & mine[at]) | if plan.scarce { 0 } else { !alone[at] };
+            }
+            open
+        })
+    }
+
+    /// Those of whom something may be asked now.
+    fn useful(&self, plan: &Plan, now: Time) -> Vec<NodeId> {
+        let useful = |provider: &Provider| provider.room() > 0 && self.open(provider, plan, now).any(|open| open != 0);
+        let all = self.providers.iter().filter(|_| !plan.free.is_empty());
+        all.filter(|(_, provider)| useful(provider)).map(|(node, _)| *node).collect()
+    }
+
     /// The provider to give work to next: near before far, those that are no sources before those that are, the least
     /// busy one.
-    fn readiest(&self, spent: &BTreeSet<NodeId>, plan: &Plan) -> Option<NodeId> {
-        let pooled = |provider: &Provider| !provider.near && !provider.is_source();
-        let asked: u64 = self.providers.values().filter(|p| pooled(p)).map(|provider| provider.asked).sum();
-        let afar = self.afar.is_open(asked, plan.afar);
-        let open = |provider: &Provider| !pooled(provider) || (provider.asked == 0 && afar);
-        self.providers
-            .iter()
-            .filter(|(node, provider)| provider.room() > 0 && open(provider) && !spent.contains(node))
-            .min_by_key(|(node, provider)| (!provider.near, provider.is_source(), provider.load(), **node))
-            .map(|(node, _)| *node)
+    fn readiest(&self, useful: &[NodeId], plan: &Plan) -> Option<NodeId> {
+        let useful = useful.iter().filter_map(|node| Some((node, self.providers.get(node)?)));
+        let ready = useful
+            .filter(|(_, provider)| provider.room() > 0 && (!provider.is_pooled() || self.may_pool(provider, plan)));
+        let order =
+            |(node, provider): &(&NodeId, &Provider)| (!provider.near, provider.is_source(), provider.load(), **node);
+        ready.min_by_key(order).map(|(node, _)| *node)
+    }
+
+    /// Whether one of those that share a window may be asked for one more piece.
+    fn may_pool(&self, provider: &Provider, plan: &Plan) -> bool {
+        let pooled = || self.providers.values().filter(|provider| provider.is_pooled());
+        provider.asked == 0 && self.afar.is_open(pooled().map(|provider| provider.asked).sum(), plan.afar)
     }
 
     /// The run of pieces to ask of a provider next.
     fn choose(&self, node: NodeId, plan: &Plan, now: Time, config: &Config) -> Option<(usize, usize)> {
         let provider = self.providers.get(&node)?;
         let source = provider.is_source();
-        // A source that others wait for is left to them, until all that it has is somewhere else too.
-        let spare = plan.relaxed || !source || provider.has_spare(now);
-        let rank = |piece: usize| {
-            let here = provider.near || plan.relaxed || (!plan.near.contains(piece) && self.claims.is_mine_here(piece));
-            let (copies, mine) = (self.copies[piece], self.claims.is_mine(piece));
-            match (source && copies == 0, mine) {
-                _ if !here || (provider.is_struck() && plan.better(provider.near).contains(piece)) => None,
-                // Of a source: what nobody else has, this node's own first, then what others are to take.
-                (true, true) => Some((0, self.claims.order(piece), piece as u64)),
-                (true, false) => spare.then(|| (1, self.claims.order(piece), piece as u64)),
-                // Of all: the rarest.
-                _ => (spare || !plan.scarce).then(|| (2, u64::from(copies), self.claims.taste(piece))),
-            }
+        let open = plan.free.of_words(self.open(provider, plan, now));
+        let rank = |piece: usize| match (source && self.copies.none.contains(piece), self.claims.mine.contains(piece)) {
+            // Of a source: what nobody else has, this node's own first, then what others are to take.
+            (true, true) => (0, self.claims.order(piece), piece as u64),
+            (true, false) => (1, self.claims.order(piece), piece as u64),
+            // Of all: the rarest.
+            (false, _) => (2, u64::from(self.copies.of[piece]), self.claims.taste(piece)),
         };
-        let (_, first) =
-            plan.free.common(&provider.held).filter_map(|piece| rank(piece).map(|rank| (rank, piece))).min()?;
-        let kind = |piece: usize| rank(piece).map(|(kind, ..)| kind);
+        let first = open.iter().min_by_key(|piece| (rank(*piece), *piece))?;
+        let kind = |piece: usize| rank(piece).0;
         let longest = (config.request_bytes.min(provider.room()) / self.piece).max(1);
         let longest = usize::try_from(longest).unwrap_or(1).min(RUN - first % RUN);
         let longest = if provider.near || source { longest } else { 1 };
-        let end = self.copies.len().min(first + longest);
-        let fits =
-            |piece: &usize| plan.free.contains(*piece) && provider.held.contains(*piece) && kind(*piece) == kind(first);
+        let end = open.count().min(first + longest);
+        let fits = |piece: &usize| open.contains(*piece) && kind(*piece) == kind(first);
         Some((first, (first..end).take_while(fits).count()))
     }
 
     /// When nothing is left to ask for, asks others as well for what takes long: the first answer counts.
     fn hedge(&mut self, now: Time, next_id: &mut u64, plan: &mut Plan, config: &Config, steps: &mut Vec<Step>) {
-        let takes: Vec<Duration> = self.providers.values().filter_map(|provider| provider.takes).collect();
-        let usual = takes.iter().sum::<Duration>() / u32::try_from(takes.len().max(1)).unwrap_or(u32::MAX);
-        if !plan.free.is_empty() {
+        if !plan.free.is_empty() || self.under.is_empty() {
             return;
         }
+        let takes: Vec<Duration> = self.providers.values().filter_map(|provider| provider.takes).collect();
+        let usual = takes.iter().sum::<Duration>() / u32::try_from(takes.len().max(1)).unwrap_or(u32::MAX);
         let late = |under: &Under| {
             let waited = now.since(under.since);
             self.providers.get(&under.request.node).is_some_and(|provider| {
@@ -591,11 +611,13 @@ impl Job {
                 waited >= (usual * 2).max(shortest)
             })
         };
+        let late: Vec<&Under> = self.under.values().filter(|under| !under.second && late(under)).collect();
+        if late.is_empty() {
+            return;
+        }
         let twice: BTreeSet<usize> = self.under.values().filter(|under| under.second).flat_map(Under::rest).collect();
-        let late: Vec<(NodeId, usize, usize)> = self
-            .under
-            .values()
-            .filter(|under| !under.second && late(under))
+        let late: Vec<(NodeId, usize, usize)> = late
+            .into_iter()
             .filter_map(|under| {
                 let mut wanted = under.rest().filter(|piece| !self.have.contains(*piece) && !twice.contains(piece));
                 wanted.next().map(|first| (under.request.node, first, under.first + under.count))
@@ -636,47 +658,5 @@ impl Job {
         };
         let rested = self.providers.values().filter_map(|provider| provider.rests);
         look.into_iter().chain(search).chain(rested).min()
-    }
-}
-
-/// What is to be had, at one moment.
-struct Plan {
-    /// Missing, and not asked of anyone.
-    free: Pieces,
-    /// How many pieces this node is to bring to its site.
-    afar: usize,
-    /// Whether something that is missing is with sources alone.
-    scarce: bool,
-    /// What near providers have.
-    near: Pieces,
-    /// What near providers, and all, have that did not fail when they were asked last.
-    sure_near: Pieces,
-    sure: Pieces,
-    /// Claims are not heeded.
-    relaxed: bool,
-}
-
-impl Plan {
-    fn of(job: &Job) -> Self {
-        let mut free = Pieces::of(job.size, &PieceMap::All);
-        free.subtract(&job.have);
-        let scarce = free.iter().any(|piece| job.copies[piece] == 0);
-        job.under.values().flat_map(Under::rest).for_each(|piece| free.remove(piece));
-        let union = |wanted: &dyn Fn(&Provider) -> bool| {
-            let mut union = Pieces::none(job.size);
-            let those = job.providers.values().filter(|provider| provider.rests.is_none() && wanted(provider));
-            those.for_each(|provider| union.merge(&provider.held));
-            union
-        };
-        let near = union(&|provider| provider.near);
-        let sure_near = union(&|provider| provider.near && !provider.is_struck());
-        let sure = union(&|provider| !provider.is_struck());
-        let afar = free.iter().filter(|piece| !near.contains(*piece) && job.claims.is_mine_here(*piece)).count();
-        Self { free, afar, scarce, near, sure_near, sure, relaxed: false }
-    }
-
-    /// What is to be had of others than one that failed, no farther away than that.
-    fn better(&self, near: bool) -> &Pieces {
-        if near { &self.sure_near } else { &self.sure }
     }
 }

@@ -5,8 +5,7 @@
 //! it is the highest (rendezvous hashing) among those whose share is not full: the shares are equal, and when a claimant
 //! goes, it is mostly its runs that move, to many.
 
-use std::collections::BTreeMap;
-
+use super::pieces::Pieces;
 use crate::{Hash, NodeId};
 
 /// Pieces that are claimed together: they are asked for in one request where that may be long.
@@ -20,52 +19,59 @@ pub(super) struct Claims {
     /// The nodes besides this one that the claims are worked out for: those of this site, then the others.
     near: Vec<NodeId>,
     far: Vec<NodeId>,
-    /// Whether this node claims a run, among all nodes, and among those of this site.
-    mine: Vec<bool>,
-    mine_here: Vec<bool>,
+    /// The pieces that this node is to take from a source, among all that fetch.
+    pub(super) mine: Pieces,
+    /// The pieces that this node is to take from afar, among those of its site.
+    pub(super) mine_here: Pieces,
 }
 
 impl Claims {
-    pub(super) fn new(me: NodeId, blob: Hash, pieces: usize) -> Self {
-        let mine = vec![true; pieces.div_ceil(RUN)];
+    pub(super) fn new(me: NodeId, blob: Hash, size: u64) -> Self {
+        let mine = Pieces::all(size);
         Self { me, seed: seed(me, blob), near: Vec::new(), far: Vec::new(), mine_here: mine.clone(), mine }
     }
 
     /// Works the claims out for these nodes besides this one, if they are others than before.
-    pub(super) fn among(&mut self, near: Vec<NodeId>, far: Vec<NodeId>, blob: Hash) {
-        if self.near != near {
-            self.mine_here = self.shares(near.iter(), blob);
+    pub(super) fn among<'a>(
+        &mut self,
+        near: impl Iterator<Item = &'a NodeId> + Clone,
+        far: impl Iterator<Item = &'a NodeId> + Clone,
+        blob: Hash,
+    ) {
+        let near_changed = !near.clone().eq(&self.near);
+        if !near_changed && far.clone().eq(&self.far) {
+            return;
         }
-        if self.near != near || self.far != far {
-            self.mine = self.shares(near.iter().chain(&far), blob);
+        if near_changed {
+            self.near = near.copied().collect();
+            self.mine_here = self.share(&self.near, blob);
         }
-        (self.near, self.far) = (near, far);
+        self.far = far.copied().collect();
+        self.mine = self.share(&[self.near.as_slice(), &self.far].concat(), blob);
     }
 
-    /// Which runs this node claims among these.
-    fn shares<'a>(&self, others: impl Iterator<Item = &'a NodeId>, blob: Hash) -> Vec<bool> {
-        let nodes: BTreeMap<NodeId, u64> =
-            others.copied().chain([self.me]).map(|node| (node, seed(node, blob))).collect();
-        let runs = self.mine.len();
-        let share = runs.div_ceil(nodes.len());
-        let mut loads: BTreeMap<NodeId, usize> = BTreeMap::new();
-        let claimant = |run: usize| {
-            let open = nodes.iter().filter(|(node, _)| loads.get(node).is_none_or(|load| *load < share));
-            let (node, _) = open.max_by_key(|(_, seed)| weight(**seed, run)).expect("the shares hold all runs");
-            *loads.entry(*node).or_default() += 1;
-            *node
-        };
-        (0..runs).map(claimant).map(|claimant| claimant == self.me).collect()
-    }
-
-    /// Whether this node is to take a piece from a source, among all that fetch.
-    pub(super) fn is_mine(&self, piece: usize) -> bool {
-        self.mine[piece / RUN]
-    }
-
-    /// Whether this node is to take a piece from afar, among those of its site.
-    pub(super) fn is_mine_here(&self, piece: usize) -> bool {
-        self.mine_here[piece / RUN]
+    /// The pieces that this node claims among these others.
+    fn share(&self, others: &[NodeId], blob: Hash) -> Pieces {
+        struct Claimant {
+            node: NodeId,
+            seed: u64,
+            runs: usize,
+        }
+        let claimant = |node| Claimant { node, seed: seed(node, blob), runs: 0 };
+        let mut claimants: Vec<Claimant> = others.iter().copied().chain([self.me]).map(claimant).collect();
+        // All work it out in the same order.
+        claimants.sort_unstable_by_key(|claimant| claimant.node);
+        let pieces = self.mine.count();
+        let share = pieces.div_ceil(RUN).div_ceil(claimants.len());
+        let mut mine = self.mine.clone();
+        for run in 0..pieces.div_ceil(RUN) {
+            let open = claimants.iter_mut().filter(|claimant| claimant.runs < share);
+            let taker = open.max_by_key(|claimant| weight(claimant.seed, run)).expect("the shares hold all runs");
+            taker.runs += 1;
+            let change = if taker.node == self.me { Pieces::insert } else { Pieces::remove };
+            (run * RUN..(run + 1) * RUN).for_each(|piece| change(&mut mine, piece));
+        }
+        mine
     }
 
     /// This node's own order of runs: nodes that start together begin with different ones.

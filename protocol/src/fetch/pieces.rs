@@ -28,10 +28,13 @@ pub fn piece_size(size: u64) -> u64 {
     piece
 }
 
-/// A set of pieces.
+/// Pieces in one word of a set.
+const WORD: usize = 64;
+
+/// A set of pieces: a bit each, so that sets of one blob are compared 64 pieces at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pieces {
-    bits: Vec<u8>,
+    words: Vec<u64>,
     count: usize,
     set: usize,
 }
@@ -41,68 +44,98 @@ impl Pieces {
     #[must_use]
     pub fn none(size: u64) -> Self {
         let count = usize::try_from(size.div_ceil(piece_size(size)).max(1)).expect("at most MAX_PIECES");
-        Self { bits: vec![0; count.div_ceil(8)], count, set: 0 }
+        Self { words: vec![0; count.div_ceil(WORD)], count, set: 0 }
+    }
+
+    /// Every piece of a blob of this size.
+    #[must_use]
+    pub fn all(size: u64) -> Self {
+        Self::of(size, &PieceMap::All)
     }
 
     /// The pieces of a map that a peer or the store gave; bits past the end don't count.
     #[must_use]
     pub fn of(size: u64, map: &PieceMap) -> Self {
         let mut pieces = Self::none(size);
-        for piece in 0..pieces.count {
-            if match map {
-                PieceMap::All => true,
-                PieceMap::Some(bits) => bits.get(piece / 8).is_some_and(|byte| byte >> (piece % 8) & 1 == 1),
-            } {
-                pieces.insert(piece);
+        match map {
+            PieceMap::All => pieces.words.fill(u64::MAX),
+            PieceMap::Some(bits) => {
+                for (word, bytes) in pieces.words.iter_mut().zip(bits.chunks(WORD / 8)) {
+                    let mut eight = [0; WORD / 8];
+                    eight[..bytes.len()].copy_from_slice(bytes);
+                    *word = u64::from_le_bytes(eight);
+                }
             }
         }
+        let past = pieces.words.len() * WORD - pieces.count;
+        if let Some(last) = pieces.words.last_mut() {
+            *last &= u64::MAX >> past;
+        }
+        pieces.recount();
         pieces
+    }
+
+    /// The same pieces as words say, one for each 64 pieces, none past the end.
+    pub(super) fn of_words(&self, words: impl Iterator<Item = u64>) -> Self {
+        let mut pieces = Self { words: words.collect(), count: self.count, set: 0 };
+        pieces.recount();
+        pieces
+    }
+
+    /// The set as words, one for each 64 pieces, the least significant bit first.
+    pub(super) fn words(&self) -> &[u64] {
+        &self.words
     }
 
     /// The map to tell others.
     #[must_use]
     pub fn map(&self) -> PieceMap {
-        if self.is_all() { PieceMap::All } else { PieceMap::Some(self.bits.clone()) }
+        if self.is_all() {
+            return PieceMap::All;
+        }
+        let mut bits: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bits.truncate(self.count.div_ceil(8));
+        PieceMap::Some(bits)
     }
 
     /// Whether a piece is in the set.
     #[must_use]
     pub fn contains(&self, piece: usize) -> bool {
-        self.bits.get(piece / 8).is_some_and(|byte| byte >> (piece % 8) & 1 == 1)
+        self.words.get(piece / WORD).is_some_and(|word| word >> (piece % WORD) & 1 == 1)
     }
 
     /// Adds a piece.
     pub fn insert(&mut self, piece: usize) {
         if piece < self.count && !self.contains(piece) {
-            self.bits[piece / 8] |= 1 << (piece % 8);
+            self.words[piece / WORD] |= 1 << (piece % WORD);
             self.set += 1;
         }
     }
 
     /// Adds all pieces of another set of the same blob.
     pub fn merge(&mut self, other: &Self) {
-        self.bits.iter_mut().zip(&other.bits).for_each(|(here, there)| *here |= there);
+        self.words.iter_mut().zip(&other.words).for_each(|(here, there)| *here |= there);
         self.recount();
     }
 
     /// Removes all pieces of another set of the same blob.
     pub fn subtract(&mut self, other: &Self) {
-        self.bits.iter_mut().zip(&other.bits).for_each(|(here, there)| *here &= !there);
+        self.words.iter_mut().zip(&other.words).for_each(|(here, there)| *here &= !there);
         self.recount();
     }
 
     fn recount(&mut self) {
-        self.set = self.bits.iter().map(|byte| byte.count_ones() as usize).sum();
+        self.set = self.words.iter().map(|word| word.count_ones() as usize).sum();
     }
 
     /// The pieces that another set of the same blob has too, first one first.
     pub fn common<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = usize> + 'a {
-        self.bits.iter().zip(&other.bits).enumerate().flat_map(|(index, (here, there))| {
-            let mut byte = here & there;
+        self.words.iter().zip(&other.words).enumerate().flat_map(|(index, (here, there))| {
+            let mut word = here & there;
             std::iter::from_fn(move || {
-                let bit = byte.trailing_zeros() as usize;
-                byte &= byte.wrapping_sub(1);
-                (bit < 8).then_some(index * 8 + bit)
+                let bit = word.trailing_zeros() as usize;
+                word &= word.wrapping_sub(1);
+                (bit < WORD).then_some(index * WORD + bit)
             })
         })
     }
@@ -115,7 +148,7 @@ impl Pieces {
     /// Removes a piece.
     pub fn remove(&mut self, piece: usize) {
         if self.contains(piece) {
-            self.bits[piece / 8] &= !(1 << (piece % 8));
+            self.words[piece / WORD] &= !(1 << (piece % WORD));
             self.set -= 1;
         }
     }
@@ -135,7 +168,7 @@ impl Pieces {
     /// Whether a piece is in the set that another set of the same blob lacks.
     #[must_use]
     pub fn adds_to(&self, other: &Self) -> bool {
-        self.bits.iter().zip(&other.bits).any(|(here, there)| here & !there != 0)
+        self.words.iter().zip(&other.words).any(|(here, there)| here & !there != 0)
     }
 
     /// Whether no piece is in the set.

@@ -81,6 +81,11 @@ impl Provider {
         !self.fetches && self.held.is_all()
     }
 
+    /// Whether it shares its window with others of its kind ([`Afar`]).
+    pub(super) fn is_pooled(&self) -> bool {
+        !self.near && !self.is_source()
+    }
+
     /// Whether it failed since it last brought something.
     pub(super) fn is_struck(&self) -> bool {
         self.strikes > 0

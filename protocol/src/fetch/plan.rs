@@ -1,0 +1,75 @@
+//! What is to be had of a blob at one moment, as sets of pieces: worked out once for all providers, 64 pieces at a time.
+
+use super::{Job, Under, pieces::Pieces, provider::Provider};
+
+/// How many that are no sources have each piece.
+#[derive(Debug)]
+pub(super) struct Copies {
+    pub(super) of: Vec<u16>,
+    /// Those that none has.
+    pub(super) none: Pieces,
+}
+
+impl Copies {
+    /// Nobody has any.
+    pub(super) fn none(size: u64) -> Self {
+        let none = Pieces::all(size);
+        Self { of: vec![0; none.count()], none }
+    }
+
+    pub(super) fn more(&mut self, piece: usize) {
+        self.of[piece] += 1;
+        self.none.remove(piece);
+    }
+
+    pub(super) fn fewer(&mut self, piece: usize) {
+        self.of[piece] -= 1;
+        if self.of[piece] == 0 {
+            self.none.insert(piece);
+        }
+    }
+}
+
+/// What is to be had, at one moment.
+pub(super) struct Plan {
+    /// Missing, and not asked of anyone.
+    pub(super) free: Pieces,
+    /// How many of these this node is to bring to its site.
+    pub(super) afar: usize,
+    /// Whether something that is missing is with sources alone.
+    pub(super) scarce: bool,
+    /// What this node may take from afar: its own share of what no near provider has.
+    pub(super) from_afar: Pieces,
+    /// What near providers, and all, have that did not fail when they were asked last; nothing if none failed.
+    sure_near: Pieces,
+    sure: Pieces,
+    /// Claims are not heeded.
+    pub(super) relaxed: bool,
+}
+
+impl Plan {
+    pub(super) fn of(job: &Job) -> Self {
+        let mut free = Pieces::all(job.size);
+        free.subtract(&job.have);
+        let scarce = free.common(&job.copies.none).next().is_some();
+        job.under.values().flat_map(Under::rest).for_each(|piece| free.remove(piece));
+        let union = |wanted: &dyn Fn(&Provider) -> bool| {
+            let mut union = Pieces::none(job.size);
+            let those = job.providers.values().filter(|provider| provider.rests.is_none() && wanted(provider));
+            those.for_each(|provider| union.merge(&provider.held));
+            union
+        };
+        let mut from_afar = job.claims.mine_here.clone();
+        from_afar.subtract(&union(&|provider| provider.near));
+        let afar = free.common(&from_afar).count();
+        let struck = job.providers.values().any(Provider::is_struck);
+        let sure_near = union(&|provider| struck && provider.near && !provider.is_struck());
+        let sure = union(&|provider| struck && !provider.is_struck());
+        Self { free, afar, scarce, from_afar, sure_near, sure, relaxed: false }
+    }
+
+    /// What is to be had of others than one that failed, no farther away than that.
+    pub(super) fn better(&self, near: bool) -> &Pieces {
+        if near { &self.sure_near } else { &self.sure }
+    }
+}
