@@ -46,6 +46,7 @@ impl Node {
             max_connections: 8,
             closed: false,
             enroller: None,
+            rationed: false,
         };
         let (net, inputs) = Net::start(settings, blobs.clone()).await.expect("a node");
         Self { net, inputs, blobs, dir }

@@ -68,6 +68,13 @@ pub enum Request {
         /// It is.
         busy: bool,
     },
+    /// A setting is another from now on; answers whether it holds at once, or from the next start on.
+    Set {
+        /// Its name.
+        name: String,
+        /// Its text.
+        text: String,
+    },
     /// The publisher's repository of this app on the same data directory has something new.
     Import {
         /// Which.
@@ -193,6 +200,7 @@ async fn answer(node: &Node, data: &Path, request: Request) -> Result<Value, Err
             node.apply(&app).await.map(|()| Value::Null)
         }
         Request::Busy { busy } => node.set_busy(busy).await.map(|()| Value::Null),
+        Request::Set { name, text } => Ok(Value::Bool(node.set(&name, &text).await?)),
         Request::Import { app } => offer(node, data, &app).await.map(|()| Value::Null),
         Request::Facts => unreachable!("answered by its own loop"),
     }

@@ -18,6 +18,7 @@ use burr_protocol::{
     Agent, NodeId, Now, RepositoryId, Time, Wall,
     action::{Action, Input, NoKey, StageFailure, Ticket, Token},
     cache::Stored,
+    config::BadSetting,
     fact::Fact,
     fetch::PieceMap,
     gateway::{Declined, Report},
@@ -59,6 +60,7 @@ pub(crate) enum Ask {
     Confirm { app: String, done: oneshot::Sender<()> },
     Apply { app: String, done: oneshot::Sender<()> },
     Busy { busy: bool, done: oneshot::Sender<()> },
+    Set { name: String, text: String, done: oneshot::Sender<Result<bool, Error>> },
     Check(oneshot::Sender<()>),
     Import { import: Imported, done: oneshot::Sender<Result<(), Error>> },
     Shutdown(oneshot::Sender<()>),
@@ -127,6 +129,7 @@ impl Driver {
             max_connections: u32::try_from(settings.agent.max_peers).unwrap_or(u32::MAX),
             closed: settings.agent.closed.is_some(),
             enroller: settings.enroller,
+            rationed: true,
         };
         let (net, from_net) = Net::start(net_settings, blobs.clone()).await?;
         let started = Instant::now();
@@ -269,11 +272,31 @@ impl Driver {
                 self.handle(Input::Wake).await;
                 let _ = done.send(());
             }
+            Ask::Set { name, text, done } => {
+                let _ = done.send(self.set(&name, &text).await);
+            }
             Ask::Import { import, done } => {
                 let _ = done.send(self.import(import).await);
             }
             Ask::Shutdown(_) => unreachable!("the loop ends there"),
         }
+    }
+
+    /// Sets one of the agent's settings; returns false if it holds from the next start on only.
+    async fn set(&mut self, name: &str, text: &str) -> Result<bool, Error> {
+        let mut config = self.agent.config().clone();
+        match config.set(name, text) {
+            Ok(()) => {}
+            Err(BadSetting::Unknown(_)) => return Ok(false),
+            Err(error) => return Err(Error::new(Kind::Config, error.to_string())),
+        }
+        config.check().map_err(|error| Error::new(Kind::Config, error.to_string()))?;
+        // Others know this node by its site from the moment that they meet it.
+        if config.site != self.agent.config().site {
+            return Ok(false);
+        }
+        self.handle(Input::Settings(Box::new(config))).await;
+        Ok(true)
     }
 
     async fn import(&mut self, import: Imported) -> Result<(), Error> {
@@ -320,7 +343,9 @@ impl Driver {
             | Action::Announce { .. }
             | Action::Verdict { .. }
             | Action::Fetch(_)
-            | Action::Cancel(_)) => self.net.act(action).await,
+            | Action::Cancel(_)
+            | Action::Serve(_)
+            | Action::Decline(_)) => self.net.act(action).await,
             Action::Persist { token, records } => {
                 if self.writes.send((token, records)).is_err() {
                     self.report(Input::StoreFailed { token, why: "the writer stopped".to_owned() });
@@ -448,7 +473,8 @@ impl Driver {
             | Fact::StorageFailed { .. }
             | Fact::StoreRebuilt { .. }
             | Fact::RecordDropped { .. }
-            | Fact::NoRoom { .. } => {
+            | Fact::NoRoom { .. }
+            | Fact::BudgetUsedUp { .. } => {
                 tracing::warn!(target: "burr", "{fact}");
             }
             Fact::FetchProgress { .. } => tracing::debug!(target: "burr", "{fact}"),

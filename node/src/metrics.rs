@@ -192,6 +192,13 @@ pub const METRICS: &[Metric] = &[
         read: |_, tally| one(tally.no_room),
     },
     Metric {
+        name: "burr_budgets_used_up_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Times that the bytes of a month were used up.",
+        read: |_, tally| one(tally.budgets_used_up),
+    },
+    Metric {
         name: "burr_update_steps_total",
         kind: Kind::Counter,
         labels: &["app", "step"],

@@ -79,6 +79,8 @@ pub struct Settings {
     pub closed: bool,
     /// Answers those who ask to be enrolled, if this node does that.
     pub enroller: Option<Enroller>,
+    /// Whether what others ask for waits for [`Action::Serve`]. Without it, for a node with no agent, all is given.
+    pub rationed: bool,
 }
 
 /// Answers a request to be enrolled. It may take its time; it runs on a thread of its own.
@@ -157,6 +159,7 @@ impl Net {
         let (inputs, received) = mpsc::channel(MAX_INPUTS);
         let mut driver = Driver::new(swarm, blobs, actions, inputs, Arc::clone(&listeners), found);
         driver.keep_door(settings.closed, settings.enroller);
+        driver.rationed = settings.rationed;
         driver.listen(&settings.listen).await?;
         let task = tokio::spawn(driver.run());
         Ok((Self { node, commands, listeners, task }, received))
@@ -170,7 +173,8 @@ impl Net {
 
     /// Carries out an action of the network's: [`Action::Dial`], [`Action::Refuse`], [`Action::Drop`],
     /// [`Action::Introduce`], [`Action::Admit`], [`Action::Dismiss`], [`Action::Send`], [`Action::Subscribe`],
-    /// [`Action::Announce`], [`Action::Verdict`], [`Action::Fetch`] and [`Action::Cancel`].
+    /// [`Action::Announce`], [`Action::Verdict`], [`Action::Fetch`], [`Action::Cancel`], [`Action::Serve`] and
+    /// [`Action::Decline`].
     ///
     /// Returns when it is queued; waits while many are. What comes of it is an input. After a shutdown nothing happens.
     ///
@@ -191,6 +195,8 @@ impl Net {
                 | Action::Verdict { .. }
                 | Action::Fetch(_)
                 | Action::Cancel(_)
+                | Action::Serve(_)
+                | Action::Decline(_)
         );
         assert!(ours, "not an action of the network: {action:?}");
         let _ = self.commands.send(Command::Act(action)).await;

@@ -179,6 +179,16 @@ impl Node {
         self.ask(|done| Ask::Busy { busy, done }).await
     }
 
+    /// Sets one of the agent's settings from now on, until the node ends; returns false if it is one that holds from the
+    /// next start on only.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if it can't be that, [`Kind::Ended`] if the node ended.
+    pub async fn set(&self, name: &str, text: &str) -> Result<bool, Error> {
+        let (name, text) = (name.to_owned(), text.to_owned());
+        self.ask(|done| Ask::Set { name, text, done }).await?
+    }
+
     /// Looks for news now: asks every peer what it holds, and dials those that are not connected.
     ///
     /// # Errors

@@ -1,8 +1,10 @@
-//! What a node is told to do: defaults, then the file `burr.toml`, then `BURR_*`, then flags, resolved once.
+//! What a node is told to do: defaults, then the file `burr.toml`, then what `burr config set` chose, then `BURR_*`, then
+//! flags, resolved once.
 //!
 //! [`keys`] lists every setting with its default and why; [`Resolved`] is the text of each with where it came from,
 //! which `burr config` prints; [`Settings`] is what that means.
 
+mod chosen;
 pub mod follow;
 pub mod keys;
 
@@ -97,20 +99,27 @@ pub struct Settings {
 }
 
 impl Resolved {
-    /// The defaults and what `burr.toml` in the data directory says, if it is there.
+    /// The defaults, what `burr.toml` in the data directory says, and what `burr config set` chose.
     ///
     /// # Errors
     /// [`Kind::Config`] for a file that can't be read, is no TOML, or has a key that no setting has.
     pub fn load(data: &Path) -> Result<Self, Error> {
+        Self::load_with(data, None)
+    }
+
+    /// The same, as if this were what was chosen.
+    fn load_with(data: &Path, chosen: Option<&str>) -> Result<Self, Error> {
         let default = |key: &Key| (key.name, Value { text: key.default.to_owned(), source: Source::Default });
         let mut resolved =
             Self { data: data.to_owned(), values: KEYS.iter().map(default).collect(), apps: BTreeMap::new() };
-        let path = data.join("burr.toml");
-        match fs::read_to_string(&path) {
-            Ok(text) => resolved.take_file(&path, &text)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(Error::new(Kind::Config, format!("can't read {}", path.display())).with_source(error));
+        for (name, text) in [("burr.toml", None), (chosen::FILE, chosen)] {
+            let path = data.join(name);
+            match text.map_or_else(|| fs::read_to_string(&path), |text| Ok(text.to_owned())) {
+                Ok(text) => resolved.take_file(&path, &text)?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    return Err(Error::new(Kind::Config, format!("can't read {}", path.display())).with_source(error));
+                }
             }
         }
         Ok(resolved)

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Hash, NodeId, RepositoryId,
+    config::Config,
     fact::Fact,
     fetch::{PieceMap, Request, RequestId},
     gateway::{Declined, Report},
@@ -17,6 +18,7 @@ use crate::{
     record::Record,
     release::Payload,
     seal::{Epoch, Lock},
+    serving::QuestionId,
 };
 
 /// Names a [`Action::Persist`] until its [`Input::Stored`].
@@ -165,6 +167,23 @@ pub enum Input {
         /// Why.
         why: FetchFailure,
     },
+    /// A node asks for a part of a blob, and waits for [`Action::Serve`] or [`Action::Decline`]; at most
+    /// [`MAX_QUESTIONS`](crate::serving::MAX_QUESTIONS) of one node at a time.
+    Asked {
+        /// Which question.
+        id: QuestionId,
+        /// Who.
+        node: NodeId,
+        /// Bytes that it asks for.
+        bytes: u64,
+    },
+    /// An answer ended.
+    Served {
+        /// To which question.
+        id: QuestionId,
+        /// Bytes of the blob that went.
+        bytes: u64,
+    },
     /// A staging ended.
     Staged {
         /// For which app.
@@ -208,6 +227,9 @@ pub enum Input {
         /// Of which app.
         app: String,
     },
+    /// Settings that hold from now on; what is followed, and by whom it may be spoken with, are the same as before. The
+    /// driver has checked them.
+    Settings(Box<Config>),
     /// What only the device itself knows of the moment, when it changed.
     Conditions(Conditions),
     /// A device behind this node's gateway reports; it is answered by [`Action::Answer`].
@@ -332,6 +354,10 @@ pub enum Action {
     Fetch(Request),
     /// End a request; it needs no answer.
     Cancel(RequestId),
+    /// Answer a question; ends in [`Input::Served`].
+    Serve(QuestionId),
+    /// Say that a question is not answered now.
+    Decline(QuestionId),
     /// Remove a blob from the store.
     Delete {
         /// Which blob.

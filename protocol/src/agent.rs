@@ -6,6 +6,7 @@
 //! [`Action::Persist`] is said or done before its [`Input::Stored`]; what waits for one is an `After`.
 
 mod admission;
+mod budget;
 mod gateway;
 mod holdings;
 mod install;
@@ -26,6 +27,7 @@ use crate::{
     Hash, NodeId, Now, RepositoryId, Time, Wall,
     action::{Action, Input, Ticket, Token},
     admission::Door,
+    budget::{Budget, Month},
     cache::Stored,
     catalog::{self, Catalog},
     config::Config,
@@ -37,6 +39,7 @@ use crate::{
     receipt::{Receipt, Receipts, SignedReceipt},
     record::{AppRecord, Record},
     seal::{Epoch, Lock},
+    serving::Serving,
     status::{self, Status},
     trust::{self, Memory, Verified},
     update::Update,
@@ -54,6 +57,8 @@ enum After {
     App { app: String, own: Option<(Receipt, SignedReceipt)> },
     /// A device behind the gateway may be answered.
     Report { ticket: Ticket, kept: Vec<(Receipt, SignedReceipt)>, assigned: Option<(String, String, Option<String>)> },
+    /// More of the month's budget may be used.
+    Used(Month),
     /// Nothing hangs on it.
     Nothing,
 }
@@ -80,6 +85,9 @@ pub struct Agent {
     /// Who waits to be admitted, and who was.
     door: Door,
     jobs: BTreeMap<Hash, Job>,
+    /// What may be sent and taken, and what waits to be sent.
+    budget: Budget,
+    serving: Serving,
     /// What the blob store holds.
     store: BTreeMap<Hash, Stored>,
     /// Jobs that wait for [`Input::Held`] before they ask for anything, so that nothing is fetched twice.
@@ -140,6 +148,8 @@ impl Agent {
             peers: Peers::of_site(config.site.clone()),
             door: Door::default(),
             jobs: BTreeMap::new(),
+            budget: Budget::default(),
+            serving: Serving::default(),
             store,
             looking: BTreeSet::new(),
             no_room: BTreeSet::new(),
@@ -203,6 +213,7 @@ impl Agent {
                 Record::Assigned { app, device, channel: Some(channel) } => {
                     self.assigned.set(&app, &device, Some(channel));
                 }
+                Record::Used(month) => self.budget = Budget::after(month),
                 // Nothing to keep, or no longer followed.
                 Record::Assigned { channel: None, .. }
                 | Record::Receipt { receipt: None, .. }
@@ -271,6 +282,8 @@ impl Agent {
             Input::Received { id, bytes } => self.received(id, bytes, actions),
             Input::Fetched { id } => self.fetched(id, actions),
             Input::FetchFailed { id, why } => self.fetch_failed(id, why, actions),
+            Input::Asked { id, node, bytes } => self.asked(id, node, bytes, actions),
+            Input::Served { id, bytes } => self.served(id, bytes, actions),
             Input::Staged { app, bundle, result } => {
                 let (time, config) = (self.now.time, self.config.clone());
                 self.update(&app, actions, |update| update.staged(bundle, result, time, &config));
@@ -287,6 +300,7 @@ impl Agent {
                 self.next_sync = now.time;
                 self.peers.dial_now(now.time);
             }
+            Input::Settings(config) => self.settings_changed(*config, actions),
             Input::Apply { app } => self.update(&app, actions, Update::apply),
             Input::Conditions(conditions) => self.conditions_changed(conditions, actions),
             Input::Reported { ticket, report } => self.reported(ticket, report, actions),
@@ -313,7 +327,8 @@ impl Agent {
         }
         let jobs = self.asking().filter_map(|job| job.wake_at(&self.config));
         let apps = self.apps.values().filter_map(Update::wake_at);
-        let meeting = [self.peers.wake_at(), self.door.wake_at()];
+        let meeting =
+            [self.peers.wake_at(), self.door.wake_at(), self.budget.wake_at(), self.serving.wake_at(self.now.time)];
         let parts = [self.catalog.wake_at(), self.untold.wake_at(), Some(self.next_sync)];
         meeting.into_iter().chain(parts).flatten().chain(jobs).chain(apps).min()
     }
@@ -347,6 +362,7 @@ impl Agent {
                 .collect(),
             quota: self.config.quota,
             fetched: self.fetched,
+            budget: self.budget_status(),
         }
     }
 
@@ -368,7 +384,14 @@ impl Agent {
         &self.assigned
     }
 
+    /// The settings that hold.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     fn start(&mut self, actions: &mut Vec<Action>) {
+        self.refresh_budget(actions);
         actions.extend(self.catalog.repositories().map(Action::Subscribe));
         let apps: Vec<String> = self.apps.keys().cloned().collect();
         let config = self.config.clone();
@@ -393,6 +416,7 @@ impl Agent {
             self.ask_around(repository, actions);
         }
         self.jobs.values_mut().for_each(|job| job.without(node));
+        self.serving.without(node);
         self.step_jobs(actions);
     }
 
@@ -473,6 +497,7 @@ impl Agent {
             After::Metadata { verified, from } => self.believe(*verified, from, actions),
             After::Receipts { from, kept } => self.acknowledge(from, kept, actions),
             After::Report { ticket, kept, assigned } => self.report_stored(ticket, kept, assigned, actions),
+            After::Used(month) => self.leased(month, true, actions),
             After::Nothing => {}
             After::App { app, own } => {
                 if let Some((receipt, signed)) = own {
@@ -500,6 +525,7 @@ impl Agent {
                 self.missed(&kept);
                 actions.push(Action::Answer { ticket, result: Err(Declined::Storage) });
             }
+            After::Used(month) => self.leased(month, false, actions),
             After::Nothing => {}
             After::App { app, .. } => {
                 if let Some(update) = self.apps.get_mut(&app) {
@@ -535,6 +561,7 @@ impl Agent {
         for app in apps {
             self.update(&app, actions, |update| update.wake(now));
         }
+        self.budget_due(actions);
         if self.asking().any(|job| job.wake_at(&self.config).is_some_and(|at| at <= now)) {
             self.step_jobs(actions);
         }

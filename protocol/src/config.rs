@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     RepositoryId, Wall,
     admission::{Closed, MAX_FLEETS},
+    budget::Budgets,
     fetch::MIN_PIECE,
     label::{self, LabelError},
+    serving::MAX_QUESTION_BYTES,
 };
 
 pub use notation::BadSetting;
@@ -63,6 +65,8 @@ pub struct Config {
     pub serve: bool,
     /// The name of the site whose uplink this node shares; without one, nodes on one network are one site.
     pub site: Option<String>,
+    /// What may be sent and taken, by what the way costs.
+    pub budgets: Budgets,
     /// Bytes of blobs that may be kept. What an install needs comes before what is merely cached.
     pub quota: u64,
     /// Receipts kept at most; the oldest go first.
@@ -170,10 +174,13 @@ impl Config {
             span(name, shortest, SHORTEST)?;
             span(name, longest, shortest)?;
         }
+        if let Some(month) = self.budgets.month {
+            bound("budget.month", month, MIN_PIECE, 1 << 50)?;
+        }
         bound("max_receipts", self.max_receipts as u64, 1, 1 << 20)?;
         bound("provider_bytes", self.provider_bytes, MIN_PIECE, 1 << 30)?;
         bound("requests_per_job", self.requests_per_job as u64, 1, 1024)?;
-        bound("request_bytes", self.request_bytes, MIN_PIECE, 1 << 30)?;
+        bound("request_bytes", self.request_bytes, MIN_PIECE, MAX_QUESTION_BYTES)?;
         bound("max_trial_starts", u64::from(self.max_trial_starts), 1, 100)
     }
 }
@@ -199,6 +206,7 @@ impl Default for Config {
             collect: false,
             serve: true,
             site: None,
+            budgets: Budgets::default(),
             quota: 10 << 30,
             max_receipts: 4096,
             provider_bytes: 8 << 20,

@@ -138,6 +138,13 @@ pub enum Fact {
         /// The quota in bytes.
         quota: u64,
     },
+    /// The bytes that this node may use in a month are used: nothing more crosses its uplink until the next.
+    BudgetUsedUp {
+        /// Which month, as in 2026-11.
+        month: String,
+        /// The bytes.
+        cap: u64,
+    },
     /// A version is staged, or goes on trial, or an update ended.
     Update {
         /// Which app.
@@ -244,6 +251,9 @@ impl fmt::Display for Fact {
                     "{} ({size} bytes) does not fit under the quota of {quota} bytes; raise `quota`",
                     blob.short()
                 )
+            }
+            Self::BudgetUsedUp { month, cap } => {
+                write!(f, "the {cap} bytes of {month} are used up: other sites wait until the next month")
             }
             Self::Update { app, version, step } => write!(f, "{app} {version}: {step}"),
             Self::ReceiptKept { device, app, version, outcome } => {

@@ -118,6 +118,8 @@ pub struct Job {
     slow: Vec<NodeId>,
     /// Those that were told of.
     told: BTreeSet<NodeId>,
+    /// Bytes that may be asked of near ones, and of far ones, by what the ways cost.
+    allowed: [u64; 2],
     started: Time,
     /// When something came last.
     moved: Time,
@@ -155,6 +157,7 @@ impl Job {
             fresh: Vec::new(),
             slow: Vec::new(),
             told: BTreeSet::new(),
+            allowed: [u64::MAX; 2],
             started: now,
             moved: now,
             searched: now,
@@ -464,6 +467,32 @@ impl Job {
         self.under.keys().copied().collect()
     }
 
+    /// From now on so many bytes may be asked of near providers, and of far ones; less than a piece is nothing.
+    pub fn allow(&mut self, near: u64, far: u64) {
+        self.allowed = [near, far];
+    }
+
+    /// Whether a near provider, or a far one, has what is missing and is not asked for it because no more may be.
+    #[must_use]
+    pub fn is_held_back(&self, near: bool) -> bool {
+        let idle = |provider: &Provider| provider.near == near && provider.asked == 0;
+        let adds = |provider: &&Provider| idle(provider) && provider.held.adds_to(&self.have);
+        self.allowed[usize::from(!near)] < self.piece.min(self.size) && self.providers.values().any(|p| adds(&p))
+    }
+
+    /// Whom a request was asked of, and the bytes of it that did not come.
+    #[must_use]
+    pub fn outstanding(&self, id: RequestId) -> Option<(NodeId, u64)> {
+        let Under { request, bytes, .. } = self.under.get(&id)?;
+        Some((request.node, (request.end - request.start).saturating_sub(*bytes)))
+    }
+
+    /// Bytes that may be asked of a provider now.
+    fn room(&self, provider: &Provider) -> u64 {
+        let allowed = self.allowed[usize::from(!provider.near)];
+        if allowed < self.piece.min(self.size) { 0 } else { provider.room().min(allowed) }
+    }
+
     /// What to do now.
     pub fn steps(&mut self, now: Time, next_id: &mut u64, config: &Config) -> Vec<Step> {
         self.checked = now;
@@ -524,6 +553,8 @@ impl Job {
         let request = Request { id, node, blob: self.blob, size: self.size, start, end: start + bytes };
         if let Some(provider) = self.providers.get_mut(&node) {
             provider.ask(bytes, now);
+            let allowed = &mut self.allowed[usize::from(!provider.near)];
+            *allowed = allowed.saturating_sub(if *allowed == u64::MAX { 0 } else { bytes });
         }
         (first..first + count).for_each(|piece| plan.free.remove(piece));
         self.under.insert(id, Under { request, first, count, since: now, bytes: 0, done: 0, second });
@@ -553,7 +584,8 @@ impl Job {
 
     /// Those of whom something may be asked now.
     fn useful(&self, plan: &Plan, now: Time) -> Vec<NodeId> {
-        let useful = |provider: &Provider| provider.room() > 0 && self.open(provider, plan, now).any(|open| open != 0);
+        let useful =
+            |provider: &Provider| self.room(provider) > 0 && self.open(provider, plan, now).any(|open| open != 0);
         let all = self.providers.iter().filter(|_| !plan.free.is_empty());
         all.filter(|(_, provider)| useful(provider)).map(|(node, _)| *node).collect()
     }
@@ -562,8 +594,9 @@ impl Job {
     /// busy one.
     fn readiest(&self, useful: &[NodeId], plan: &Plan) -> Option<NodeId> {
         let useful = useful.iter().filter_map(|node| Some((node, self.providers.get(node)?)));
-        let ready = useful
-            .filter(|(_, provider)| provider.room() > 0 && (!provider.is_pooled() || self.may_pool(provider, plan)));
+        let ready = useful.filter(|(_, provider)| {
+            self.room(provider) > 0 && (!provider.is_pooled() || self.may_pool(provider, plan))
+        });
         let order =
             |(node, provider): &(&NodeId, &Provider)| (!provider.near, provider.is_source(), provider.load(), **node);
         ready.min_by_key(order).map(|(node, _)| *node)
@@ -589,7 +622,7 @@ impl Job {
         };
         let first = open.iter().min_by_key(|piece| (rank(*piece), *piece))?;
         let kind = |piece: usize| rank(piece).0;
-        let longest = (config.request_bytes.min(provider.room()) / self.piece).max(1);
+        let longest = (config.request_bytes.min(self.room(provider)) / self.piece).max(1);
         let longest = usize::try_from(longest).unwrap_or(1).min(RUN - first % RUN);
         let longest = if provider.near || source { longest } else { 1 };
         let end = open.count().min(first + longest);
@@ -628,13 +661,15 @@ impl Job {
                 return;
             }
             let helps = |(node, provider): &(&NodeId, &Provider)| {
-                **node != slow && provider.room() > 0 && !provider.is_stalled(now) && provider.held.contains(first)
+                **node != slow && self.room(provider) > 0 && !provider.is_stalled(now) && provider.held.contains(first)
             };
             let helper = self.providers.iter().filter(helps);
             let helper = helper.min_by_key(|(node, provider)| (!provider.near, provider.load(), **node));
-            let Some((helper, held)) = helper.map(|(node, provider)| (*node, &provider.held)) else { continue };
+            let Some((helper, provider)) = helper.map(|(node, provider)| (*node, provider)) else { continue };
+            let held = &provider.held;
+            let most = usize::try_from(self.room(provider) / self.piece).unwrap_or(usize::MAX).max(1);
             let free = |piece: &usize| held.contains(*piece) && !self.have.contains(*piece) && !twice.contains(piece);
-            let count = (first..end).take_while(free).count();
+            let count = (first..end).take(most).take_while(free).count();
             steps.push(self.ask(helper, first, count, true, now, next_id, plan));
         }
     }

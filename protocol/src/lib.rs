@@ -3,6 +3,7 @@
 pub mod action;
 pub mod admission;
 pub mod agent;
+pub mod budget;
 pub mod cache;
 pub mod catalog;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod record;
 pub mod release;
 pub mod rules;
 pub mod seal;
+pub mod serving;
 pub mod status;
 pub mod time;
 pub mod trust;

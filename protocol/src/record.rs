@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Hash, NodeId, RepositoryId, Wall,
+    budget::Month,
     receipt::SignedReceipt,
     release::Release,
     wire::{self, Mark},
@@ -44,6 +45,8 @@ pub enum Record {
         /// The channel; `None` forgets it.
         channel: Option<String>,
     },
+    /// What may be used of a month's budget without another word.
+    Used(Month),
 }
 
 /// The lasting part of an app's update state.
@@ -131,6 +134,7 @@ impl Record {
             Self::Assigned { app, device, channel } => {
                 (format!("assigned/{app}/{device}").into_bytes(), channel.as_ref().map(wire::encode))
             }
+            Self::Used(month) => (b"used".to_vec(), Some(wire::encode(month))),
         })
     }
 
@@ -146,6 +150,7 @@ impl Record {
             (Some("app"), Some(app), None, ..) => {
                 Ok(Self::App { app: app.to_owned(), state: exact(value).ok_or_else(bad)? })
             }
+            (Some("used"), None, ..) => Ok(Self::Used(exact(value).ok_or_else(bad)?)),
             (Some("assigned"), Some(app), Some(device), None, _) => Ok(Self::Assigned {
                 app: app.to_owned(),
                 device: device.to_owned(),

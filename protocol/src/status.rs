@@ -3,8 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Hash, NodeId, RepositoryId, Wall, cache::Stored, fetch::Job, peers::Lie, policy::Skip, record::Installed,
-    trust::Verified, update::Update,
+    Hash, NodeId, RepositoryId, Wall,
+    budget::{Direction, Link, Traffic},
+    cache::Stored,
+    fetch::Job,
+    peers::Lie,
+    policy::Skip,
+    record::Installed,
+    trust::Verified,
+    update::Update,
 };
 
 /// A node's state.
@@ -26,6 +33,8 @@ pub struct Status {
     pub quota: u64,
     /// What was fetched since the start.
     pub fetched: Fetched,
+    /// What may be sent and taken.
+    pub budget: Budget,
 }
 
 /// Bytes of blobs that came from other nodes, each piece counted once.
@@ -35,6 +44,36 @@ pub struct Fetched {
     pub site: u64,
     /// From all others, across the site's uplink.
     pub uplink: u64,
+}
+
+/// What may be sent and taken now, and what was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Each link that there is now, in each direction.
+    pub limits: Vec<Limit>,
+    /// The month, as in 2026-11.
+    pub month: String,
+    /// Bytes that were exchanged with other sites in it, as far as is known: they are counted while there is a cap.
+    pub used: u64,
+    /// The cap in bytes, if there is one.
+    pub cap: Option<u64>,
+    /// Bytes that went since the node's start, as they are on the wire.
+    pub traffic: Traffic,
+    /// Nodes that wait here for what they asked for.
+    pub waiting: u64,
+}
+
+/// A link in one direction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Which link.
+    pub link: Link,
+    /// Which direction.
+    pub direction: Direction,
+    /// The rate that holds now.
+    pub rate: String,
+    /// What is held up by what, in words.
+    pub waits: Option<String>,
 }
 
 /// A connected peer.

@@ -418,6 +418,7 @@ impl World {
         let was = self.machines[node].connected.remove(&number).is_some();
         if was {
             self.lose_transfers(node, other);
+            self.machines[node].questions.retain(|_, (asker, _)| *asker != number);
         }
         was
     }
@@ -597,6 +598,8 @@ impl World {
                 self.check_asked(node);
             }
             Action::Cancel(id) => self.drop_transfer(node, id),
+            Action::Serve(id) => self.serve(node, id),
+            Action::Decline(id) => self.decline(node, id),
             Action::Delete { blob } => self.machines[node].disk.delete(blob),
             Action::Unlock { lock, keys } => {
                 let epoch = lock.owner.epoch;

@@ -1,26 +1,57 @@
-//! `burr config`: every setting, its value and where that came from.
+//! `burr config`: every setting, its value and where that came from; and how one is set.
 
 use std::process::ExitCode;
 
 use burr_node::{
+    control::{self, Request},
     error::Error,
-    settings::keys::{APP_KEYS, KEYS},
+    settings::{
+        Resolved,
+        keys::{APP_KEYS, KEYS},
+    },
+    store::home::check_format,
 };
+use clap::Subcommand;
 use serde_json::json;
 
 use super::{Context, print, print_json};
 
-/// Show every setting, its value and where it came from: default, burr.toml, BURR_* or flag.
+/// Show every setting, its value and where it came from (default, burr.toml, what was set here, BURR_* or flag), or set
+/// one.
 ///
 /// Settings stand in `burr.toml` in the data directory; `[apps.NAME]` holds those of an app.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Arguments {
     /// Explain each setting.
     #[arg(long)]
     explain: bool,
+    #[command(subcommand)]
+    change: Option<Change>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Change {
+    /// Set one, and tell the node that runs. It comes before what burr.toml says.
+    Set {
+        /// Its name, as `burr config` shows it.
+        name: String,
+        /// Its new value.
+        value: String,
+    },
+    /// Forget what was set here.
+    Unset {
+        /// Its name.
+        name: String,
+    },
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, Error> {
+    match &arguments.change {
+        Some(Change::Set { name, value }) => return choose(context, name, Some(value)),
+        Some(Change::Unset { name }) => return choose(context, name, None),
+        None => {}
+    }
     let resolved = context.resolved()?;
     resolved.settings()?;
     let mut rows = Vec::new();
@@ -42,5 +73,24 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
             print(&format!("{:<width$}  {help}", ""))?;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sets a value, or forgets what was set.
+fn choose(context: &Context, name: &str, value: Option<&str>) -> Result<ExitCode, Error> {
+    check_format(&context.data)?;
+    let resolved = Resolved::choose(&context.data, name, value)?;
+    let (text, source) = resolved.find(name).expect("it was just set");
+    let live = if control::is_running(&context.data) {
+        control::ask(&context.data, &Request::Set { name: name.to_owned(), text: text.to_owned() })?
+    } else {
+        false
+    };
+    if context.json {
+        let row = json!({ "name": name, "value": text, "source": source.to_string(), "live": live });
+        return print_json(&row).map(|()| ExitCode::SUCCESS);
+    }
+    let when = if live { "from now on" } else { "from the node's next start on" };
+    print(&format!("{name} is {text:?} {when}  ({source})"))?;
     Ok(ExitCode::SUCCESS)
 }

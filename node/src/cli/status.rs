@@ -80,6 +80,15 @@ impl fmt::Display for Shown {
             }
             writeln!(f)?;
         }
+        let budget = &status.budget;
+        for limit in budget.limits.iter().filter(|limit| limit.rate != "unlimited" || limit.waits.is_some()) {
+            let waits = limit.waits.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+            writeln!(f, "budget    {} {}: {}{waits}", limit.link, limit.direction, limit.rate)?;
+        }
+        if let Some(cap) = budget.cap {
+            let (used, cap) = (ByteSize::b(budget.used), ByteSize::b(cap));
+            writeln!(f, "month     {}: {used} of {cap} used with other sites", budget.month)?;
+        }
         let held: u64 = status.blobs.iter().map(|blob| blob.held).sum();
         write!(f, "store     {} of {}", ByteSize::b(held), ByteSize::b(status.quota))?;
         for blob in &status.blobs {

@@ -1,6 +1,7 @@
 //! The task that owns the swarm: actions in, inputs out, and who is connected how.
 
 mod asking;
+mod turns;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -15,6 +16,7 @@ use burr_protocol::{
     action::{Action, FetchFailure, Input, LinkId},
     fetch::RequestId,
     peers::Address,
+    serving::{MAX_QUESTIONS, QuestionId},
     wire::MAX_ANNOUNCEMENT,
 };
 use libp2p::{
@@ -33,7 +35,8 @@ use tokio::{
     time::timeout,
 };
 
-use self::asking::Asker;
+pub(super) use self::turns::Asking;
+use self::{asking::Asker, turns::Turns};
 use super::{
     Command, Enroller, Listeners,
     address::{address_of, is_one_network, node_of, parse, peer_of, quic, socket_of, tcp},
@@ -41,7 +44,6 @@ use super::{
     behaviour::{Behaviour, BehaviourEvent, SpeechEvent, free_port, not_listening},
     fetch::Progress,
     gossip::{self, Waiting},
-    serve::serve,
     streams::{Opened, Protocol},
     sync::{self, Incoming, Outbox},
 };
@@ -58,10 +60,6 @@ const MAX_EARLY: usize = 4096;
 const LISTEN_PATIENCE: Duration = Duration::from_secs(10);
 /// Reports of tasks that wait; then the tasks wait.
 const MAX_REPORTS: usize = 16;
-/// Requests that are answered at a time; the others wait for their turn.
-const MAX_SERVING: usize = 128;
-/// Streams on which one node may ask.
-const MAX_ASKING_ONE: usize = 4;
 /// Requests to be enrolled that are answered at a time.
 const MAX_ENROLLING: usize = 4;
 /// Nodes that are kept out; the oldest is forgotten first.
@@ -91,7 +89,9 @@ pub(super) struct Driver {
     pub(super) enrolling: Arc<Semaphore>,
     waiting: Waiting,
     fetches: BTreeMap<RequestId, NodeId>,
-    serving: Arc<Semaphore>,
+    turns: Turns,
+    /// Whether the agent says when questions are answered.
+    pub(super) rationed: bool,
     pub(super) tasks: JoinSet<()>,
     reports: mpsc::Receiver<Report>,
     pub(super) report: mpsc::Sender<Report>,
@@ -140,6 +140,10 @@ pub(super) enum Report {
     Broken { node: NodeId, link: u64, connection: ConnectionId, error: io::Error },
     /// A request goes on.
     Progress { id: RequestId, progress: Progress },
+    /// A node asks for so many bytes, and waits for its turn.
+    Asked { node: NodeId, bytes: u64, turn: oneshot::Sender<QuestionId> },
+    /// An answer ended.
+    Served { id: QuestionId, bytes: u64 },
 }
 
 impl Driver {
@@ -169,7 +173,8 @@ impl Driver {
             enrolling: Arc::new(Semaphore::new(MAX_ENROLLING)),
             waiting: Waiting::default(),
             fetches: BTreeMap::new(),
-            serving: Arc::new(Semaphore::new(MAX_SERVING)),
+            turns: Turns::default(),
+            rationed: false,
             tasks: JoinSet::new(),
             reports,
             report,
@@ -289,6 +294,8 @@ impl Driver {
             }
             Action::Fetch(request) => self.fetch(request),
             Action::Cancel(id) => self.cancel(id),
+            Action::Serve(id) => self.serve(id),
+            Action::Decline(id) => self.turns.decline(id),
             other => unreachable!("let through by Net::act: {other:?}"),
         }
     }
@@ -441,7 +448,7 @@ impl Driver {
                 outbox: None,
                 inbound: None,
                 asker: None,
-                asking: Arc::new(Semaphore::new(MAX_ASKING_ONE)),
+                asking: Arc::new(Semaphore::new(MAX_QUESTIONS)),
                 begun: 0,
             }
         });
@@ -482,6 +489,7 @@ impl Driver {
 
     /// Ends the tasks of a node's streams; what it was asked for is lost.
     fn end_streams(&mut self, node: NodeId) {
+        self.turns.without(node);
         let Some(link) = self.links.get_mut(&node) else { return };
         if let Some((_, reader)) = link.inbound.take() {
             reader.abort();
@@ -554,19 +562,6 @@ impl Driver {
         link.inbound = Some((connection, task));
     }
 
-    fn on_blob_stream(&mut self, node: NodeId, opened: Opened) {
-        let Some(link) = self.links.get(&node) else { return };
-        // One too many: the stream is dropped, which the other side sees at once.
-        let Ok(one) = Arc::clone(&link.asking).try_acquire_owned() else { return };
-        let (blobs, turn) = (self.blobs.clone(), Arc::clone(&self.serving));
-        self.tasks.spawn(async move {
-            if let Err(error) = serve(opened.stream, &blobs, &turn).await {
-                tracing::debug!(%node, "a request was not answered: {error}");
-            }
-            drop(one);
-        });
-    }
-
     fn on_gossip(&mut self, from: PeerId, message: gossipsub::MessageId, bytes: Vec<u8>) {
         let gossip = &mut self.swarm.behaviour_mut().speech.inner().gossip;
         match node_of(&from) {
@@ -613,6 +608,8 @@ impl Driver {
                 }
             }
             // Cancelled ones have no answer.
+            Report::Asked { node, bytes, turn } => self.on_question(node, bytes, turn),
+            Report::Served { id, bytes } => self.on_served(id, bytes),
             Report::Progress { id, progress } => match progress {
                 Progress::Stored(bytes) if self.fetches.contains_key(&id) => {
                     self.pending.push_back(Input::Received { id, bytes });
@@ -667,6 +664,7 @@ mod tests {
             max_connections: 8,
             closed: false,
             enroller: None,
+            rationed: false,
         };
         let (other, mut heard) = Net::start(settings, blobs.clone()).await.unwrap();
 

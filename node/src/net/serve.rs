@@ -12,9 +12,9 @@ use libp2p::{
         io::{BufReader, ReadHalf, WriteHalf},
     },
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 
-use super::fetch::status;
+use super::{driver::Asking, fetch::status};
 use crate::store::blobs::{Blobs, OpenFiles, chunks};
 
 /// Bytes of a question at most: a hash and a few ranges.
@@ -25,10 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const BUFFER: usize = 64 << 10;
 
 /// Answers the questions of one stream in their order until the node closes it. Anything but a question for a part of
-/// one blob is an error that ends the stream. Each answer waits for its `turn`: they come in the order in which they
-/// were asked for, so nobody starves, and whoever asks for much waits behind those who ask for little.
-pub(crate) async fn serve(stream: Stream, blobs: &Blobs, turn: &Semaphore) -> io::Result<()> {
-    let (read, mut write) = stream.split();
+/// one blob is an error that ends the stream. Each answer waits for its turn; where there is none, the stream ends
+/// without a word, and what was asked is asked of another.
+pub(crate) async fn serve(stream: Stream, blobs: &Blobs, turns: &Asking) -> io::Result<()> {
+    let (read, mut to) = stream.split();
     let mut read = BufReader::with_capacity(MAX_QUESTION, read);
     let mut open: Option<OpenFiles> = None;
     while let Some(question) = next(&mut read).await? {
@@ -36,15 +36,23 @@ pub(crate) async fn serve(stream: Stream, blobs: &Blobs, turn: &Semaphore) -> io
         if open.as_ref().is_none_or(|open| open.hash != hash) {
             open = Some(blobs.open_files(hash).await.map_err(io::Error::other)?);
         }
-        let turn = turn.acquire().await.map_err(io::Error::other)?;
-        answer(&mut write, blobs, hash, ranges).await?;
-        drop(turn);
+        let (size, held) = blobs.ranges(hash).await.map_err(io::Error::other)?;
+        let wanted = ranges & chunks(0, size);
+        if size == 0 || !held.is_superset(&wanted) {
+            write(&mut to, &[status::NOT_FOUND]).await?;
+            continue;
+        }
+        let Some(turn) = turns.turn(bytes_of(&wanted, size)).await else { break };
+        let mut sent = 0;
+        let answered = answer(&mut to, blobs, hash, wanted, &mut sent).await;
+        turns.over(turn, sent).await;
+        answered?;
         // Whoever asks no more for now keeps no file open.
         if read.buffer().is_empty() {
             open = None;
         }
     }
-    timeout(PATIENCE, write.close()).await.map_err(|_| io::ErrorKind::TimedOut)?
+    timeout(PATIENCE, to.close()).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 /// The next question's bytes; waits as long as it takes for one to begin. `None` at the end of the stream.
@@ -67,12 +75,20 @@ async fn next(read: &mut BufReader<ReadHalf<Stream>>) -> io::Result<Option<Vec<u
     timeout(PATIENCE, rest).await.map_err(|_| io::ErrorKind::TimedOut)?.map(Some)
 }
 
-async fn answer(stream: &mut WriteHalf<Stream>, blobs: &Blobs, hash: Hash, ranges: ChunkRanges) -> io::Result<()> {
-    let (size, held) = blobs.ranges(hash).await.map_err(io::Error::other)?;
-    let wanted = ranges & chunks(0, size);
-    if size == 0 || !held.is_superset(&wanted) {
-        return write(stream, &[status::NOT_FOUND]).await;
-    }
+/// Bytes of a blob of this size in ranges of its chunks.
+fn bytes_of(ranges: &ChunkRanges, size: u64) -> u64 {
+    let ends = ranges.boundaries().chunks(2);
+    ends.map(|ends| ends.get(1).map_or(size, |end| end.to_bytes().min(size)) - ends[0].to_bytes().min(size)).sum()
+}
+
+/// Sends what is held, and counts what went of the blob.
+async fn answer(
+    stream: &mut WriteHalf<Stream>,
+    blobs: &Blobs,
+    hash: Hash,
+    wanted: ChunkRanges,
+    sent: &mut u64,
+) -> io::Result<()> {
     let mut answer = Vec::with_capacity(BUFFER + (32 << 10));
     answer.push(status::FOUND);
     let mut items = std::pin::pin!(blobs.store().export_bao(hash.0, wanted).stream());
@@ -83,7 +99,10 @@ async fn answer(stream: &mut WriteHalf<Stream>, blobs: &Blobs, hash: Hash, range
                 answer.extend_from_slice(parent.pair.0.as_bytes());
                 answer.extend_from_slice(parent.pair.1.as_bytes());
             }
-            EncodedItem::Leaf(leaf) => answer.extend_from_slice(&leaf.data),
+            EncodedItem::Leaf(leaf) => {
+                answer.extend_from_slice(&leaf.data);
+                *sent += leaf.data.len() as u64;
+            }
             EncodedItem::Done => break,
             // The file changed on disk, or it is gone: nothing false was sent, and the rest never comes.
             EncodedItem::Error(error) => {

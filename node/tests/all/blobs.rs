@@ -230,5 +230,6 @@ fn settings() -> Settings {
         max_connections: 8,
         closed: false,
         enroller: None,
+        rationed: false,
     }
 }

@@ -1,6 +1,7 @@
 //! The real program, end to end: what people type, what they are told, and what a crash, bad input or a bad link leave.
 
 mod bad_input;
+mod budgets;
 mod control;
 mod crash;
 mod damage;
@@ -12,6 +13,8 @@ mod lan;
 mod link;
 mod metrics;
 mod moments;
+mod namespace;
 mod onlooker;
 mod program;
 mod sealed;
+mod swarm;

@@ -48,6 +48,7 @@ impl Node {
             max_connections: 64,
             closed: false,
             enroller: None,
+            rationed: false,
         };
         let (net, inputs) = Net::start(settings, blobs.clone()).await.unwrap();
         Self { net, inputs, blobs, dir }
@@ -318,6 +319,7 @@ async fn a_port_in_use_is_said_to_be() {
         max_connections: 8,
         closed: false,
         enroller: None,
+        rationed: false,
     };
     let error = Net::start(settings(vec![taken]), blobs.clone()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::PortInUse, "{error}");
@@ -346,6 +348,7 @@ async fn configured_nodes_are_found() {
         max_connections: 8,
         closed: false,
         enroller: None,
+        rationed: false,
     };
     let (net, mut inputs) = Net::start(settings, blobs).await.unwrap();
     assert_eq!(inputs.recv().await, Some(Input::Found { address, node: None, fixed: true }));

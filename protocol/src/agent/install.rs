@@ -163,6 +163,7 @@ impl Agent {
     pub(super) fn conditions_changed(&mut self, conditions: Conditions, actions: &mut Vec<Action>) {
         if self.conditions != conditions {
             self.conditions = conditions;
+            self.refresh_budget(actions);
             self.decide_all(actions);
         }
     }

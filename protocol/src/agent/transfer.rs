@@ -6,10 +6,11 @@ use super::Agent;
 use crate::{
     Hash, NodeId, RepositoryId,
     action::{Action, FetchFailure},
+    budget::Direction,
     cache::{self, Stored},
     config::MAX_JOBS,
     fact::Fact,
-    fetch::{Complete, Fresh, Job, PieceMap, Pieces, RequestId, Step},
+    fetch::{Complete, Fresh, Job, PieceMap, Pieces, RequestId, Step, piece_size},
     peers::{Lie, Peer},
     policy,
     release::Release,
@@ -182,6 +183,9 @@ impl Agent {
     pub(super) fn fetch_failed(&mut self, id: RequestId, why: FetchFailure, actions: &mut Vec<Action>) {
         let Some(job) = self.jobs.values_mut().find(|job| job.owns(id)) else { return };
         let (blob, size) = (job.blob(), job.size());
+        if let Some((node, bytes)) = job.outstanding(id) {
+            self.budget.unspend(self.peers.is_near(node), Direction::Down, bytes);
+        }
         let node = job.failed(id, self.now.time, &self.config);
         match (why, node) {
             (FetchFailure::Corrupt, Some(node)) => {
@@ -246,10 +250,23 @@ impl Agent {
     pub(super) fn step_jobs(&mut self, actions: &mut Vec<Action>) {
         let now = self.now.time;
         let mut searching = Vec::new();
-        for (blob, job) in self.jobs.iter_mut().filter(|(blob, _)| !self.looking.contains(blob)) {
+        let asking = self.jobs.iter_mut().filter(|(blob, _)| !self.looking.contains(blob));
+        let needed = self.apps.values().filter_map(|update| update.needs());
+        let needed: BTreeSet<Hash> = needed.map(|offer| offer.release().payload.blob).collect();
+        // Where a budget is short, what is installed here comes before what is kept for others.
+        let (first, then): (Vec<_>, Vec<_>) = asking.partition(|(blob, _)| needed.contains(*blob));
+        for (blob, job) in first.into_iter().chain(then) {
+            let least = piece_size(job.size()).min(job.size());
+            let [near, far] =
+                [true, false].map(|near| self.budget.room(&self.config.budgets, near, Direction::Down, least, now));
+            job.allow(near, far);
             for step in job.steps(now, &mut self.next_request, &self.config) {
                 actions.push(match step {
-                    Step::Ask(request) => Action::Fetch(request),
+                    Step::Ask(request) => {
+                        let near = self.peers.is_near(request.node);
+                        self.budget.spend(near, Direction::Down, request.end - request.start);
+                        Action::Fetch(request)
+                    }
                     Step::Cancel(id) => Action::Cancel(id),
                 });
             }
@@ -264,6 +281,7 @@ impl Agent {
         for blob in searching {
             self.want_all(blob, actions);
         }
+        self.lease_more(actions);
     }
 
     fn want_all(&mut self, blob: Hash, actions: &mut Vec<Action>) {

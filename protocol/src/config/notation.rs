@@ -3,6 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use super::Config;
+use crate::budget::Schedule;
 
 /// A setting that there is not, or a text that it can't be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +34,14 @@ impl Config {
             "collect" => self.collect = of.flag()?,
             "serve" => self.serve = of.flag()?,
             "site" => self.site = Some(of.text.to_owned()).filter(|site| !site.is_empty()),
+            "budget.lan_down" => self.budgets.lan.down = of.schedule()?,
+            "budget.lan_up" => self.budgets.lan.up = of.schedule()?,
+            "budget.wan_down" => self.budgets.wan.down = of.schedule()?,
+            "budget.wan_up" => self.budgets.wan.up = of.schedule()?,
+            "budget.metered_down" => self.budgets.metered.down = of.schedule()?,
+            "budget.metered_up" => self.budgets.metered.up = of.schedule()?,
+            "budget.metered" => self.budgets.is_metered = of.flag()?,
+            "budget.month" => self.budgets.month = if of.text == "unlimited" { None } else { Some(of.size()?) },
             "quota" => self.quota = of.size()?,
             "max_receipts" => self.max_receipts = of.number()?,
             "tuning.provider_bytes" => self.provider_bytes = of.size()?,
@@ -74,6 +83,11 @@ impl Text<'_> {
 
     fn duration(&self) -> Result<Duration, BadSetting> {
         humantime::parse_duration(self.text).map_err(|_| self.bad("a time with a unit, such as 30s or 5m"))
+    }
+
+    fn schedule(&self) -> Result<Schedule, BadSetting> {
+        let expected = "a rate such as 500 kB/s, unlimited or none, and others for hours of local time behind semicolons: unlimited; mon-fri 08:00-18:00 500 kB/s";
+        self.text.parse().map_err(|_| self.bad(expected))
     }
 
     fn size(&self) -> Result<u64, BadSetting> {

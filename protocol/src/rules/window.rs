@@ -40,6 +40,18 @@ impl Window {
         });
         Duration::from_secs(wait.min().expect("a window has a day").unsigned_abs())
     }
+
+    /// How long until it opens or closes, in whole seconds, at this local time.
+    #[must_use]
+    pub fn changes_in(&self, local: i64) -> Duration {
+        let opens = self.opens_in(local);
+        if !opens.is_zero() {
+            return opens;
+        }
+        let since = local.rem_euclid(86_400) - i64::from(self.begin) * 60;
+        let left = i64::from(self.lasts) * 60 - since.rem_euclid(86_400);
+        Duration::from_secs(left.max(1).unsigned_abs())
+    }
 }
 
 impl FromStr for Window {
@@ -130,6 +142,9 @@ mod tests {
         assert_eq!(window.opens_in(monday(21, 59)), Duration::from_secs(60));
         // Saturday 05:00 to Monday 22:00.
         assert_eq!(window.opens_in(monday(5 * 24 + 5, 0)), Duration::from_secs((24 + 19 + 22) * 3600));
+        assert_eq!(window.changes_in(monday(28, 59)), Duration::from_secs(60), "it closes");
+        assert_eq!(window.changes_in(monday(22, 0)), Duration::from_secs(7 * 3600));
+        assert_eq!(window.changes_in(monday(21, 59)), Duration::from_secs(60), "it opens");
     }
 
     #[test]

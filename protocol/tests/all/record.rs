@@ -3,6 +3,7 @@
 
 use burr_protocol::{
     Hash, NodeId, RepositoryId, Wall,
+    budget::Month,
     receipt::SignedReceipt,
     record::{AppRecord, Installed, Record, ReleaseId, Trial},
     release::{Capacitor, Payload, Release},
@@ -91,6 +92,7 @@ fn record() -> impl Strategy<Value = Record> {
             device,
             channel: Some(channel)
         }),
+        any::<(u32, u64)>().prop_map(|(number, bytes)| Record::Used(Month { number, bytes })),
     ]
 }
 

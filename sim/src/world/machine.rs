@@ -12,6 +12,7 @@ use burr_protocol::{
     fact::Fact,
     fetch::RequestId,
     record::Record,
+    serving::QuestionId,
     wire::Message,
 };
 use ed25519_dalek::SigningKey;
@@ -104,6 +105,9 @@ pub(super) struct Machine {
     pub(super) mute: bool,
     pub(super) connected: BTreeMap<u32, Connection>,
     pub(super) transfers: BTreeMap<RequestId, Transfer>,
+    /// Questions of others that wait for their turn: whose, and of which request.
+    pub(super) questions: BTreeMap<QuestionId, (u32, RequestId)>,
+    pub(super) next_question: u64,
     pub(super) writes: VecDeque<Writing>,
     pub(super) heard: Heard,
     pub(super) facts: Vec<(Time, Fact)>,
@@ -151,6 +155,8 @@ impl World {
             mute: false,
             connected: BTreeMap::new(),
             transfers: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            next_question: 0,
             writes: VecDeque::new(),
             heard: Heard::default(),
             facts: Vec::new(),

@@ -1,4 +1,4 @@
-//! Requests under way: from the question over the flow of its bytes to the answer.
+//! Requests under way: from the question over its turn at the provider and the flow of its bytes to the answer.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use burr_protocol::{
     Time,
     action::{FetchFailure, Input},
     fetch::{Request, RequestId},
+    serving::QuestionId,
 };
 
 use super::{Event, NodeIndex, World};
@@ -20,7 +21,9 @@ pub(super) struct Transfer {
     pub(super) request: Request,
     /// Whom it asks.
     provider: u32,
-    /// Once the question has arrived.
+    /// The provider's name for it, once it is answered.
+    question: Option<QuestionId>,
+    /// Once the question is answered.
     flow: Option<FlowId>,
     /// Bytes that the agent and the disk know of.
     reported: u64,
@@ -39,7 +42,8 @@ impl World {
             return self.later(Duration::from_millis(1), node, Event::Failed(request.id, FetchFailure::Lost));
         };
         let provider = u32::try_from(provider).expect("fewer nodes than 2^32");
-        let transfer = Transfer { request, provider, flow: None, reported: 0, due: None, far: path.far };
+        let transfer =
+            Transfer { request, provider, question: None, flow: None, reported: 0, due: None, far: path.far };
         self.machines[node].transfers.insert(request.id, transfer);
         let wait = (path.delay * 2).max(Duration::from_millis(1));
         self.later(wait, node, Event::Flow(request.id));
@@ -59,13 +63,13 @@ impl World {
         self.report(node, id);
     }
 
-    /// The question has arrived at the provider.
+    /// The question has arrived at the provider, and waits for its turn.
     fn begin(&mut self, node: NodeIndex, id: RequestId) {
         let Some(transfer) = self.machines[node].transfers.get(&id) else { return };
         let (request, provider) = (transfer.request, transfer.provider as usize);
-        let Some(path) = self.path(provider, node).filter(|_| self.is_connected(node, provider)) else {
+        if self.path(provider, node).is_none() || !self.is_connected(node, provider) {
             return self.fail(node, id, FetchFailure::Lost);
-        };
+        }
         if self.machines[node].full {
             return self.fail(node, id, FetchFailure::Store);
         }
@@ -76,16 +80,50 @@ impl World {
         if self.machines[provider].lies.altered_bytes {
             return self.fail(node, id, FetchFailure::Corrupt);
         }
+        let machine = &mut self.machines[provider];
+        let question = QuestionId(machine.next_question);
+        machine.next_question += 1;
+        machine.questions.insert(question, (u32::try_from(node).expect("fewer nodes than 2^32"), id));
+        let (asker, bytes) = (self.id(node), request.end - request.start);
+        self.give(provider, Input::Asked { id: question, node: asker, bytes });
+    }
+
+    /// A provider answers a question: its bytes begin to flow.
+    pub(super) fn serve(&mut self, provider: NodeIndex, question: QuestionId) {
+        let asked = self.machines[provider].questions.remove(&question);
+        let waits = asked.and_then(|(node, id)| {
+            let node = node as usize;
+            let transfer = self.machines[node].transfers.get(&id)?;
+            Some((node, id, transfer.request, self.path(provider, node)?))
+        });
+        let Some((node, id, request, path)) = waits else {
+            // It was asked in vain.
+            return self.later(
+                Duration::ZERO,
+                provider,
+                Event::Give(Box::new(Input::Served { id: question, bytes: 0 })),
+            );
+        };
         let way = self.way(provider, node, &path);
         let flow = self.network.start(way, request.end - request.start, path.limit(), self.time);
         self.flows.resize(self.flows.len().max(flow as usize + 1), None);
         self.flows[flow as usize] = Some((u32::try_from(node).expect("fewer nodes than 2^32"), id));
         if let Some(transfer) = self.machines[node].transfers.get_mut(&id) {
-            transfer.flow = Some(flow);
+            (transfer.flow, transfer.question) = (Some(flow), Some(question));
         }
         self.share_soon();
         if request.start == request.end {
-            self.report(node, id);
+            self.later(Duration::ZERO, node, Event::Flow(id));
+        }
+    }
+
+    /// A provider does not answer a question.
+    pub(super) fn decline(&mut self, provider: NodeIndex, question: QuestionId) {
+        let Some((node, id)) = self.machines[provider].questions.remove(&question) else { return };
+        let node = node as usize;
+        if self.machines[node].transfers.contains_key(&id) {
+            self.drop_transfer(node, id);
+            self.later(Duration::from_millis(1), node, Event::Failed(id, FetchFailure::Refused));
         }
     }
 
@@ -171,7 +209,11 @@ impl World {
         self.settle(node, id);
         let Some(transfer) = self.machines[node].transfers.remove(&id) else { return };
         let Some(flow) = transfer.flow else { return };
-        self.network.stop(flow, self.time);
+        let bytes = self.network.stop(flow, self.time);
+        let served = transfer.question.map(|id| Event::Give(Box::new(Input::Served { id, bytes })));
+        if let Some(served) = served {
+            self.later(Duration::ZERO, transfer.provider as usize, served);
+        }
         self.flows[flow as usize] = None;
         for end in [node, transfer.provider as usize] {
             self.free_pipes(end);

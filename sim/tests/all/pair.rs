@@ -1,6 +1,7 @@
 //! Two nodes, one clock, a link: a source that the publisher feeds, and a device. Rule numbers are those of
 //! `protocol/README.md`.
 
+mod budgets;
 mod crash;
 mod delivery;
 mod freshness;

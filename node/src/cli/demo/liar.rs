@@ -192,6 +192,7 @@ async fn forge(data: &Path, repository: RepositoryId, to: Address) -> Result<(),
         max_connections: 4,
         closed: false,
         enroller: None,
+        rationed: false,
     };
     let (net, mut inputs) = Net::start(settings, blobs).await?;
     net.act(Action::Subscribe(repository)).await;

@@ -61,6 +61,7 @@ impl Rogue {
             max_connections: 64,
             closed: false,
             enroller: None,
+            rationed: false,
         };
         let (net, inputs) = Net::start(settings, blobs.clone()).await.unwrap();
         let (net, story) = (Arc::new(net), Arc::new(Mutex::new(Story::default())));

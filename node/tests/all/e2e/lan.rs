@@ -1,90 +1,13 @@
 //! A local network: nodes in network namespaces of their own, on one bridge, which find each other with no word of
 //! configuration. Needs root and `ip`; skipped where that is not to be had.
 
-use std::{
-    path::Path,
-    process::{self, Command},
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+use std::{path::Path, time::Duration};
+
+use super::{
+    namespace::Lan,
+    program::{Node, Shop, current, publish},
 };
-
-use super::program::{Node, Shop, current, publish};
 use crate::support::{noise, tree};
-
-/// A bridge with hosts on it, taken down with the value.
-struct Lan {
-    name: String,
-    hosts: u32,
-}
-
-impl Lan {
-    /// A LAN with this many hosts; `None` without the right to make one.
-    fn new(hosts: u32) -> Option<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("b{}x{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        if !try_ip(&["netns", "add", &name]) {
-            eprintln!("skipped: a LAN needs the right to make network namespaces, and `ip`");
-            return None;
-        }
-        let lan = Self { name, hosts };
-        lan.make();
-        Some(lan)
-    }
-
-    /// The switch is in a namespace of its own: nothing of it touches the machine's network.
-    fn make(&self) {
-        let switch = &self.name;
-        ip(&["-n", switch, "link", "add", "name", "switch", "type", "bridge", "mcast_snooping", "0"]);
-        ip(&["-n", switch, "link", "set", "dev", "switch", "up"]);
-        for host in 0..self.hosts {
-            let (space, port) = (self.host(host), format!("port{host}"));
-            ip(&["netns", "add", &space]);
-            ip(&["-n", switch, "link", "add", "name", &port, "type", "veth", "peer", "name", "eth0", "netns", &space]);
-            ip(&["-n", switch, "link", "set", "dev", &port, "master", "switch", "up"]);
-            ip(&["-n", &space, "link", "set", "dev", "lo", "up"]);
-            ip(&["-n", &space, "address", "add", &format!("10.77.0.{}/24", host + 1), "dev", "eth0"]);
-            ip(&["-n", &space, "link", "set", "dev", "eth0", "up"]);
-            ip(&["-n", &space, "route", "add", "default", "dev", "eth0"]);
-        }
-    }
-
-    /// The namespace of a host.
-    fn host(&self, number: u32) -> String {
-        format!("{}h{number}", self.name)
-    }
-
-    /// Pulls a host's cable out of the switch, or puts it back.
-    fn cable(&self, number: u32, state: &str) {
-        ip(&["-n", &self.name, "link", "set", "dev", &format!("port{number}"), state]);
-    }
-
-    /// Makes a host's cable this slow, in both directions; false where that can't be had.
-    fn slow(&self, number: u32, rate: &str) -> bool {
-        let shape = |space: &str, device: &str| {
-            let mut tc = Command::new("tc");
-            tc.args(["-n", space, "qdisc", "replace", "dev", device, "root", "tbf", "rate", rate, "burst", "64kb"]);
-            tc.args(["latency", "50ms"]).output().is_ok_and(|output| output.status.success())
-        };
-        shape(&self.name, &format!("port{number}")) && shape(&self.host(number), "eth0")
-    }
-}
-
-impl Drop for Lan {
-    fn drop(&mut self) {
-        for host in 0..self.hosts {
-            try_ip(&["netns", "del", &self.host(host)]);
-        }
-        try_ip(&["netns", "del", &self.name]);
-    }
-}
-
-fn ip(arguments: &[&str]) {
-    assert!(try_ip(arguments), "ip {}", arguments.join(" "));
-}
-
-fn try_ip(arguments: &[&str]) -> bool {
-    Command::new("ip").args(arguments).output().is_ok_and(|output| output.status.success())
-}
 
 fn page(at: &Path) {
     tree(at, &[("index.html", b"<h1>shop</h1>"), ("app.js", &noise(1, 100_000))]);
@@ -114,7 +37,7 @@ fn nodes_on_a_lan_find_each_other_and_an_update_travels() {
 fn a_cable_that_is_pulled_in_the_middle_of_a_fetch() {
     const SIZE: usize = 8 << 20;
     let Some(lan) = Lan::new(2) else { return };
-    if !lan.slow(1, "20mbit") {
+    if !lan.slow(1, "20mbit", "20mbit") {
         eprintln!("skipped: a slow link needs `tc`");
         return;
     }

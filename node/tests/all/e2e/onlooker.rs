@@ -66,6 +66,7 @@ impl Onlooker {
             max_connections: 8,
             closed: false,
             enroller: None,
+            rationed: false,
         };
         let (net, inputs) = Net::start(settings, blobs.clone()).await.unwrap();
         Self { net, inputs, blobs, seen: Seen::default(), _dir: dir }

@@ -65,7 +65,7 @@ impl Rules {
                 assert!(state.trial.as_ref().is_none_or(|trial| trial.release.seq > seq(state)), "a trial is newer");
             }
             Record::Receipt { receipt: Some(signed), .. } => assert!(signed.verify().is_ok()),
-            Record::Receipt { receipt: None, .. } | Record::Assigned { .. } => {}
+            Record::Receipt { receipt: None, .. } | Record::Assigned { .. } | Record::Used(_) => {}
         }
     }
 
@@ -85,7 +85,7 @@ impl Rules {
                 let before = self.own.insert(mark.counter, signed.receipt.clone());
                 assert!(before.is_none_or(|before| before == signed.receipt), "no number is used twice");
             }
-            Record::Receipt { .. } | Record::Assigned { .. } => {}
+            Record::Receipt { .. } | Record::Assigned { .. } | Record::Used(_) => {}
         }
     }
 

@@ -134,6 +134,7 @@ impl World {
             Action::Admit { link } => self.admitted(link),
             Action::Dismiss { link, .. } => drop(self.links.remove(&link)),
             Action::Answer { .. } => unreachable!("no device is behind it"),
+            Action::Serve(_) | Action::Decline(_) => unreachable!("nobody asks it for blobs"),
             Action::Refuse(node) | Action::Drop(node) => {
                 // Its connections are dropped, of which the driver tells.
                 if self.connected.remove(&node) {

@@ -1,0 +1,141 @@
+//! What may be sent and taken: rates and the month's cap, settings that change, and the questions of others.
+
+use super::{After, Agent};
+use crate::{
+    NodeId,
+    action::Action,
+    budget::{Direction, Month},
+    config::Config,
+    fact::Fact,
+    record::Record,
+    serving::{QuestionId, Turn},
+    status,
+};
+
+impl Agent {
+    /// Brings the rates in line with settings, hours and conditions.
+    pub(super) fn refresh_budget(&mut self, actions: &mut Vec<Action>) {
+        let (now, trusted) = (self.now, self.trusted_now());
+        self.budget.refresh(&self.config.budgets, self.conditions, now.wall, trusted, now.time);
+        self.lease_more(actions);
+    }
+
+    /// Goes on with what found no room, once there may be some.
+    pub(super) fn budget_due(&mut self, actions: &mut Vec<Action>) {
+        let now = self.now.time;
+        let changed = self.budget.is_due(now);
+        if changed {
+            self.refresh_budget(actions);
+        }
+        if self.budget.may_go_on(now) || changed {
+            self.step_jobs(actions);
+            self.serve_next(actions);
+        } else if self.serving.wake_at(now).is_some_and(|at| at <= now) {
+            self.serve_next(actions);
+        }
+    }
+
+    /// Has more of the month's cap written down as used before it is, and says when there is no more.
+    pub(super) fn lease_more(&mut self, actions: &mut Vec<Action>) {
+        if let Some(month) = self.budget.lease(&self.config.budgets, self.now.time) {
+            self.persist(vec![Record::Used(month)], After::Used(month), actions);
+        }
+        if let Some(month) = self.budget.newly_used_up(&self.config.budgets) {
+            let cap = self.config.budgets.month.unwrap_or_default();
+            actions.push(Action::Tell(Fact::BudgetUsedUp { month: month.to_string(), cap }));
+        }
+    }
+
+    /// More of the month's cap is written down, or could not be.
+    pub(super) fn leased(&mut self, month: Month, written: bool, actions: &mut Vec<Action>) {
+        self.budget.leased(month, written, self.now.time);
+        self.step_jobs(actions);
+        self.serve_next(actions);
+    }
+
+    /// Other settings hold from now on.
+    pub(super) fn settings_changed(&mut self, config: Config, actions: &mut Vec<Action>) {
+        assert_eq!(config.check(), Ok(()), "the driver checks its configuration first");
+        let same = config.follows == self.config.follows && config.closed == self.config.closed;
+        assert!(same, "what is followed changes with a restart");
+        self.config = config.into();
+        self.refresh_budget(actions);
+        self.plan(actions);
+        self.step_jobs(actions);
+        self.serve_next(actions);
+    }
+
+    /// A node asks for a part of a blob.
+    pub(super) fn asked(&mut self, id: QuestionId, node: NodeId, bytes: u64, actions: &mut Vec<Action>) {
+        if !self.config.serve || self.peers.get(node).is_none() {
+            actions.push(Action::Decline(id));
+            return;
+        }
+        match self.serving.asked(id, node, bytes, self.now.time) {
+            Some(turn) => actions.push(of(turn)),
+            None => self.serve_next(actions),
+        }
+    }
+
+    /// An answer ended.
+    pub(super) fn served(&mut self, id: QuestionId, bytes: u64, actions: &mut Vec<Action>) {
+        if let Some((node, unsent)) = self.serving.answered(id, bytes) {
+            self.budget.unspend(self.peers.is_near(node), Direction::Up, unsent);
+        }
+        self.serve_next(actions);
+    }
+
+    fn serve_next(&mut self, actions: &mut Vec<Action>) {
+        let (now, budgets) = (self.now.time, &self.config.budgets);
+        let (budget, peers) = (&mut self.budget, &self.peers);
+        let turns = self.serving.turns(now, |node, bytes| {
+            let near = peers.is_near(node);
+            let room = budget.room(budgets, near, Direction::Up, bytes, now) > 0;
+            if room {
+                budget.spend(near, Direction::Up, bytes);
+            }
+            room
+        });
+        actions.extend(turns.into_iter().map(of));
+        self.lease_more(actions);
+    }
+
+    /// What may be sent and taken, for people.
+    pub(super) fn budget_status(&self) -> status::Budget {
+        let (budget, budgets) = (&self.budget, &self.config.budgets);
+        let limits = [true, false].into_iter().flat_map(|near| {
+            [Direction::Down, Direction::Up].map(|direction| {
+                let held_back = match direction {
+                    Direction::Down => self.jobs.values().any(|job| job.is_held_back(near)),
+                    Direction::Up => self.serving.waits(|node| self.peers.is_near(node) == near),
+                };
+                let what = match direction {
+                    Direction::Down => "what is fetched",
+                    Direction::Up => "what others ask for",
+                };
+                let why = budget.why(budgets, near, direction).filter(|_| held_back);
+                status::Limit {
+                    link: budget.link(near),
+                    direction,
+                    rate: budget.rate(near, direction).to_string(),
+                    waits: why.map(|why| format!("{what} waits: {why}")),
+                }
+            })
+        });
+        status::Budget {
+            limits: limits.collect(),
+            month: budget.month().to_string(),
+            used: budget.month().bytes,
+            cap: budgets.month,
+            traffic: budget.traffic(),
+            waiting: self.serving.waiting() as u64,
+        }
+    }
+}
+
+fn of(turn: Turn) -> Action {
+    match turn {
+        Turn::Now(id) => Action::Serve(id),
+        Turn::Never(id) => Action::Decline(id),
+    }
+}

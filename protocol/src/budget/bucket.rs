@@ -1,0 +1,112 @@
+//! A token bucket in whole numbers: exact over any time.
+
+use std::time::Duration;
+
+use super::Rate;
+use crate::Time;
+
+/// What may gather while nothing is asked for: enough that a busy machine, late by this much, loses nothing of its rate.
+const GATHERS: u64 = 50;
+/// A request under a rate takes about this long at it: long enough to save on proofs, short enough to be even.
+const REQUEST: u64 = 250;
+
+/// Bytes that may go at a rate. A request may begin while anything is there, and then the rest is owed.
+#[derive(Debug, Default)]
+pub(super) struct Bucket {
+    rate: Rate,
+    /// In thousandths of bytes: what a byte a second brings in a millisecond.
+    level: i128,
+    at: Time,
+}
+
+impl Bucket {
+    pub(super) fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// From now on this is the rate; what is owed stays owed.
+    pub(super) fn set(&mut self, rate: Rate, now: Time) {
+        if self.rate != rate {
+            self.fill(now);
+            // What no rate held back is not owed.
+            self.level = if self.rate.0.is_none() { 0 } else { self.level };
+            self.rate = rate;
+        }
+    }
+
+    fn fill(&mut self, now: Time) {
+        let passed = now.0.saturating_sub(self.at.0);
+        self.at = now;
+        let rate = i128::from(self.rate.0.unwrap_or_default());
+        self.level = (self.level + rate * i128::from(passed)).min(rate * i128::from(GATHERS));
+    }
+
+    /// Bytes that one request may have, or when one may begin; never, at a rate of nothing.
+    pub(super) fn open(&mut self, now: Time) -> Result<u64, Option<Time>> {
+        let Some(rate) = self.rate.0 else { return Ok(u64::MAX) };
+        if rate == 0 {
+            return Err(None);
+        }
+        self.fill(now);
+        if self.level >= 0 {
+            return Ok((rate * REQUEST / 1000).max(1));
+        }
+        let wait = self.level.unsigned_abs().div_ceil(u128::from(rate));
+        Err(Some(now + Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX))))
+    }
+
+    pub(super) fn take(&mut self, bytes: u64) {
+        if self.rate.0.is_some() {
+            self.level -= i128::from(bytes) * 1000;
+        }
+    }
+
+    pub(super) fn put(&mut self, bytes: u64) {
+        if let Some(rate) = self.rate.0 {
+            self.level = (self.level + i128::from(bytes) * 1000).min(i128::from(rate) * i128::from(GATHERS));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn over_time_exactly_the_rate_goes() {
+        for (rate, request) in [(100_000, 65_536), (1 << 20, 262_144), (3, 65_536)] {
+            let mut bucket = Bucket::default();
+            bucket.set(Rate(Some(rate)), Time(0));
+            let (mut now, mut sent) = (Time(0), 0);
+            for _ in 0..100 {
+                match bucket.open(now) {
+                    Ok(_) => {
+                        bucket.take(request);
+                        sent += request;
+                    }
+                    Err(at) => now = at.expect("it has a rate"),
+                }
+            }
+            // One request ahead at most.
+            let due = u128::from(rate) * u128::from(now.0) / 1000;
+            assert!((due..=due + u128::from(request) + u128::from(rate) * 50 / 1000).contains(&u128::from(sent)));
+        }
+    }
+
+    #[test]
+    fn what_is_owed_stays_owed_at_another_rate_and_a_pause_is_no_credit() {
+        let mut bucket = Bucket::default();
+        bucket.set(Rate(Some(1000)), Time(0));
+        bucket.take(2000);
+        bucket.set(Rate(Some(500)), Time(1000));
+        assert_eq!(bucket.open(Time(1000)), Err(Some(Time(3000))));
+        // A long pause leaves what gathers in a moment.
+        assert!(bucket.open(Time(1_000_000)).is_ok());
+        bucket.take(1000);
+        assert_eq!(bucket.open(Time(1_000_000)), Err(Some(Time(1_001_950))));
+        bucket.set(Rate(Some(0)), Time(1_000_000));
+        assert_eq!(bucket.open(Time(9_000_000)), Err(None));
+        bucket.set(Rate(None), Time(9_000_000));
+        assert_eq!(bucket.open(Time(9_000_000)), Ok(u64::MAX));
+    }
+}

@@ -1,0 +1,210 @@
+//! Who is given what was asked for, and when: questions of other nodes wait here for their turn.
+//!
+//! A node that was given nothing yet comes first, so that a new piece of a swarm's only source goes to many hands; then
+//! the one that was given least since it came (start-time fair queueing: Goyal, Vin, Cheng 1996), one answer a node at a
+//! time. An answer that takes long holds up no others. What can't be given soon is declined, and asked of another.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{NodeId, Time, config::MAX_PEERS};
+
+/// The driver's own name for a question for a part of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct QuestionId(pub u64);
+
+/// Bytes of one question at most: whoever asks for more is told that it is too much.
+pub const MAX_QUESTION_BYTES: u64 = 16 << 20;
+/// Questions of one node that wait at a time; the driver does not read more.
+pub const MAX_QUESTIONS: usize = 4;
+/// Answers at a time, not counting those that take long.
+const AT_ONCE: usize = 16;
+/// An answer that takes longer than this is slow through no fault of others.
+const SLOW: Duration = Duration::from_millis(250);
+/// A question that waits longer is declined, before its node gives up.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+struct Question {
+    id: QuestionId,
+    bytes: u64,
+    since: Time,
+}
+
+#[derive(Debug)]
+struct Answer {
+    node: NodeId,
+    bytes: u64,
+    since: Time,
+}
+
+/// Questions that wait, and answers under way.
+#[derive(Debug, Default)]
+pub struct Serving {
+    waiting: BTreeMap<NodeId, VecDeque<Question>>,
+    answers: BTreeMap<QuestionId, Answer>,
+    /// Bytes that each connected node was given, counted from what the least served one had when it came.
+    given: BTreeMap<NodeId, u64>,
+    /// That of the one that was served last.
+    level: u64,
+}
+
+/// What becomes of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It is answered now.
+    Now(QuestionId),
+    /// It is not answered.
+    Never(QuestionId),
+}
+
+impl Serving {
+    /// A node asks for so many bytes.
+    pub fn asked(&mut self, id: QuestionId, node: NodeId, bytes: u64, now: Time) -> Option<Turn> {
+        let full = self.waiting.len() >= MAX_PEERS && !self.waiting.contains_key(&node);
+        if full
+            || bytes > MAX_QUESTION_BYTES
+            || self.waiting.get(&node).is_some_and(|waiting| waiting.len() >= MAX_QUESTIONS)
+        {
+            return Some(Turn::Never(id));
+        }
+        self.waiting.entry(node).or_default().push_back(Question { id, bytes, since: now });
+        None
+    }
+
+    /// An answer ended after so many bytes; returns the node and the bytes that did not go.
+    pub fn answered(&mut self, id: QuestionId, bytes: u64) -> Option<(NodeId, u64)> {
+        self.answers.remove(&id).map(|answer| (answer.node, answer.bytes.saturating_sub(bytes)))
+    }
+
+    /// A node is gone, and its questions with it.
+    pub fn without(&mut self, node: NodeId) {
+        self.waiting.remove(&node);
+        self.given.remove(&node);
+    }
+
+    /// The next questions that are answered or declined, as far as `allow` has room for so many bytes to a node.
+    pub fn turns(&mut self, now: Time, mut allow: impl FnMut(NodeId, u64) -> bool) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        for waiting in self.waiting.values_mut() {
+            while waiting.front().is_some_and(|question| now.since(question.since) >= LONGEST_WAIT) {
+                turns.extend(waiting.pop_front().map(|question| Turn::Never(question.id)));
+            }
+        }
+        self.waiting.retain(|_, waiting| !waiting.is_empty());
+        let mut quick = self.answers.values().filter(|answer| now.since(answer.since) < SLOW).count();
+        let busy: Vec<NodeId> = self.answers.values().map(|answer| answer.node).collect();
+        let mut order: Vec<(bool, u64, NodeId)> = self
+            .waiting
+            .keys()
+            .filter(|node| !busy.contains(node))
+            .map(|node| {
+                let given = self.given.get(node);
+                (given.is_some(), given.map_or(self.level, |given| *given), *node)
+            })
+            .collect();
+        order.sort_unstable();
+        for (_, given, node) in order {
+            if quick >= AT_ONCE {
+                break;
+            }
+            let Some(waiting) = self.waiting.get_mut(&node) else { continue };
+            let Some(question) = waiting.front().filter(|question| allow(node, question.bytes)) else { continue };
+            let answer = Answer { node, bytes: question.bytes, since: now };
+            turns.push(Turn::Now(question.id));
+            self.answers.insert(question.id, answer);
+            self.level = self.level.max(given);
+            self.given.insert(node, self.level.max(given) + question.bytes);
+            quick += 1;
+            waiting.pop_front();
+            if waiting.is_empty() {
+                self.waiting.remove(&node);
+            }
+        }
+        turns
+    }
+
+    /// When [`Serving::turns`] has something to say, if nothing else happens before.
+    #[must_use]
+    pub fn wake_at(&self, now: Time) -> Option<Time> {
+        let first = self.waiting.values().filter_map(VecDeque::front).map(|question| question.since).min()?;
+        let slow = self.answers.values().map(|answer| answer.since + SLOW).filter(|slow| *slow > now);
+        slow.chain([first + LONGEST_WAIT]).min()
+    }
+
+    /// Whether one of these nodes waits.
+    pub fn waits(&self, of: impl Fn(NodeId) -> bool) -> bool {
+        self.waiting.keys().any(|node| of(*node))
+    }
+
+    /// Nodes whose questions wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(number: u8) -> NodeId {
+        NodeId([number; 32])
+    }
+
+    fn now(turns: &[Turn]) -> Vec<u64> {
+        turns.iter().filter_map(|turn| if let Turn::Now(id) = turn { Some(id.0) } else { None }).collect()
+    }
+
+    #[test]
+    fn who_has_nothing_yet_comes_first_and_then_who_has_least() {
+        let mut serving = Serving::default();
+        let one = |allowed: &mut u32| {
+            let first = *allowed == 0;
+            *allowed += 1;
+            first
+        };
+        let mut served = Vec::new();
+        let mut next = 0;
+        for round in 0..9 {
+            for number in 1..=if round < 4 { 2 } else { 3 } {
+                if !serving.waiting.contains_key(&node(number)) {
+                    serving.asked(QuestionId(next * 10 + u64::from(number)), node(number), 100, Time(round));
+                    next += 1;
+                }
+            }
+            let mut allowed = 0;
+            let turns = now(&serving.turns(Time(round), |_, _| one(&mut allowed)));
+            served.extend(turns.iter().map(|id| id % 10));
+            for id in turns {
+                serving.answered(QuestionId(id), 100);
+            }
+        }
+        assert_eq!(served, [1, 2, 1, 2, 3, 1, 2, 3, 1], "the third came late: it is first once, and then one of three");
+    }
+
+    #[test]
+    fn those_that_take_nothing_hold_up_nobody_and_nobody_waits_in_vain() {
+        let mut serving = Serving::default();
+        let stalls = u8::try_from(AT_ONCE).expect("few");
+        for number in 0..=stalls {
+            assert_eq!(serving.asked(QuestionId(number.into()), node(number), 1, Time(0)), None);
+        }
+        assert_eq!(now(&serving.turns(Time(0), |_, _| true)).len(), AT_ONCE);
+        assert_eq!(serving.wake_at(Time(0)), Some(Time(250)));
+        assert_eq!(now(&serving.turns(Time(249), |_, _| true)), [0; 0]);
+        assert_eq!(now(&serving.turns(Time(250), |_, _| true)), [u64::from(stalls)]);
+        // Where there is no room, it is said in time.
+        for id in 100..100 + MAX_QUESTIONS as u64 {
+            assert_eq!(serving.asked(QuestionId(id), node(100), 1, Time(1000)), None);
+        }
+        assert_eq!(serving.asked(QuestionId(200), node(100), 1, Time(1000)), Some(Turn::Never(QuestionId(200))));
+        assert_eq!(serving.turns(Time(5999), |_, _| false), []);
+        assert_eq!(serving.turns(Time(6000), |_, _| false).len(), MAX_QUESTIONS);
+        assert_eq!(serving.wake_at(Time(6000)), None);
+    }
+}

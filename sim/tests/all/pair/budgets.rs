@@ -1,0 +1,148 @@
+//! What may cross an uplink: rates, hours, metered links and bytes a month are kept to the byte. The two nodes share no
+//! site, so what goes between them counts as going to and from another.
+
+use burr_protocol::{
+    action::Input,
+    budget::{Budgets, Direction, on_wire},
+    config::Config,
+    fact::Fact,
+    status::Limit,
+};
+use burr_sim::{NodeIndex, story::EPOCH};
+
+use super::{MIB, Pair, stable};
+
+const PIECE: u64 = 64 << 10;
+
+fn config(settings: &[(&str, &str)]) -> Config {
+    let mut config = Config::default();
+    for (name, text) in settings {
+        config.set(name, text).expect("a setting");
+    }
+    config.check().expect("within its bounds");
+    config
+}
+
+fn device_with(settings: &[(&str, &str)]) -> Pair {
+    let mut pair = Pair::with(stable(), &config(settings));
+    pair.meet();
+    pair
+}
+
+/// A node has other budgets from now on.
+fn set(pair: &mut Pair, node: NodeIndex, settings: &[(&str, &str)]) {
+    let budgets: Budgets = config(settings).budgets;
+    let before = pair.world.agent(node).expect("it is on").config().clone();
+    pair.world.give(node, Input::Settings(Box::new(Config { budgets, ..before })));
+}
+
+/// What went to the device in some seconds, on the wire.
+fn wire_bytes_in(pair: &mut Pair, seconds: u64) -> u64 {
+    let before = pair.world.received(pair.device);
+    pair.run(seconds);
+    on_wire(pair.world.received(pair.device) - before)
+}
+
+/// A request under way at either end of the time is all that may be amiss.
+#[track_caller]
+fn assert_rate(bytes: u64, seconds: u64, rate: u64, request: u64) {
+    let due = seconds * rate;
+    assert!(bytes.abs_diff(due) <= on_wire(request), "{bytes} bytes, {due} are due");
+}
+
+fn limit(pair: &Pair, node: NodeIndex, direction: Direction) -> Limit {
+    let budget = pair.world.agent(node).expect("it is on").status().budget;
+    budget
+        .limits
+        .into_iter()
+        .find(|limit| limit.link.to_string() != "lan" && limit.direction == direction)
+        .expect("one")
+}
+
+#[test]
+fn a_rate_is_kept_whoever_sets_it_and_changes_at_once() {
+    // §7.12
+    let mut pair = device_with(&[("budget.wan_down", "100 kB/s")]);
+    pair.publish("1.0.0", 64 * MIB);
+    pair.run(2);
+    assert_rate(wire_bytes_in(&mut pair, 100), 100, 100_000, PIECE);
+    let waits = limit(&pair, pair.device, Direction::Down).waits.expect("it waits between two pieces");
+    assert_eq!(waits, "what is fetched waits: budget.wan_down permits 100 kB/s now");
+    // From now on the device takes what comes, and the source gives less.
+    let (device, source) = (pair.device, pair.source);
+    set(&mut pair, device, &[]);
+    set(&mut pair, source, &[("budget.wan_up", "300 kB/s")]);
+    pair.run(2);
+    assert_rate(wire_bytes_in(&mut pair, 60), 60, 300_000, 4 * PIECE);
+    set(&mut pair, source, &[("budget.wan_up", "none")]);
+    pair.run(6);
+    assert_eq!(wire_bytes_in(&mut pair, 60), 0);
+    set(&mut pair, source, &[("budget.lan_up", "none")]);
+    pair.run(120);
+    assert_eq!(pair.active().as_deref(), Some("1.0.0"));
+}
+
+#[test]
+fn hours_are_kept_by_local_time_to_the_minute() {
+    // §7.12
+    let minute = EPOCH.0 / 60 % (24 * 60);
+    let clock = |minutes: i64| format!("{:02}:{:02}", (minute + minutes) / 60 % 24, (minute + minutes) % 60);
+    let mut pair = device_with(&[("budget.wan_down", &format!("none; {}-{} 50 kB/s", clock(10), clock(12)))]);
+    pair.publish("1.0.0", 64 * MIB);
+    pair.world.run(std::time::Duration::from_secs(u64::try_from(60 - EPOCH.0 % 60).unwrap() + 9 * 60 - 1));
+    assert_eq!(pair.world.received(pair.device), 0);
+    let waits = limit(&pair, pair.device, Direction::Down).waits.expect("it waits for its hour");
+    assert_eq!(waits, "what is fetched waits: budget.wan_down permits nothing now");
+    pair.run(1);
+    assert_rate(wire_bytes_in(&mut pair, 120), 120, 50_000, PIECE);
+    pair.run(1);
+    assert_eq!(wire_bytes_in(&mut pair, 3600), 0);
+}
+
+#[test]
+fn a_month_has_its_bytes_and_no_kill_makes_them_more() {
+    // §7.13
+    let cap = 8 * MIB;
+    let mut pair = device_with(&[("budget.month", "8 MiB")]);
+    let first = pair.publish("1.0.0", 2 * MIB);
+    pair.run(10);
+    assert_eq!(pair.active().as_deref(), Some("1.0.0"));
+    pair.publish("2.0.0", 64 * MIB);
+    for _ in 0..4 {
+        pair.world.run(std::time::Duration::from_millis(700));
+        pair.restart(pair.device);
+    }
+    pair.run(3600);
+    let told = |pair: &Pair| pair.told(pair.device, |fact| matches!(fact, Fact::BudgetUsedUp { .. }));
+    let before = told(&pair);
+    pair.run(3600);
+    assert!(before > 0 && told(&pair) == before, "it is told once a start");
+    let used = on_wire(pair.world.received(pair.device));
+    // Each kill costs a lease at most; the last piece must fit whole.
+    assert!(used <= cap && used + 5 * MIB + on_wire(PIECE) > cap, "{used}");
+    let status = pair.world.agent(pair.device).expect("it is on").status().budget;
+    assert_eq!(status.cap, Some(cap));
+    let waits = limit(&pair, pair.device, Direction::Down).waits.expect("it waits for the next month");
+    assert!(waits.starts_with("what is fetched waits: the month's budget is used up; it goes on in "), "{waits}");
+    assert!(pair.world.received(pair.device) > first.payload.size);
+    // What this node gives to other sites counts too: nothing more goes that way either.
+    let month = 31 * 24 * 3600;
+    pair.run(month);
+    assert!(on_wire(pair.world.received(pair.device)) > cap, "the next month has bytes of its own");
+}
+
+#[test]
+fn on_a_metered_link_nothing_is_given_unless_it_is_said() {
+    // §7.12
+    let mut pair = device_with(&[]);
+    let source = pair.source;
+    set(&mut pair, source, &[("budget.metered", "true")]);
+    pair.publish("1.0.0", MIB);
+    pair.run(60);
+    assert_eq!(pair.world.served(source), 0);
+    let waits = limit(&pair, source, Direction::Up);
+    assert_eq!((waits.link.to_string().as_str(), waits.rate.as_str()), ("metered", "none"));
+    set(&mut pair, source, &[("budget.metered", "true"), ("budget.metered_up", "1 MB/s")]);
+    pair.run(60);
+    assert_eq!(pair.active().as_deref(), Some("1.0.0"));
+}
