@@ -10,6 +10,7 @@ mod demo;
 mod device;
 mod draft;
 mod enrol;
+mod explain;
 mod fleet;
 mod init;
 mod key;
@@ -17,6 +18,7 @@ mod passphrase;
 mod publish;
 mod receipts;
 mod release;
+mod releases;
 mod root;
 mod rules;
 mod run;
@@ -29,6 +31,7 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use burr_node::{
@@ -79,6 +82,8 @@ enum Command {
     Status(status::Arguments),
     Verify(verify::Arguments),
     Receipts(receipts::Arguments),
+    Releases(releases::Arguments),
+    Explain(explain::Arguments),
     Check(check::Arguments),
     Confirm(confirm::Arguments),
     Apply(apply::Arguments),
@@ -133,6 +138,18 @@ fn print(text: &str) -> Result<(), Error> {
     }
 }
 
+/// A time, as people say it.
+fn in_words(seconds: i64) -> String {
+    let seconds = u64::try_from(seconds).unwrap_or_default();
+    // Two units say enough.
+    let rounded = match seconds {
+        0..=3599 => seconds,
+        3600..=86_399 => seconds / 60 * 60,
+        _ => seconds / 3600 * 3600,
+    };
+    humantime::format_duration(Duration::from_secs(rounded)).to_string()
+}
+
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     // It has directories of its own, and no node.
     if let Command::Tuf(given) = &arguments.command {
@@ -154,10 +171,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Status(arguments) => status::run(&context, &arguments),
         Command::Verify(arguments) => verify::run(&context, &arguments),
         Command::Receipts(arguments) => receipts::run(&context, &arguments),
+        Command::Releases(arguments) => releases::run(&context, &arguments),
+        Command::Explain(arguments) => explain::run(&context, arguments),
         Command::Check(arguments) => check::run(&context, &arguments),
         Command::Confirm(arguments) => confirm::run(&context, arguments),
         Command::Apply(arguments) => apply::run(&context, arguments),
-        Command::Device(arguments) => device::run(&context, &arguments),
+        Command::Device(arguments) => device::run(&context, arguments),
         Command::Config(arguments) => config::run(&context, &arguments),
         Command::Demo(arguments) => demo::run(&context, &arguments),
         Command::DemoLiar(arguments) => demo::liar::run(&context, arguments),

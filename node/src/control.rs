@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use burr_protocol::release::Release;
+use burr_protocol::{config::Choice, policy::explain::Question, release::Release, trust::Verified};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::{
@@ -51,6 +51,33 @@ pub enum Request {
     Metrics,
     /// All [`Receipt`](burr_protocol::receipt::Receipt)s.
     Receipts,
+    /// A [`Standing`](burr_protocol::standing::Standing) of each release.
+    Releases,
+    /// Why a device takes a release: an [`Explanation`](burr_protocol::policy::explain::Explanation).
+    Explain(Question),
+    /// Install an app from another channel from now on.
+    SetChannel {
+        /// The app.
+        app: String,
+        /// The channel.
+        channel: String,
+    },
+    /// Take one version of an app alone.
+    Pin {
+        /// The app.
+        app: String,
+        /// The version; any if there is none.
+        version: Option<String>,
+    },
+    /// Change attributes of the device: answered with all of them.
+    Attributes {
+        /// Those that have another value from now on.
+        #[serde(default)]
+        set: BTreeMap<String, String>,
+        /// Those that the device has no longer.
+        #[serde(default)]
+        remove: Vec<String>,
+    },
     /// Look for news now.
     Check,
     /// The app works.
@@ -190,6 +217,20 @@ async fn answer(node: &Node, data: &Path, request: Request) -> Result<Value, Err
         }
         Request::Metrics => node.metrics().await.map(Value::String),
         Request::Receipts => Ok(value(serde_json::to_value(node.receipts().await?))),
+        Request::Releases => Ok(value(serde_json::to_value(node.releases().await?))),
+        Request::Explain(question) => Ok(value(serde_json::to_value(node.explain(question).await?))),
+        Request::SetChannel { app, channel } => {
+            must_be_installed(node, &app).await?;
+            must_have_channel(node, &app, &channel).await?;
+            node.choose(Choice::Channel { app, channel }).await.map(|()| Value::Null)
+        }
+        Request::Pin { app, version } => {
+            must_be_installed(node, &app).await?;
+            node.choose(Choice::Pin { app, version }).await.map(|()| Value::Null)
+        }
+        Request::Attributes { set, remove } => {
+            Ok(value(serde_json::to_value(node.change_attributes(set, &remove).await?)))
+        }
         Request::Check => node.check().await.map(|()| Value::Null),
         Request::Confirm { app } => {
             must_be_installed(node, &app).await?;
@@ -213,6 +254,18 @@ async fn must_be_installed(node: &Node, app: &str) -> Result<(), Error> {
     }
     Err(Error::new(Kind::BadInput, format!("this device installs no app {app:?}"))
         .with_hint("`burr status` lists those that it does"))
+}
+
+/// A channel that the publisher never made would leave the app without news for ever.
+async fn must_have_channel(node: &Node, app: &str, channel: &str) -> Result<(), Error> {
+    let catalog = node.catalog().await?;
+    let channels = catalog.iter().flat_map(Verified::channels).filter(|(of, _)| of == app);
+    let channels: Vec<String> = channels.map(|(_, channel)| channel).collect();
+    if channels.is_empty() || channels.iter().any(|known| known == channel) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::BadInput, format!("{app} has no channel {channel:?}"))
+        .with_hint(format!("it has {}", channels.join(", "))))
 }
 
 /// Gives a node what an app's publisher has on the same data directory: its metadata and the newest payloads.

@@ -18,12 +18,15 @@ use burr_protocol::{
     Agent, NodeId, Now, RepositoryId, Time, Wall,
     action::{Action, Input, NoKey, StageFailure, Ticket, Token},
     cache::Stored,
-    config::BadSetting,
+    config::{BadSetting, Choice},
     fact::Fact,
     fetch::PieceMap,
     gateway::{Declined, Report},
     peers::Address,
-    policy::Conditions,
+    policy::{
+        Conditions,
+        explain::{Explanation, NoAnswer, Question},
+    },
     receipt::{Receipt, SignedReceipt},
     record::Record,
     release::Payload,
@@ -53,6 +56,8 @@ use crate::{
 pub(crate) enum Ask {
     Status(oneshot::Sender<Status>),
     Metrics(oneshot::Sender<String>),
+    Explain { question: Question, done: oneshot::Sender<Result<Explanation, NoAnswer>> },
+    Choose { choice: Choice, done: oneshot::Sender<()> },
     Receipts(oneshot::Sender<Vec<Receipt>>),
     Catalog(oneshot::Sender<Vec<Verified>>),
     Assigned(oneshot::Sender<Vec<(String, String, String)>>),
@@ -236,6 +241,13 @@ impl Driver {
             }
             Ask::Metrics(done) => {
                 let _ = done.send(metrics::text(&self.agent.status(), &self.tally));
+            }
+            Ask::Explain { question, done } => {
+                let _ = done.send(self.agent.explain(&question));
+            }
+            Ask::Choose { choice, done } => {
+                self.handle(Input::Choose(choice)).await;
+                let _ = done.send(());
             }
             Ask::Receipts(done) => {
                 let receipts = self.agent.receipts().iter().filter_map(SignedReceipt::peek).collect();

@@ -4,17 +4,21 @@
 //! handle asks it things. Dropping the handle ends the node; [`Node::shutdown`] does so in good order.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use burr_protocol::{
     NodeId, RepositoryId,
+    config::Choice,
     fact::Fact,
     gateway::{Declined, Report},
+    policy::explain::{Explanation, NoAnswer, Question},
     receipt::Receipt,
     release::Payload,
+    standing::{Standing, standings},
     status::Status,
     trust::Verified,
 };
@@ -28,7 +32,7 @@ use crate::{
     driver::{self, Ask, Imported},
     error::{Error, Kind},
     identity,
-    settings::Settings,
+    settings::{Settings, device},
     store::{blobs::Blobs, home::Home},
 };
 
@@ -45,6 +49,9 @@ pub struct Node {
     blobs: Blobs,
     asks: mpsc::Sender<Ask>,
     facts: broadcast::Sender<Fact>,
+    clock: Clock,
+    /// The data directory, for whoever has the turn to choose something there.
+    choosing: Arc<tokio::sync::Mutex<PathBuf>>,
     /// Hears from the start, for the first who asks.
     from_start: Arc<Mutex<Option<broadcast::Receiver<Fact>>>>,
 }
@@ -71,11 +78,12 @@ impl Node {
         let key = identity::load_or_make(home.path())?;
         let (facts, from_start) = broadcast::channel(MAX_FACTS);
         let (asks, asked) = mpsc::channel(MAX_ASKS);
-        let driver = driver::Driver::open(home, key, settings, clock, facts.clone(), asked).await?;
+        let choosing = Arc::new(tokio::sync::Mutex::new(home.path().to_owned()));
+        let driver = driver::Driver::open(home, key, settings, clock.clone(), facts.clone(), asked).await?;
         let (id, listeners, blobs) = (driver.id(), driver.listeners(), driver.blobs());
         let task = tokio::spawn(driver.run());
         let from_start = Arc::new(Mutex::new(Some(from_start)));
-        Ok((Self { id, listeners, blobs, asks, facts, from_start }, task))
+        Ok((Self { id, listeners, blobs, asks, facts, clock, choosing, from_start }, task))
     }
 
     /// Who this node is.
@@ -121,6 +129,83 @@ impl Node {
     /// [`Kind::Ended`] if the node ended.
     pub async fn receipts(&self) -> Result<Vec<Receipt>, Error> {
         self.ask(Ask::Receipts).await
+    }
+
+    /// How the releases of each followed repository stand with the devices, counted from the receipts that are here.
+    ///
+    /// # Errors
+    /// [`Kind::Ended`] if the node ended.
+    pub async fn releases(&self) -> Result<Vec<Standing>, Error> {
+        let (catalog, receipts) = (self.catalog().await?, self.receipts().await?);
+        let clock = self.clock.wall().unwrap_or_default();
+        let count = move || {
+            let of = |verified: &Verified| standings(verified, &receipts, clock.max(verified.issued()));
+            catalog.iter().flat_map(of).collect()
+        };
+        tokio::task::spawn_blocking(count).await.map_err(|_| Error::new(Kind::Ended, "the node has ended"))
+    }
+
+    /// Why a device takes a release, or does not, as far as this node knows.
+    ///
+    /// # Errors
+    /// [`Kind::BadInput`] if app, release or device is not known here, [`Kind::Ended`] if the node ended.
+    pub async fn explain(&self, question: Question) -> Result<Explanation, Error> {
+        let answer = self.ask(|done| Ask::Explain { question, done }).await?;
+        answer.map_err(|why| {
+            let hint = match why {
+                NoAnswer::Device(_) | NoAnswer::Ambiguous(_) => "`burr receipts` shows the devices that reported",
+                NoAnswer::Release { .. } => "`burr releases` shows the newest of each channel",
+                NoAnswer::App(_) | NoAnswer::Metadata(_) | NoAnswer::NotInstalled(_) => {
+                    "`burr status` shows what this node follows and installs"
+                }
+            };
+            Error::new(Kind::BadInput, why.to_string()).with_hint(hint)
+        })
+    }
+
+    /// Chooses another channel or version of an app, or other attributes: from now on, and after each restart.
+    ///
+    /// # Errors
+    /// [`Kind::BadInput`] for what can't be chosen, [`Kind::Storage`] or [`Kind::Config`] if it can't be noted,
+    /// [`Kind::Ended`] if the node ended.
+    pub async fn choose(&self, choice: Choice) -> Result<(), Error> {
+        let data = self.choosing.lock().await;
+        self.choose_in(&data, choice).await
+    }
+
+    /// Changes some of the device's attributes, as [`Node::choose`]; returns all.
+    ///
+    /// # Errors
+    /// As [`Node::choose`].
+    pub async fn change_attributes(
+        &self,
+        set: BTreeMap<String, String>,
+        remove: &[String],
+    ) -> Result<BTreeMap<String, String>, Error> {
+        let data = self.choosing.lock().await;
+        let before = self.status().await?.attributes;
+        let mut attributes = before.clone();
+        attributes.extend(set);
+        attributes.retain(|name, _| !remove.contains(name));
+        if attributes != before {
+            self.choose_in(&data, Choice::Attributes(attributes.clone())).await?;
+        }
+        Ok(attributes)
+    }
+
+    async fn choose_in(&self, data: &Path, choice: Choice) -> Result<(), Error> {
+        let bad = |words: String| Error::new(Kind::BadInput, words);
+        choice.check().map_err(|error| bad(error.to_string()))?;
+        if let Choice::Attributes(attributes) = &choice
+            && attributes.values().any(|value| value.contains(char::is_whitespace))
+        {
+            return Err(bad("the value of an attribute has no blanks".to_owned()));
+        }
+        let (data, noted) = (data.to_owned(), choice.clone());
+        let noting = tokio::task::spawn_blocking(move || device::note(&data, noted)).await;
+        noting.map_err(|_| Error::new(Kind::Ended, "the node has ended"))??;
+        tracing::info!(target: "burr", "chosen at the device: {choice}");
+        self.ask(|done| Ask::Choose { choice, done }).await
     }
 
     /// The newest metadata of each followed repository, verified.

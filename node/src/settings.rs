@@ -1,10 +1,11 @@
 //! What a node is told to do: defaults, then the file `burr.toml`, then what `burr config set` chose, then `BURR_*`, then
-//! flags, resolved once.
+//! flags, then what `burr device` chose, resolved once.
 //!
 //! [`keys`] lists every setting with its default and why; [`Resolved`] is the text of each with where it came from,
 //! which `burr config` prints; [`Settings`] is what that means.
 
 mod chosen;
+pub(crate) mod device;
 pub mod follow;
 pub mod keys;
 
@@ -27,6 +28,7 @@ use crate::{
     membership,
     net::Enroller,
 };
+use device::Chosen;
 use follow::Link;
 use keys::{APP_KEYS, KEYS, Key};
 
@@ -41,13 +43,15 @@ pub enum Source {
     Environment(String),
     /// A flag of this call.
     Flag,
+    /// What was chosen at the device, by `burr device`.
+    Device(PathBuf),
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::File(path) => write!(f, "{}", path.display()),
+            Self::File(path) | Self::Device(path) => write!(f, "{}", path.display()),
             Self::Environment(name) => f.write_str(name),
             Self::Flag => f.write_str("flag"),
         }
@@ -232,11 +236,43 @@ impl Resolved {
         self.values.iter().map(|(name, value)| ((*name).to_owned(), value)).chain(apps).collect()
     }
 
-    /// Reads every value and checks every bound.
+    /// Takes in what was chosen at the device.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if the file that says so can't be read.
+    pub fn take_device(&mut self) -> Result<(), Error> {
+        let chosen = Chosen::read(&self.data)?;
+        let source = Source::Device(device::path(&self.data));
+        if let Some(attributes) = chosen.attributes {
+            let pairs: Vec<_> = attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            self.set("attributes", pairs.join(" "), source.clone())?;
+        }
+        for (app, device::App { channel, pin }) in chosen.apps {
+            // What is not installed any more has no channel.
+            let installed = self.apps.get(&app).and_then(|values| values.get("install"));
+            if installed.is_none_or(|channel| channel.text.is_empty()) {
+                continue;
+            }
+            for (name, value) in [("install", channel), ("pin", pin)] {
+                if let Some(value) = value {
+                    self.set_app(&app, name, value, source.clone())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads every value and checks every bound; what was chosen at the device goes before all else.
     ///
     /// # Errors
     /// [`Kind::Config`], naming the setting, its value, where it came from and what it may be.
     pub fn settings(&self) -> Result<Settings, Error> {
+        let mut last = self.clone();
+        last.take_device()?;
+        last.read()
+    }
+
+    fn read(&self) -> Result<Settings, Error> {
         let mut follows = Vec::new();
         let mut since = BTreeMap::new();
         let mut health = BTreeMap::new();

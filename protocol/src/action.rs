@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Hash, NodeId, RepositoryId,
-    config::Config,
+    config::{Choice, Config},
     fact::Fact,
     fetch::{PieceMap, Request, RequestId},
     gateway::{Declined, Report},
@@ -222,6 +222,8 @@ pub enum Input {
     },
     /// Someone at the device asks to look for news now.
     Check,
+    /// Something else was chosen at the device, within the bounds of [`Choice::check`].
+    Choose(Choice),
     /// Someone at the device says that a staged release is to be switched to now.
     Apply {
         /// Of which app.

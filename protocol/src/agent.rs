@@ -7,6 +7,7 @@
 
 mod admission;
 mod budget;
+mod explain;
 mod gateway;
 mod holdings;
 mod install;
@@ -301,6 +302,7 @@ impl Agent {
                 self.peers.dial_now(now.time);
             }
             Input::Settings(config) => self.settings_changed(*config, actions),
+            Input::Choose(choice) => self.choose(choice, actions),
             Input::Apply { app } => self.update(&app, actions, Update::apply),
             Input::Conditions(conditions) => self.conditions_changed(conditions, actions),
             Input::Reported { ticket, report } => self.reported(ticket, report, actions),
@@ -360,6 +362,7 @@ impl Agent {
                 .iter()
                 .map(|(blob, stored)| status::Blob::of(*blob, *stored, self.jobs.get(blob)))
                 .collect(),
+            attributes: self.config.attributes.clone(),
             quota: self.config.quota,
             fetched: self.fetched,
             budget: self.budget_status(),

@@ -1,5 +1,6 @@
 //! Every tunable of the agent with its default, its bound and why. A driver resolves it once and hands it over.
 
+mod choice;
 mod notation;
 
 use std::{
@@ -18,6 +19,7 @@ use crate::{
     serving::MAX_QUESTION_BYTES,
 };
 
+pub use choice::Choice;
 pub use notation::BadSetting;
 
 /// How many repositories one node follows at most. Bounds the catalog, the digests and the subscriptions.
@@ -123,6 +125,11 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// How an app is installed, if it is.
+    pub fn install_of(&mut self, app: &str) -> Option<&mut Install> {
+        self.follows.iter_mut().find(|follow| follow.app == app)?.install.as_mut()
+    }
+
     /// Checks every bound.
     ///
     /// # Errors
@@ -147,11 +154,7 @@ impl Config {
                 bound("attempts", u64::from(install.attempts), 1, 100)?;
             }
         }
-        bound("the number of attributes", self.attributes.len() as u64, 0, MAX_ATTRIBUTES as u64)?;
-        for (name, value) in &self.attributes {
-            label::check_name("attribute", name)?;
-            bound("the length of an attribute", value.len() as u64, 0, MAX_ATTRIBUTE as u64)?;
-        }
+        choice::check_attributes(&self.attributes)?;
         if let Some(closed) = &self.closed {
             bound("the number of closed repositories", closed.fleets.len() as u64, 1, MAX_FLEETS as u64)?;
             // They are followed too.

@@ -151,7 +151,7 @@ pub fn decide(verified: &Verified, app: &str, channel: &str, check: Check<'_>, n
     let active = check.active(verified, app, channel);
     let (is_known, install) = (active.id.seq > 0, Install::of(channel));
     let record = AppRecord { active: Some(active), ..AppRecord::default() };
-    let node = NodeId(Hash::of(&[DRAWN, check.device.as_bytes()].concat()).0);
+    let node = drawn_as(check.device);
     // A gateway can't open what is sealed, and so has no key to give.
     let keys = BTreeMap::new();
     let device = Device { node, attributes: &attributes, install: &install, record: &record, keys: &keys, now };
@@ -161,6 +161,12 @@ pub fn decide(verified: &Verified, app: &str, channel: &str, check: Check<'_>, n
         return Err(Refusal::Newer { version: version.clone() });
     }
     Ok(offer)
+}
+
+/// The name by which a device behind a gateway has its place in rollouts: the same behind each.
+#[must_use]
+pub fn drawn_as(device: &str) -> NodeId {
+    NodeId(Hash::of(&[DRAWN, device.as_bytes()].concat()).0)
 }
 
 /// What a device tells its gateway.

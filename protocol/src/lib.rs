@@ -22,6 +22,7 @@ pub mod release;
 pub mod rules;
 pub mod seal;
 pub mod serving;
+pub mod standing;
 pub mod status;
 pub mod time;
 pub mod trust;

@@ -3,6 +3,7 @@
 //! A device takes the newest release of its channel that it may take by the release's own rules: one that is rolled
 //! out to a few, paused or taken back leaves the one before it to the others.
 
+pub mod explain;
 mod moment;
 
 use std::{collections::BTreeMap, fmt, time::Duration};

@@ -29,6 +29,8 @@ pub struct Status {
     pub apps: Vec<App>,
     /// Blobs in the store.
     pub blobs: Vec<Blob>,
+    /// What the device is, for the rules of releases.
+    pub attributes: std::collections::BTreeMap<String, String>,
     /// Bytes that blobs may take at most.
     pub quota: u64,
     /// What was fetched since the start.
@@ -111,6 +113,8 @@ pub struct App {
     pub app: String,
     /// The channel that is installed from.
     pub channel: String,
+    /// The only version that is taken; any if there is none.
+    pub pin: Option<String>,
     /// What is active and confirmed.
     pub active: Option<Installed>,
     /// What is tried or fetched now, by version.
@@ -163,6 +167,7 @@ impl App {
         Self {
             app: app.to_owned(),
             channel: update.install().channel.clone(),
+            pin: update.install().pin.clone(),
             active: record.active.clone(),
             next: tried.or_else(|| update.needs().map(|offer| offer.release().version.clone())),
             phase: update.phase().to_owned(),

@@ -162,6 +162,11 @@ impl Update {
         &self.install
     }
 
+    /// It is installed otherwise from now on; what is under way goes on until the next decision.
+    pub fn install_as(&mut self, install: Install) {
+        self.install = install;
+    }
+
     /// What is under way, in a word for people.
     #[must_use]
     pub fn phase(&self) -> &'static str {

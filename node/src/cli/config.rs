@@ -16,8 +16,8 @@ use serde_json::json;
 
 use super::{Context, print, print_json};
 
-/// Show every setting, its value and where it came from (default, burr.toml, what was set here, BURR_* or flag), or set
-/// one.
+/// Show every setting, its value and where it came from (default, burr.toml, what was set here, BURR_*, flag, or what was
+/// chosen with `burr device`), or set one.
 ///
 /// Settings stand in `burr.toml` in the data directory; `[apps.NAME]` holds those of an app.
 #[derive(Debug, clap::Args)]
@@ -52,7 +52,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
         Some(Change::Unset { name }) => return choose(context, name, None),
         None => {}
     }
-    let resolved = context.resolved()?;
+    let mut resolved = context.resolved()?;
+    resolved.take_device()?;
     resolved.settings()?;
     let mut rows = Vec::new();
     for (name, value) in resolved.list() {

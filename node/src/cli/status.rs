@@ -1,6 +1,6 @@
 //! `burr status`: peers, what is held, what is installed, how fresh; for people, programs or Prometheus.
 
-use std::{fmt, process::ExitCode, time::Duration};
+use std::{fmt, process::ExitCode};
 
 use burr_node::{
     control::{self, Overview, Request},
@@ -9,7 +9,7 @@ use burr_node::{
 use bytesize::ByteSize;
 use serde::Serialize;
 
-use super::{Context, print};
+use super::{Context, in_words, print};
 
 /// Show how the node on this data directory stands: peers, what is held, what is installed, how fresh it is.
 #[derive(Debug, clap::Args)]
@@ -97,15 +97,4 @@ impl fmt::Display for Shown {
         }
         Ok(())
     }
-}
-
-fn in_words(seconds: i64) -> String {
-    let seconds = u64::try_from(seconds).unwrap_or_default();
-    // Two units say enough.
-    let rounded = match seconds {
-        0..=3599 => seconds,
-        3600..=86_399 => seconds / 60 * 60,
-        _ => seconds / 3600 * 3600,
-    };
-    humantime::format_duration(Duration::from_secs(rounded)).to_string()
 }

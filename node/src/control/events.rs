@@ -204,6 +204,26 @@ mod tests {
         assert!(heard.matches("data: {\"n\"").count() <= KEPT + QUEUE + 1);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn who_hears_nothing_hears_that_the_node_lives() {
+        let events = Events::new();
+        let mut client = events.listen(None).unwrap();
+        next(&mut client).await;
+        for _ in 0..3 {
+            let since = tokio::time::Instant::now();
+            assert_eq!(next(&mut client).await, ":\n\n", "a comment, which no client takes for an event");
+            assert_eq!(since.elapsed(), HEARTBEAT);
+        }
+        // What happens comes at once, and the next sign of life so long after it.
+        tokio::time::sleep(HEARTBEAT / 2).await;
+        let since = tokio::time::Instant::now();
+        tell(&events, 1..=1);
+        assert!(next(&mut client).await.starts_with("id: "));
+        assert_eq!(since.elapsed(), Duration::ZERO);
+        assert_eq!(next(&mut client).await, ":\n\n");
+        assert_eq!(since.elapsed(), HEARTBEAT);
+    }
+
     #[tokio::test]
     async fn there_is_room_for_so_many_clients_and_no_more() {
         let events = Events::new();

@@ -40,10 +40,21 @@ const ROOM: Room = Room { connections: 64, per_address: 64 };
 /// Bytes of a request's body at most.
 const MAX_BODY: usize = 16 << 10;
 
+/// What is asked with GET: its path, and the name of its [`Request`]. Fields come from the path and from the query.
+const READS: &[(&str, &str)] = &[
+    ("/v1/status", "status"),
+    ("/v1/receipts", "receipts"),
+    ("/v1/releases", "releases"),
+    ("/v1/apps/{app}/explain/{release}", "explain"),
+];
+
 /// What is asked with POST: its path, and the name of its [`Request`]. Fields come from the path and from the body.
 const CHANGES: &[(&str, &str)] = &[
     ("/v1/check", "check"),
     ("/v1/device/busy", "busy"),
+    ("/v1/device/attributes", "attributes"),
+    ("/v1/apps/{app}/channel", "set_channel"),
+    ("/v1/apps/{app}/pin", "pin"),
     ("/v1/apps/{app}/confirm", "confirm"),
     ("/v1/apps/{app}/apply", "apply"),
     ("/v1/apps/{app}/import", "import"),
@@ -148,16 +159,14 @@ impl Shared {
         not_for_pages(headers)?;
         let path = request.uri().path().to_owned();
         let reading = *request.method() == Method::GET;
-        let read = match path.as_str() {
+        match path.as_str() {
             "/openapi.json" if reading => return Ok(fresh(Bytes::from_static(OPENAPI.as_bytes()), json_type())),
             "/v1/events" if reading => return self.events(headers),
-            "/v1/status" => Some(Request::Status),
-            "/v1/receipts" => Some(Request::Receipts),
             "/openapi.json" | "/v1/events" => return Err(not_allowed("GET")),
-            _ => None,
-        };
-        let asked = match (read, change(&path)) {
-            (Some(read), _) if reading => read,
+            _ => {}
+        }
+        let asked = match (named(READS, &path), named(CHANGES, &path)) {
+            (Some(read), _) if reading => from_query(read, request.uri().query())?,
             (None, Some(change)) if *request.method() == Method::POST => {
                 self.must_have_token(headers)?;
                 from_body(change, request).await?
@@ -223,9 +232,9 @@ fn is_loopback(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// The request that a path asks for with POST, as far as the path says it.
-fn change(path: &str) -> Option<Map<String, Value>> {
-    CHANGES.iter().find_map(|(pattern, name)| {
+/// The request that a path asks for, as far as the path says it.
+fn named(requests: &[(&str, &str)], path: &str) -> Option<Map<String, Value>> {
+    requests.iter().find_map(|(pattern, name)| {
         let mut fields = Map::from_iter([("do".to_owned(), json!(name))]);
         let (mut given, mut wanted) = (path.split('/'), pattern.split('/'));
         loop {
@@ -242,6 +251,21 @@ fn change(path: &str) -> Option<Map<String, Value>> {
     })
 }
 
+/// Adds what the query says to what the path said, which counts. Names and versions have nothing to be escaped.
+fn from_query(mut fields: Map<String, Value>, query: Option<&str>) -> Result<Request, Refusal> {
+    for (name, value) in query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('=')) {
+        fields.entry(name).or_insert(json!(value));
+    }
+    into_request(fields, "the query")
+}
+
+fn into_request(fields: Map<String, Value>, part: &str) -> Result<Request, Refusal> {
+    serde_json::from_value(Value::Object(fields)).map_err(|error| {
+        let words = format!("{part} is not what this path takes: {error}");
+        Refusal::new(StatusCode::BAD_REQUEST, "bad_input", words)
+    })
+}
+
 /// Adds what the body says to what the path said, which counts.
 async fn from_body(mut fields: Map<String, Value>, request: hyper::Request<Incoming>) -> Result<Request, Refusal> {
     let body: Option<Map<String, Value>> = http::request::json_or_nothing(request, MAX_BODY)
@@ -250,10 +274,7 @@ async fn from_body(mut fields: Map<String, Value>, request: hyper::Request<Incom
     for (name, value) in body.unwrap_or_default() {
         fields.entry(name).or_insert(value);
     }
-    serde_json::from_value(Value::Object(fields)).map_err(|error| {
-        let words = format!("the body is not what this path takes: {error}");
-        Refusal::new(StatusCode::BAD_REQUEST, "bad_input", words)
-    })
+    into_request(fields, "the body")
 }
 
 fn not_allowed(method: &'static str) -> Refusal {
@@ -282,14 +303,16 @@ mod tests {
 
     #[test]
     fn every_path_is_a_request() {
-        for (pattern, _) in CHANGES {
-            let mut fields = change(&pattern.replace("{app}", "shop")).unwrap();
+        for (pattern, _) in READS.iter().chain(CHANGES) {
+            let path = pattern.replace("{app}", "shop").replace("{release}", "1.0.0");
+            let mut fields = named(READS, &path).or_else(|| named(CHANGES, &path)).unwrap();
             fields.entry("busy").or_insert(json!(true));
+            fields.entry("channel").or_insert(json!("beta"));
             let request: Request = serde_json::from_value(Value::Object(fields)).unwrap();
             assert!(!pattern.contains("{app}") || format!("{request:?}").contains("\"shop\""), "{request:?}");
         }
         for path in ["/v1/check/", "/v1", "/v1/apps//confirm", "/v1/apps/a/b/confirm", "/v1/apps/a", "//v1/check"] {
-            assert_eq!(change(path), None, "{path}");
+            assert_eq!((named(READS, path), named(CHANGES, path)), (None, None), "{path}");
         }
     }
 }

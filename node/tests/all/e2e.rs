@@ -16,5 +16,6 @@ mod moments;
 mod namespace;
 mod onlooker;
 mod program;
+mod releases;
 mod sealed;
 mod swarm;

@@ -1,10 +1,13 @@
 //! Updates of this device: deciding, and carrying out what [`Update`] asks for.
 
+use std::sync::Arc;
+
 use super::{After, Agent, reports::mark};
 use crate::{
     action::Action,
+    config::Choice,
     fact::Fact,
-    policy::{self, Conditions, Device, Skip},
+    policy::{self, Conditions, Skip},
     receipt::{Receipt, SignedReceipt},
     record::Record,
     update::{Report, Step, Update},
@@ -102,18 +105,10 @@ impl Agent {
     }
 
     fn decide(&mut self, app: &str, actions: &mut Vec<Action>) {
-        let now = self.trusted_now();
         let Some(update) = self.apps.get(app).filter(|update| update.is_open()) else { return };
         let follow = self.config.follows.iter().find(|follow| follow.app == app && follow.install.is_some());
         let Some(verified) = follow.and_then(|follow| self.catalog.verified(follow.repository)) else { return };
-        let device = Device {
-            node: self.me,
-            attributes: &self.config.attributes,
-            install: update.install(),
-            record: update.record(),
-            keys: &self.keys,
-            now,
-        };
+        let device = self.device(update);
         let locks = policy::locked(verified, app, &device);
         let decision = policy::decide(verified, app, &device);
         self.look_for_keys(locks, actions);
@@ -157,6 +152,32 @@ impl Agent {
             }
             self.skips.insert(app.to_owned(), skip);
         }
+    }
+
+    /// Something else was chosen at the device.
+    pub(super) fn choose(&mut self, choice: Choice, actions: &mut Vec<Action>) {
+        let config = Arc::make_mut(&mut self.config);
+        let (app, install) = match choice {
+            Choice::Attributes(attributes) => {
+                config.attributes = attributes;
+                return self.decide_all(actions);
+            }
+            Choice::Channel { app, channel } => {
+                let Some(install) = config.install_of(&app) else { return };
+                install.channel = channel;
+                (app, install)
+            }
+            Choice::Pin { app, version } => {
+                let Some(install) = config.install_of(&app) else { return };
+                install.pin = version;
+                (app, install)
+            }
+        };
+        let install = install.clone();
+        if let Some(update) = self.apps.get_mut(&app) {
+            update.install_as(install);
+        }
+        self.decide(&app, actions);
     }
 
     /// The device's conditions changed: what is staged may have its moment.

@@ -11,6 +11,7 @@ mod member;
 mod news;
 mod record;
 mod seal;
+mod standing;
 mod swarm;
 mod trust;
 mod wire;

@@ -65,10 +65,29 @@ fn every_path_of_the_contract_answers_and_every_answer_fits_it() {
     contract.check("post", "/v1/apps/{app}/confirm", &post(at, &data, "/v1/apps/shop/confirm", &Value::Null));
     device.hear_step("1.0.0", "active");
     for node in [at, publisher.control()] {
-        for path in ["/v1/status", "/v1/receipts"] {
+        for path in ["/v1/status", "/v1/receipts", "/v1/releases"] {
             contract.check("get", path, &get(node, path));
         }
     }
+    let explained = get(at, "/v1/apps/shop/explain/1.0.0");
+    contract.check("get", "/v1/apps/{app}/explain/{release}", &explained);
+    assert_eq!(explained.json()["words"], "it is active");
+    let whole = format!("/v1/apps/shop/explain/1.0.0?device={}&channel=stable", "ab".repeat(32));
+    let stranger = get(at, &whole);
+    contract.check("get", "/v1/apps/{app}/explain/{release}", &stranger);
+    assert_eq!(stranger.json()["heard_s"], Value::Null);
+    let unknown = get(at, "/v1/apps/shop/explain/9.9.9");
+    contract.check("get", "/v1/apps/{app}/explain/{release}", &unknown);
+    assert_eq!(unknown.status, 400);
+    let same = json!({ "channel": "stable" });
+    contract.check("post", "/v1/apps/{app}/channel", &post(at, &data, "/v1/apps/shop/channel", &same));
+    let pinned = post(at, &data, "/v1/apps/shop/pin", &json!({ "version": "1.0.0" }));
+    contract.check("post", "/v1/apps/{app}/pin", &pinned);
+    contract.check("get", "/v1/status", &get(at, "/v1/status"));
+    assert_eq!(post(at, &data, "/v1/apps/shop/pin", &json!({ "version": null })).status, 204);
+    let attributes = post(at, &data, "/v1/device/attributes", &json!({ "set": { "site": "depot-7" } }));
+    contract.check("post", "/v1/device/attributes", &attributes);
+    assert_eq!(attributes.json(), json!({ "site": "depot-7" }));
     assert_eq!(get(at, "/v1/receipts").json()[0]["outcome"], "Active");
 
     // A release that waits for a person.
@@ -87,7 +106,7 @@ fn every_path_of_the_contract_answers_and_every_answer_fits_it() {
 
     // Every path, asked as nobody should: each error is one of the contract too.
     for (method, pattern) in contract.operations() {
-        let path = pattern.replace("{app}", "nothing");
+        let path = pattern.replace("{app}", "nothing").replace("{release}", "1.0.0");
         let page = ask(at, &method.to_uppercase(), &path, &[("Origin", "http://evil.example")], b"");
         contract.check(&method, &pattern, &page);
         assert_eq!(page.status, 403);
