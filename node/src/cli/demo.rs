@@ -1,11 +1,13 @@
 //! `burr demo`: the main job from end to end, by real processes on this machine that share nothing but the network.
 //!
 //! This file tells the story and what it claims. `process.rs` is a process, `watch.rs` sees what all of them report and
-//! waits for it, `bundle.rs` is what they carry, `liar.rs` is who lies to them, `table.rs` is who got what from whom.
+//! waits for it, `bundle.rs` is what they carry, `liar.rs` is who lies to them, `rules.rs` is how releases are steered,
+//! `table.rs` is who got what from whom.
 
 mod bundle;
 pub(super) mod liar;
 mod process;
+mod rules;
 mod table;
 mod watch;
 
@@ -49,7 +51,8 @@ const V3: &str = "3.0.0";
 /// What a shell's command exits with when it was interrupted.
 const INTERRUPTED: u8 = 130;
 
-/// Show the main job from end to end, in separate processes on this machine: publish, carry, verify, roll back, report.
+/// Show the main job from end to end, in separate processes on this machine: publish, carry, verify, roll back, report,
+/// roll out in part, promote.
 ///
 /// A publisher, a kiosk, a courier, four devices and two liars, each with a data directory of its own, talk over the
 /// loopback interface. Nothing outside of a temporary directory is touched, and nothing is left running. Exits with 0
@@ -98,13 +101,14 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
 async fn tell(watch: &mut Watch, bundle: &Bundle) -> Result<(), Error> {
     watch.title("A publisher, a kiosk and a device; version 1");
     let app = bundle.app;
-    let made = watch.ask(PUBLISHER, &["init", "--app", app]).await?;
+    let made = watch.ask(PUBLISHER, &["init", "--app", app, "--channel", "stable", "--channel", "beta"]).await?;
     let repository: RepositoryId = read(made["repository"].clone())?;
     let link = format!("{app}/stable@{repository}");
     let device = ["--install", &link, "--health", HEALTH];
-    let v1 = publish(watch, bundle, V1, true).await?;
+    let every_channel = format!("{app}@{repository}");
+    let v1 = publish(watch, bundle, V1, true, &[]).await?;
     watch.start_node(PUBLISHER, &[], &[]).await?;
-    watch.start_node(KIOSK, &["--cache", &link, "--collect"], &[PUBLISHER]).await?;
+    watch.start_node(KIOSK, &["--cache", &every_channel, "--collect"], &[PUBLISHER]).await?;
     watch.start_node(FIRST, &device, &[PUBLISHER, KIOSK]).await?;
     let both = |watch: &Watch, release: &Release| {
         watch.is_active(FIRST, &release.version) && watch.sources(KIOSK, release.payload.blob).is_some()
@@ -112,7 +116,7 @@ async fn tell(watch: &mut Watch, bundle: &Bundle) -> Result<(), Error> {
     watch.wait("the kiosk and device-1 have version 1", |watch| both(watch, &v1)).await?;
 
     watch.title("Version 2, published while everyone is there");
-    let v2 = publish(watch, bundle, V2, true).await?;
+    let v2 = publish(watch, bundle, V2, true, &[]).await?;
     watch.wait("the kiosk and device-1 have version 2", |watch| both(watch, &v2)).await?;
     watch.claim(format!("{FIRST} runs 1, then 2"), true, "each was confirmed by its health check");
 
@@ -130,7 +134,7 @@ async fn tell(watch: &mut Watch, bundle: &Bundle) -> Result<(), Error> {
     liars(watch, &device, &link, repository, &v2).await?;
 
     watch.title("Version 3 is bad: its version.json was cut off");
-    publish(watch, bundle, V3, false).await?;
+    publish(watch, bundle, V3, false, &[]).await?;
     watch.start_node(PUBLISHER, &[], &[KIOSK]).await?;
     let returned = |step: &UpdateStep| matches!(step, UpdateStep::RolledBack { to: Some(to), .. } if to == V2);
     let done = |watch: &Watch| DEVICES.iter().all(|device| watch.reached(device, V3, returned));
@@ -160,7 +164,7 @@ async fn tell(watch: &mut Watch, bundle: &Bundle) -> Result<(), Error> {
     let count = |word| told.iter().filter(|(.., outcome)| *outcome == word).count();
     let seen = format!("{} receipts: {} active, {} rolled back", told.len(), count("active"), count("rolled back"));
     watch.claim("signed receipts of all of it arrive at the kiosk", told.iter().cloned().eq(wanted), seen);
-    Ok(())
+    rules::tell(watch, bundle, repository).await
 }
 
 /// A device whose only neighbour alters what it passes on, and a kiosk that hears forged news.
@@ -203,9 +207,16 @@ async fn liars(
     Ok(())
 }
 
-async fn publish(watch: &mut Watch, bundle: &Bundle, version: &str, whole: bool) -> Result<Release, Error> {
+async fn publish(
+    watch: &mut Watch,
+    bundle: &Bundle,
+    version: &str,
+    whole: bool,
+    more: &[&str],
+) -> Result<Release, Error> {
     let tree = bundle.turn_into(version, whole)?.to_string_lossy();
-    let published = watch.ask(PUBLISHER, &["publish", &tree, "--app", bundle.app, "--version", version]).await?;
+    let publish = ["publish", &tree, "--app", bundle.app, "--version", version];
+    let published = watch.ask(PUBLISHER, &[&publish, more].concat()).await?;
     let took = published["took_ms"].clone();
     let release: Release = read(published)?;
     let (unpacked, packed) = (ByteSize::b(release.unpacked), ByteSize::b(release.payload.size));

@@ -258,7 +258,7 @@ impl Watch {
         })
     }
 
-    fn facts(&self, role: &str) -> impl Iterator<Item = &Fact> {
+    pub(super) fn facts(&self, role: &str) -> impl Iterator<Item = &Fact> {
         self.seen.iter().filter(move |seen| seen.role == role).map(|seen| &seen.fact)
     }
 
