@@ -11,6 +11,7 @@ mod device;
 mod draft;
 mod enrol;
 mod explain;
+mod export;
 mod fleet;
 mod init;
 mod key;
@@ -84,6 +85,7 @@ enum Command {
     Receipts(receipts::Arguments),
     Releases(releases::Arguments),
     Explain(explain::Arguments),
+    Export(export::Arguments),
     Check(check::Arguments),
     Confirm(confirm::Arguments),
     Apply(apply::Arguments),
@@ -172,6 +174,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Verify(arguments) => verify::run(&context, &arguments),
         Command::Receipts(arguments) => receipts::run(&context, &arguments),
         Command::Releases(arguments) => releases::run(&context, &arguments),
+        Command::Export(arguments) => export::run(&context, &arguments),
         Command::Explain(arguments) => explain::run(&context, arguments),
         Command::Check(arguments) => check::run(&context, &arguments),
         Command::Confirm(arguments) => confirm::run(&context, arguments),

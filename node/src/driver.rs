@@ -15,7 +15,7 @@ use std::{
 };
 
 use burr_protocol::{
-    Agent, NodeId, Now, RepositoryId, Time, Wall,
+    Agent, Hash, NodeId, Now, RepositoryId, Time, Wall,
     action::{Action, Input, NoKey, StageFailure, Ticket, Token},
     cache::Stored,
     config::{BadSetting, Choice},
@@ -67,6 +67,7 @@ pub(crate) enum Ask {
     Busy { busy: bool, done: oneshot::Sender<()> },
     Set { name: String, text: String, done: oneshot::Sender<Result<bool, Error>> },
     Check(oneshot::Sender<()>),
+    Held { blob: Hash, size: u64, done: oneshot::Sender<()> },
     Import { import: Imported, done: oneshot::Sender<Result<(), Error>> },
     Shutdown(oneshot::Sender<()>),
 }
@@ -286,6 +287,10 @@ impl Driver {
             }
             Ask::Set { name, text, done } => {
                 let _ = done.send(self.set(&name, &text).await);
+            }
+            Ask::Held { blob, size, done } => {
+                self.handle(Input::Held { blob, size, pieces: PieceMap::All }).await;
+                let _ = done.send(());
             }
             Ask::Import { import, done } => {
                 let _ = done.send(self.import(import).await);

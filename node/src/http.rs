@@ -1,8 +1,10 @@
-//! HTTP as this node serves it, whoever asks: bounded connections and requests, and answers.
+//! HTTP as this node serves it, whoever asks: bounded connections and requests, and answers; and as it asks it of others
+//! (`http/client.rs`).
 //!
 //! What is answered is the [gateway](crate::gateway)'s and the [control](crate::control)'s own.
 
 pub(crate) mod answer;
+pub(crate) mod client;
 pub(crate) mod request;
 pub(crate) mod server;
 

@@ -21,6 +21,7 @@ pub mod settings;
 pub mod slots;
 pub mod store;
 pub mod tuf;
+pub mod upstream;
 
 pub use clock::Clock;
 pub use error::{Error, Kind};

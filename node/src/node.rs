@@ -11,7 +11,7 @@ use std::{
 };
 
 use burr_protocol::{
-    NodeId, RepositoryId,
+    Hash, NodeId, RepositoryId,
     config::Choice,
     fact::Fact,
     gateway::{Declined, Report},
@@ -23,7 +23,7 @@ use burr_protocol::{
     trust::Verified,
 };
 use tokio::{
-    sync::{broadcast, mpsc, oneshot},
+    sync::{Notify, broadcast, mpsc, oneshot},
     task::JoinHandle,
 };
 
@@ -50,6 +50,8 @@ pub struct Node {
     asks: mpsc::Sender<Ask>,
     facts: broadcast::Sender<Fact>,
     clock: Clock,
+    /// Told of each check.
+    checks: Arc<Notify>,
     /// The data directory, for whoever has the turn to choose something there.
     choosing: Arc<tokio::sync::Mutex<PathBuf>>,
     /// Hears from the start, for the first who asks.
@@ -83,7 +85,7 @@ impl Node {
         let (id, listeners, blobs) = (driver.id(), driver.listeners(), driver.blobs());
         let task = tokio::spawn(driver.run());
         let from_start = Arc::new(Mutex::new(Some(from_start)));
-        Ok((Self { id, listeners, blobs, asks, facts, clock, choosing, from_start }, task))
+        Ok((Self { id, listeners, blobs, asks, facts, clock, checks: Arc::default(), choosing, from_start }, task))
     }
 
     /// Who this node is.
@@ -279,7 +281,27 @@ impl Node {
     /// # Errors
     /// [`Kind::Ended`] if the node ended.
     pub async fn check(&self) -> Result<(), Error> {
+        self.checks.notify_one();
         self.ask(Ask::Check).await
+    }
+
+    /// Waits for the next [`Node::check`].
+    pub(crate) async fn checked(&self) {
+        self.checks.notified().await;
+    }
+
+    /// Takes a payload that lies in a file into the store, and removes the file.
+    ///
+    /// # Errors
+    /// [`Kind::BadInput`] if it is another payload, [`Kind::Storage`] if it can't be read or written, [`Kind::Ended`] if
+    /// the node ended.
+    pub(crate) async fn adopt(&self, blob: Hash, size: u64, path: &Path) -> Result<(), Error> {
+        let found = self.blobs.adopt(path).await?;
+        if (found.hash, found.size) != (blob, size) {
+            return Err(Error::new(Kind::BadInput, format!("{} is another payload than {blob}", path.display())));
+        }
+        self.ask(|done| Ask::Held { blob, size, done }).await?;
+        std::fs::remove_file(path).map_err(|error| Error::file("remove", path, error))
     }
 
     /// Takes in a repository's metadata and payload files, which stay where they lie.

@@ -18,6 +18,7 @@
 
 mod ceremony;
 mod epochs;
+mod export;
 pub mod fleet;
 mod keys;
 mod releases;

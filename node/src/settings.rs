@@ -27,6 +27,7 @@ use crate::{
     gateway::{self, Serves, Transport},
     membership,
     net::Enroller,
+    upstream::{self, MAX_UPSTREAMS},
 };
 use device::Chosen;
 use follow::Link;
@@ -96,6 +97,8 @@ pub struct Settings {
     pub health: BTreeMap<String, String>,
     /// Where to serve local control over HTTP, on loopback, if it is to be served.
     pub control: Option<SocketAddr>,
+    /// Web servers to take from as a last resort, if there are any.
+    pub upstream: Option<upstream::Settings>,
     /// Where to serve `/metrics` over HTTP, if it is to be served.
     pub metrics: Option<SocketAddr>,
     /// The HTTP gateway, if there is to be one.
@@ -323,6 +326,7 @@ impl Resolved {
             peers,
             enroller: None,
             control: of.address("control.http", "an address on loopback with a port, such as 127.0.0.1:7450")?,
+            upstream: of.upstream()?,
             metrics: of.address("metrics.listen", "an address with a port, such as 127.0.0.1:7451")?,
             gateway: of.gateway(serves)?,
             agent,
@@ -432,6 +436,21 @@ impl Reader<'_> {
         seconds
             .map(|seconds| Some(Wall(seconds)))
             .ok_or_else(|| self.bad("since", "a time such as 2026-11-24T12:00:00Z"))
+    }
+
+    fn upstream(&self) -> Result<Option<upstream::Settings>, Error> {
+        let urls = self.text("upstream.urls")?.split_whitespace().map(|url| url.trim_end_matches('/').to_owned());
+        let urls: Vec<String> = urls.collect();
+        let is_web = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+        if urls.len() > MAX_UPSTREAMS || !urls.iter().all(is_web) {
+            let expected = format!("up to {MAX_UPSTREAMS} addresses that begin with http:// or https://");
+            return Err(self.bad("upstream.urls", &expected));
+        }
+        let interval = self.duration("upstream.interval")?;
+        if interval < Duration::from_secs(1) {
+            return Err(self.bad("upstream.interval", "a second or more"));
+        }
+        Ok(Some(upstream::Settings { urls, interval }).filter(|settings| !settings.urls.is_empty()))
     }
 
     fn gateway(&self, serves: Vec<Serves>) -> Result<Option<gateway::Settings>, Error> {

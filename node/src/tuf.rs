@@ -2,7 +2,6 @@
 //! network and the directory that it decides about. Everything waits, so nothing here is for the node's runtime.
 
 mod directory;
-mod http;
 
 use std::{
     fs::{self, File},
@@ -16,9 +15,11 @@ use burr_protocol::{
     trust::client::{self, Client, ClientError, Step, Target, encode},
 };
 
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    http::client::Client as Http,
+};
 use directory::Directory;
-use http::Http;
 
 /// Starts to trust a repository: puts a root, which a person vouches for, into a metadata directory. Its version.
 ///

@@ -27,6 +27,7 @@ pub mod status;
 pub mod time;
 pub mod trust;
 pub mod update;
+pub mod upstream;
 pub mod wire;
 
 pub use agent::Agent;

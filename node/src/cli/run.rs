@@ -15,6 +15,7 @@ use burr_node::{
     metrics,
     net::Enroller,
     settings::{Resolved, Settings, Source, follow::Link},
+    upstream::Upstreams,
 };
 use burr_protocol::{
     Hash, Wall,
@@ -191,6 +192,7 @@ async fn serve(
     // Before anybody can know that the node runs.
     let mut stop = StopSignal::new()?;
     let (gateway, http, metrics) = (settings.gateway.clone(), settings.control, settings.metrics);
+    let upstream = settings.upstream.clone();
     let (node, running) = Node::start(settings).await?;
     let facts = node.facts();
     let gateway = match gateway {
@@ -199,6 +201,10 @@ async fn serve(
     };
     let http = match http {
         Some(at) => Some(control::http::Http::open(node.clone(), &context.data, at).await?),
+        None => None,
+    };
+    let upstream = match upstream {
+        Some(settings) => Some(Upstreams::open(node.clone(), &context.data, settings).await?),
         None => None,
     };
     let metrics = match metrics {
@@ -245,7 +251,7 @@ async fn serve(
         }
         _ = control => return Err(Error::new(Kind::Ended, "the control socket stopped")),
     };
-    drop((gateway, http, metrics));
+    drop((gateway, http, metrics, upstream));
     shown.abort();
     renewal.abort();
     match stopped {

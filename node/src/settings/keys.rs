@@ -75,6 +75,12 @@ pub const KEYS: &[Key] = &[
         help: "ip:port on loopback where apps on this device may ask and say things over HTTP; off if empty",
     },
     Key {
+        name: "upstream.urls",
+        default: "",
+        help: "web servers to take from when no peer has what is needed, such as https://updates.example.com/burr: what a gateway serves or `burr export` writes",
+    },
+    Key { name: "upstream.interval", default: "15m", help: "how often they are asked for news, 1s or more" },
+    Key {
         name: "metrics.listen",
         default: "",
         help: "ip:port where Prometheus finds /metrics, such as 127.0.0.1:7451; whoever reaches it may read; off if empty",

@@ -156,11 +156,24 @@ impl Blobs {
     /// # Errors
     /// [`Kind::Storage`] if the file can't be read.
     pub async fn import(&self, path: impl AsRef<Path>) -> Result<Imported, Error> {
-        let path = path.as_ref();
+        self.import_file(path.as_ref(), ImportMode::TryReference).await
+    }
+
+    /// Takes a copy of a file into the store, on disk when it returns; the file may go then.
+    ///
+    /// # Errors
+    /// [`Kind::Storage`] if the file can't be read, or the copy not written.
+    pub async fn adopt(&self, path: &Path) -> Result<Imported, Error> {
+        let imported = self.import_file(path, ImportMode::Copy).await?;
+        self.sync(imported.hash).await?;
+        Ok(imported)
+    }
+
+    async fn import_file(&self, path: &Path, mode: ImportMode) -> Result<Imported, Error> {
         let failed =
             |error: String| Error::new(Kind::Storage, format!("can't import {}", path.display())).with_source(error);
         let path = tokio::fs::canonicalize(path).await.map_err(|error| failed(error.to_string()))?;
-        let options = AddPathOptions { path, format: BlobFormat::Raw, mode: ImportMode::TryReference };
+        let options = AddPathOptions { path, format: BlobFormat::Raw, mode };
         let added = self.store.blobs().add_path_with_opts(options).temp_tag().await;
         self.keep_added(added.map_err(|error| failed(error.to_string()))?).await
     }

@@ -19,3 +19,4 @@ mod program;
 mod releases;
 mod sealed;
 mod swarm;
+mod upstream;

@@ -14,4 +14,5 @@ mod seal;
 mod standing;
 mod swarm;
 mod trust;
+mod upstream;
 mod wire;

@@ -1,4 +1,5 @@
-//! HTTP, bounded in time and bytes: who serves a repository may be slow, endless or lying.
+//! HTTP as this node asks it of others, bounded in time and bytes: who serves may be slow, endless or lying. It waits, so
+//! nothing here is for the node's own threads.
 
 use std::{
     io::Read as _,
@@ -17,13 +18,16 @@ const GRACE: Duration = Duration::from_secs(20);
 const MIN_RATE: u64 = 2 << 10;
 const MAX_REDIRECTS: u32 = 3;
 
-#[derive(Debug)]
-pub(super) struct Http {
+/// Takes each part of a file with its place.
+type Take<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 'a;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
     agent: Agent,
 }
 
-impl Http {
-    pub(super) fn new() -> Self {
+impl Client {
+    pub(crate) fn new() -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(MAX_REDIRECTS)
@@ -37,20 +41,33 @@ impl Http {
         Self { agent: config.into() }
     }
 
-    /// Reads a file part by part. Whether there is one: stores answer "forbidden" too where they have none.
-    pub(super) fn get(
+    /// Reads a file of at most `limit` bytes part by part. Whether there is one: stores answer "forbidden" too where they
+    /// have none.
+    pub(crate) fn get(
         &self,
         url: &str,
         limit: u64,
         take: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<bool, Error> {
+        self.get_from(url, 0, limit, &mut |_, part| take(part))
+    }
+
+    /// Reads a file of at most `limit` bytes from a place on; from its beginning, if the server knows no ranges. Each part
+    /// comes with its place.
+    pub(crate) fn get_from(&self, url: &str, from: u64, limit: u64, take: &mut Take<'_>) -> Result<bool, Error> {
         let failed = |words: &str| Error::new(Kind::Network, format!("{words} {url}"));
-        let mut response = self.agent.get(url).call().map_err(|error| failed("can't get").with_source(error))?;
-        match response.status().as_u16() {
-            200 => {}
+        let mut request = self.agent.get(url);
+        if from > 0 {
+            request = request.header("Range", format!("bytes={from}-"));
+        }
+        let mut response = request.call().map_err(|error| failed("can't get").with_source(error))?;
+        let range = response.headers().get("Content-Range").and_then(|range| range.to_str().ok());
+        let mut place = match response.status().as_u16() {
+            200 => 0,
+            206 if range.is_some_and(|range| range.starts_with(&format!("bytes {from}-"))) => from,
             403 | 404 => return Ok(false),
             status => return Err(failed("can't get").with_source(format!("the server answers {status}"))),
-        }
+        };
         let begin = Instant::now();
         // One byte more than there may be tells a file of the right size from one that does not end.
         let mut body = response.body_mut().with_config().limit(limit.saturating_add(2)).reader();
@@ -62,7 +79,7 @@ impl Http {
                 return Ok(true);
             }
             length += read as u64;
-            if length > limit {
+            if place + read as u64 > limit {
                 return Err(failed("too long:").with_source(format!("over the {limit} bytes that it may have")));
             }
             let due = begin.elapsed().saturating_sub(GRACE).as_secs().saturating_mul(MIN_RATE);
@@ -70,7 +87,8 @@ impl Http {
                 let rate = format!("under {MIN_RATE} bytes a second");
                 return Err(failed("too slow:").with_source(rate).with_hint("try another server or a better link"));
             }
-            take(&buffer[..read])?;
+            take(place, &buffer[..read])?;
+            place += read as u64;
         }
     }
 }

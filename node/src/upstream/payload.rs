@@ -1,0 +1,126 @@
+//! A payload from a web server: put together in a file of its own, which a kill or a broken line leaves for the next try,
+//! and worth nothing before its hash is right. Each server has a file of its own, so that none can spoil another's.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use burr_protocol::Hash;
+
+use crate::{
+    error::{Error, Kind},
+    http::client::Client,
+};
+
+/// Where a payload is put together.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) directory: PathBuf,
+    pub(super) blob: Hash,
+    pub(super) size: u64,
+}
+
+/// The file of a payload from one address.
+fn path_of(directory: &Path, blob: Hash, url: &str) -> PathBuf {
+    directory.join(format!("{blob}.{}.part", Hash::of(url.as_bytes()).short()))
+}
+
+/// Whether a file is part of this payload.
+fn is_of(path: &Path, blob: Hash) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&blob.to_string()))
+}
+
+/// Makes the directory if need be, and removes parts of what is not wanted any more.
+pub(super) fn keep_only(directory: &Path, wanted: &[(Hash, u64)]) -> Result<(), Error> {
+    let storage = |error| Error::file("use", directory, error);
+    fs::create_dir_all(directory).map_err(storage)?;
+    for entry in fs::read_dir(directory).map_err(storage)? {
+        let path = entry.map_err(storage)?.path();
+        if !wanted.iter().any(|(blob, _)| is_of(&path, *blob)) {
+            fs::remove_file(&path).map_err(|error| Error::file("remove", &path, error))?;
+        }
+    }
+    Ok(())
+}
+
+impl Part {
+    /// Gets what is missing; the file, once it is whole and right. None, if the server has no such file or it is to stop.
+    ///
+    /// # Errors
+    /// [`Kind::Network`] if the server failed or lied, [`Kind::Storage`] or [`Kind::NoSpace`] for the disk.
+    pub(super) fn get(&self, client: &Client, url: &str, stop: &AtomicBool) -> Result<Option<PathBuf>, Error> {
+        let path = path_of(&self.directory, self.blob, url);
+        let storage = |error: io::Error| Error::file("write", &path, error);
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(storage)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut held = hash_held(&mut file, &mut hasher).map_err(storage)?;
+        if held < self.size || self.size == 0 {
+            let found = client.get_from(url, held, self.size, &mut |place, bytes| {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(stopped());
+                }
+                if place == 0 && held > 0 {
+                    // A server that knows no ranges begins anew.
+                    file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(storage)?;
+                    hasher.reset();
+                    held = 0;
+                }
+                hasher.update(bytes);
+                held += bytes.len() as u64;
+                file.write_all(bytes).map_err(storage)
+            });
+            match found {
+                Err(_) if stop.load(Ordering::Relaxed) => return Ok(None),
+                Err(error) => return Err(error),
+                Ok(false) => return Ok(None),
+                Ok(true) if held < self.size => {
+                    let words = format!("{url} ended after {held} of {} bytes; the rest is asked for later", self.size);
+                    return Err(Error::new(Kind::Network, words));
+                }
+                Ok(true) => {}
+            }
+        }
+        if Hash(*hasher.finalize().as_bytes()) != self.blob || held != self.size {
+            remove(&path)?;
+            return Err(Error::new(Kind::Network, format!("{url} is not what its name says; it was thrown away")));
+        }
+        file.sync_all().map_err(storage)?;
+        Ok(Some(path))
+    }
+}
+
+/// Removes what was put together of a payload that is not needed any more.
+pub(super) fn discard(directory: &Path, blob: Hash) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for path in entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| is_of(path, blob)) {
+        // What is left is removed at the next start.
+        let _ = fs::remove_file(path);
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(Kind::Ended, "it is not needed any more")
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    fs::remove_file(path).map_err(|error| Error::file("remove", path, error))
+}
+
+/// Hashes what is there and leaves the file at its end. How much that is.
+fn hash_held(file: &mut File, hasher: &mut blake3::Hasher) -> io::Result<u64> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut held = 0;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(held),
+            read => {
+                hasher.update(&buffer[..read]);
+                held += read as u64;
+            }
+        }
+    }
+}
