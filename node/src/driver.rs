@@ -379,10 +379,12 @@ impl Driver {
             }
             Action::Delete { blob } => {
                 let blobs = self.blobs.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = blobs.delete(blob).await {
-                        tracing::warn!(%error, "a blob could not be removed; the next start tries again");
+                self.task(async move {
+                    let result = blobs.delete(blob).await;
+                    if let Err(error) = &result {
+                        tracing::warn!(%error, "a blob could not be removed; it is tried again");
                     }
+                    Input::Deleted { blob, gone: result.is_ok() }
                 });
             }
             Action::Unlock { lock, keys } => {

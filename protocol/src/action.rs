@@ -174,6 +174,8 @@ pub enum Input {
         id: QuestionId,
         /// Who.
         node: NodeId,
+        /// Of which blob.
+        blob: Hash,
         /// Bytes that it asks for.
         bytes: u64,
     },
@@ -183,6 +185,13 @@ pub enum Input {
         id: QuestionId,
         /// Bytes of the blob that went.
         bytes: u64,
+    },
+    /// An [`Action::Delete`] ended.
+    Deleted {
+        /// Which blob.
+        blob: Hash,
+        /// Whether it is gone; if not, it is there as before.
+        gone: bool,
     },
     /// A staging ended.
     Staged {
@@ -360,7 +369,7 @@ pub enum Action {
     Serve(QuestionId),
     /// Say that a question is not answered now.
     Decline(QuestionId),
-    /// Remove a blob from the store.
+    /// Remove a blob from the store, which ends in [`Input::Deleted`].
     Delete {
         /// Which blob.
         blob: Hash,

@@ -91,6 +91,10 @@ pub struct Agent {
     serving: Serving,
     /// What the blob store holds.
     store: BTreeMap<Hash, Stored>,
+    /// Blobs that are being removed, with their sizes.
+    leaving: BTreeMap<Hash, u64>,
+    /// Blobs that are to be removed once nobody reads them.
+    condemned: BTreeSet<Hash>,
     /// Jobs that wait for [`Input::Held`] before they ask for anything, so that nothing is fetched twice.
     looking: BTreeSet<Hash>,
     /// Wished for, but over the quota: told once.
@@ -152,6 +156,8 @@ impl Agent {
             budget: Budget::default(),
             serving: Serving::default(),
             store,
+            leaving: BTreeMap::new(),
+            condemned: BTreeSet::new(),
             looking: BTreeSet::new(),
             no_room: BTreeSet::new(),
             fetched: status::Fetched::default(),
@@ -283,7 +289,8 @@ impl Agent {
             Input::Received { id, bytes } => self.received(id, bytes, actions),
             Input::Fetched { id } => self.fetched(id, actions),
             Input::FetchFailed { id, why } => self.fetch_failed(id, why, actions),
-            Input::Asked { id, node, bytes } => self.asked(id, node, bytes, actions),
+            Input::Asked { id, node, blob, bytes } => self.asked(id, node, blob, bytes, actions),
+            Input::Deleted { blob, gone } => self.deleted(blob, gone, actions),
             Input::Served { id, bytes } => self.served(id, bytes, actions),
             Input::Staged { app, bundle, result } => {
                 let (time, config) = (self.now.time, self.config.clone());

@@ -35,7 +35,7 @@ const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
 /// A node that has had nothing to do for this long takes what another one claims.
 const IDLE: Duration = Duration::from_secs(1);
 /// At the end, a piece that took at least this long, and twice as long as pieces take, is asked of another as well.
-const SHORTEST_HEDGE: Duration = Duration::from_millis(500);
+const SHORTEST_HEDGE: Duration = Duration::from_millis(100);
 const SHORTEST_HEDGE_FAR: Duration = Duration::from_secs(3);
 
 /// A request to one provider.
@@ -686,7 +686,10 @@ impl Job {
     /// When to look again.
     #[must_use]
     pub fn wake_at(&self, config: &Config) -> Option<Time> {
-        let (look, search) = if self.has_provider() {
+        let (look, search) = if self.under.is_empty() && self.is_held_back(true) | self.is_held_back(false) {
+            // Whoever says what may be asked says when it may be more.
+            (None, None)
+        } else if self.has_provider() {
             (Some(self.checked + CHECK_INTERVAL), None)
         } else {
             (None, Some(self.searched + config.search_interval))

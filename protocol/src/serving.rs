@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NodeId, Time, config::MAX_PEERS};
+use crate::{Hash, NodeId, Time, config::MAX_PEERS};
 
 /// The driver's own name for a question for a part of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -31,6 +31,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 struct Question {
     id: QuestionId,
+    blob: Hash,
     bytes: u64,
     since: Time,
 }
@@ -38,6 +39,7 @@ struct Question {
 #[derive(Debug)]
 struct Answer {
     node: NodeId,
+    blob: Hash,
     bytes: u64,
     since: Time,
 }
@@ -63,8 +65,8 @@ pub enum Turn {
 }
 
 impl Serving {
-    /// A node asks for so many bytes.
-    pub fn asked(&mut self, id: QuestionId, node: NodeId, bytes: u64, now: Time) -> Option<Turn> {
+    /// A node asks for so many bytes of a blob.
+    pub fn asked(&mut self, id: QuestionId, node: NodeId, blob: Hash, bytes: u64, now: Time) -> Option<Turn> {
         let full = self.waiting.len() >= MAX_PEERS && !self.waiting.contains_key(&node);
         if full
             || bytes > MAX_QUESTION_BYTES
@@ -72,7 +74,7 @@ impl Serving {
         {
             return Some(Turn::Never(id));
         }
-        self.waiting.entry(node).or_default().push_back(Question { id, bytes, since: now });
+        self.waiting.entry(node).or_default().push_back(Question { id, blob, bytes, since: now });
         None
     }
 
@@ -114,7 +116,7 @@ impl Serving {
             }
             let Some(waiting) = self.waiting.get_mut(&node) else { continue };
             let Some(question) = waiting.front().filter(|question| allow(node, question.bytes)) else { continue };
-            let answer = Answer { node, bytes: question.bytes, since: now };
+            let answer = Answer { node, blob: question.blob, bytes: question.bytes, since: now };
             turns.push(Turn::Now(question.id));
             self.answers.insert(question.id, answer);
             self.level = self.level.max(given);
@@ -136,6 +138,12 @@ impl Serving {
         slow.chain([first + LONGEST_WAIT]).min()
     }
 
+    /// Whether a blob is being read for an answer.
+    #[must_use]
+    pub fn reads(&self, blob: Hash) -> bool {
+        self.answers.values().any(|answer| answer.blob == blob)
+    }
+
     /// Whether one of these nodes waits.
     pub fn waits(&self, of: impl Fn(NodeId) -> bool) -> bool {
         self.waiting.keys().any(|node| of(*node))
@@ -151,6 +159,8 @@ impl Serving {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const BLOB: Hash = Hash([7; 32]);
 
     fn node(number: u8) -> NodeId {
         NodeId([number; 32])
@@ -173,7 +183,7 @@ mod tests {
         for round in 0..9 {
             for number in 1..=if round < 4 { 2 } else { 3 } {
                 if !serving.waiting.contains_key(&node(number)) {
-                    serving.asked(QuestionId(next * 10 + u64::from(number)), node(number), 100, Time(round));
+                    serving.asked(QuestionId(next * 10 + u64::from(number)), node(number), BLOB, 100, Time(round));
                     next += 1;
                 }
             }
@@ -192,17 +202,19 @@ mod tests {
         let mut serving = Serving::default();
         let stalls = u8::try_from(AT_ONCE).expect("few");
         for number in 0..=stalls {
-            assert_eq!(serving.asked(QuestionId(number.into()), node(number), 1, Time(0)), None);
+            assert_eq!(serving.asked(QuestionId(number.into()), node(number), BLOB, 1, Time(0)), None);
         }
+        assert!(!serving.reads(BLOB));
         assert_eq!(now(&serving.turns(Time(0), |_, _| true)).len(), AT_ONCE);
+        assert!(serving.reads(BLOB));
         assert_eq!(serving.wake_at(Time(0)), Some(Time(250)));
         assert_eq!(now(&serving.turns(Time(249), |_, _| true)), [0; 0]);
         assert_eq!(now(&serving.turns(Time(250), |_, _| true)), [u64::from(stalls)]);
         // Where there is no room, it is said in time.
         for id in 100..100 + MAX_QUESTIONS as u64 {
-            assert_eq!(serving.asked(QuestionId(id), node(100), 1, Time(1000)), None);
+            assert_eq!(serving.asked(QuestionId(id), node(100), BLOB, 1, Time(1000)), None);
         }
-        assert_eq!(serving.asked(QuestionId(200), node(100), 1, Time(1000)), Some(Turn::Never(QuestionId(200))));
+        assert_eq!(serving.asked(QuestionId(200), node(100), BLOB, 1, Time(1000)), Some(Turn::Never(QuestionId(200))));
         assert_eq!(serving.turns(Time(5999), |_, _| false), []);
         assert_eq!(serving.turns(Time(6000), |_, _| false).len(), MAX_QUESTIONS);
         assert_eq!(serving.wake_at(Time(6000)), None);

@@ -600,7 +600,10 @@ impl World {
             Action::Cancel(id) => self.drop_transfer(node, id),
             Action::Serve(id) => self.serve(node, id),
             Action::Decline(id) => self.decline(node, id),
-            Action::Delete { blob } => self.machines[node].disk.delete(blob),
+            Action::Delete { blob } => {
+                self.machines[node].disk.delete(blob);
+                self.later(LOOK, node, Event::Give(Box::new(Input::Deleted { blob, gone: true })));
+            }
             Action::Unlock { lock, keys } => {
                 let epoch = lock.owner.epoch;
                 let result = self.machines[node].disk.unlock(&epoch, keys.as_ref());

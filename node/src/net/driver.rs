@@ -12,7 +12,7 @@ use std::{
 };
 
 use burr_protocol::{
-    NodeId, RepositoryId,
+    Hash, NodeId, RepositoryId,
     action::{Action, FetchFailure, Input, LinkId},
     fetch::RequestId,
     peers::Address,
@@ -141,7 +141,7 @@ pub(super) enum Report {
     /// A request goes on.
     Progress { id: RequestId, progress: Progress },
     /// A node asks for so many bytes, and waits for its turn.
-    Asked { node: NodeId, bytes: u64, turn: oneshot::Sender<QuestionId> },
+    Asked { node: NodeId, blob: Hash, bytes: u64, turn: oneshot::Sender<QuestionId> },
     /// An answer ended.
     Served { id: QuestionId, bytes: u64 },
 }
@@ -608,7 +608,7 @@ impl Driver {
                 }
             }
             // Cancelled ones have no answer.
-            Report::Asked { node, bytes, turn } => self.on_question(node, bytes, turn),
+            Report::Asked { node, blob, bytes, turn } => self.on_question(node, blob, bytes, turn),
             Report::Served { id, bytes } => self.on_served(id, bytes),
             Report::Progress { id, progress } => match progress {
                 Progress::Stored(bytes) if self.fetches.contains_key(&id) => {

@@ -42,7 +42,7 @@ pub(crate) async fn serve(stream: Stream, blobs: &Blobs, turns: &Asking) -> io::
             write(&mut to, &[status::NOT_FOUND]).await?;
             continue;
         }
-        let Some(turn) = turns.turn(bytes_of(&wanted, size)).await else { break };
+        let Some(turn) = turns.turn(hash, bytes_of(&wanted, size)).await else { break };
         let mut sent = 0;
         let answered = answer(&mut to, blobs, hash, wanted, &mut sent).await;
         turns.over(turn, sent).await;

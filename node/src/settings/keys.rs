@@ -46,7 +46,11 @@ pub const KEYS: &[Key] = &[
     },
     Key { name: "collect", default: "false", help: "collect receipts here (a kiosk, a gateway, a publisher)" },
     Key { name: "serve", default: "true", help: "give others what this node holds" },
-    Key { name: "quota", default: "10 GiB", help: "bytes of payloads kept at most" },
+    Key {
+        name: "quota",
+        default: "10 GiB",
+        help: "bytes of disk that payloads may take, with all that the store keeps beside them",
+    },
     Key {
         name: "budget.lan_down",
         default: "unlimited",

@@ -14,6 +14,7 @@ use burr_node::{
 use burr_protocol::{
     Hash,
     action::{Action, Input},
+    cache::{BASE, on_disk},
     fetch::{PieceMap, Pieces, Request, RequestId, piece_size},
     peers::Address,
 };
@@ -94,6 +95,40 @@ async fn files_of_blobs_that_a_kill_left_unnoted_are_removed() {
     assert!(blobs.reader(kept_hash).next().await.unwrap().is_some());
     assert_eq!(blobs.import_bytes(lost).await.unwrap().hash, lost_hash);
     assert_eq!(blobs.held(lost_hash, 2 * MIB as u64).await.unwrap(), PieceMap::All);
+    blobs.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_blob_takes_of_the_disk_is_known_beforehand() {
+    let dir = TempDir::new().unwrap();
+    let blobs = Blobs::open(dir.path()).await.unwrap();
+    let base = blobs.used_bytes().await.unwrap();
+    assert!(base <= BASE, "{base}");
+    let mut room = BASE;
+    for size in [1, 1000, 16 << 10, (16 << 10) + 1, 100_000, MIB, 5 * MIB + 1] {
+        blobs.import_bytes(noise(size)).await.unwrap();
+        room += on_disk(size as u64);
+    }
+    let used = blobs.used_bytes().await.unwrap();
+    println!("{base} bytes empty, {used} of {room} with seven blobs");
+    assert!(used <= room, "{used} {room}");
+    blobs.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_a_blob_reads_it_to_its_end_though_it_is_deleted() {
+    let dir = TempDir::new().unwrap();
+    let blobs = Blobs::open(dir.path()).await.unwrap();
+    let bytes = noise(12 * MIB);
+    let hash = blobs.import_bytes(bytes.clone()).await.unwrap().hash;
+    let mut reader = blobs.reader(hash);
+    let mut read = reader.next().await.unwrap().expect("a first part").to_vec();
+    // It may say that it is in use; then it stays.
+    let deleted = blobs.delete(hash).await;
+    while let Some(part) = reader.next().await.unwrap() {
+        read.extend_from_slice(&part);
+    }
+    assert!(read == bytes, "{} of {} bytes, {deleted:?}", read.len(), bytes.len());
     blobs.shutdown().await.unwrap();
 }
 

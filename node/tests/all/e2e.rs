@@ -16,6 +16,7 @@ mod moments;
 mod namespace;
 mod onlooker;
 mod program;
+mod quota;
 mod releases;
 mod sealed;
 mod swarm;

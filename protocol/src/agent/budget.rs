@@ -2,7 +2,7 @@
 
 use super::{After, Agent};
 use crate::{
-    NodeId,
+    Hash, NodeId,
     action::Action,
     budget::{Direction, Month},
     config::Config,
@@ -66,12 +66,14 @@ impl Agent {
     }
 
     /// A node asks for a part of a blob.
-    pub(super) fn asked(&mut self, id: QuestionId, node: NodeId, bytes: u64, actions: &mut Vec<Action>) {
-        if !self.config.serve || self.peers.get(node).is_none() {
+    pub(super) fn asked(&mut self, id: QuestionId, node: NodeId, blob: Hash, bytes: u64, actions: &mut Vec<Action>) {
+        // What is to go is not begun to be read again.
+        let goes = self.condemned.contains(&blob) || self.leaving.contains_key(&blob);
+        if !self.config.serve || self.peers.get(node).is_none() || goes {
             actions.push(Action::Decline(id));
             return;
         }
-        match self.serving.asked(id, node, bytes, self.now.time) {
+        match self.serving.asked(id, node, blob, bytes, self.now.time) {
             Some(turn) => actions.push(of(turn)),
             None => self.serve_next(actions),
         }
@@ -81,6 +83,9 @@ impl Agent {
     pub(super) fn served(&mut self, id: QuestionId, bytes: u64, actions: &mut Vec<Action>) {
         if let Some((node, unsent)) = self.serving.answered(id, bytes) {
             self.budget.unspend(self.peers.is_near(node), Direction::Up, unsent);
+        }
+        if self.condemned.iter().any(|blob| !self.serving.reads(*blob)) {
+            self.plan(actions);
         }
         self.serve_next(actions);
     }

@@ -7,7 +7,7 @@ use crate::{
     Hash, NodeId, RepositoryId,
     action::{Action, FetchFailure},
     budget::Direction,
-    cache::{self, Stored},
+    cache::{self, Disk, Stored},
     config::MAX_JOBS,
     fact::Fact,
     fetch::{Complete, Fresh, Job, PieceMap, Pieces, RequestId, Step, piece_size},
@@ -26,10 +26,15 @@ impl Agent {
         let pinned = self.apps.values().filter_map(|update| update.needs());
         let pinned: BTreeSet<Hash> =
             pinned.map(|offer| offer.release().payload.blob).filter(|blob| self.store.contains_key(blob)).collect();
-        let plan = cache::plan(&order, &pinned, &self.store, self.config.quota);
+        let read: BTreeSet<Hash> = self.store.keys().filter(|blob| self.serving.reads(**blob)).copied().collect();
+        let disk = Disk { store: &self.store, pinned: &pinned, read: &read, leaving: &self.leaving };
+        let plan = cache::plan(&order, disk, self.config.quota);
+        self.condemned = plan.condemned;
         for blob in plan.delete {
             self.drop_job(blob, actions);
-            self.store.remove(&blob);
+            if let Some(stored) = self.store.remove(&blob) {
+                self.leaving.insert(blob, stored.size);
+            }
             actions.push(Action::Delete { blob });
         }
         let no_room: BTreeSet<Hash> = plan.no_room.iter().map(|(blob, _)| *blob).collect();
@@ -53,39 +58,57 @@ impl Agent {
         }
     }
 
+    /// A blob's files are gone, and their space is free; or they are not.
+    pub(super) fn deleted(&mut self, blob: Hash, gone: bool, actions: &mut Vec<Action>) {
+        if let Some(size) = self.leaving.remove(&blob)
+            && !gone
+        {
+            // It takes its space, and goes with the next thing that changes.
+            self.store.entry(blob).or_insert(Stored { size, whole: false });
+            return;
+        }
+        self.plan(actions);
+    }
+
     /// Blobs that are of use here, most useful first: what installs need, what others will ask for, and what is here
-    /// already and still listed.
+    /// already and still listed. Where not all fits, each app keeps its newest before any keeps an older one.
     fn wishes(&self) -> Vec<(RepositoryId, Hash, u64)> {
         let wish = |repository, release: &Release| (repository, release.payload.blob, release.payload.size);
         let needs = self.apps.values().filter_map(|update| update.needs());
         let needs = needs.map(|offer| wish(offer.repository(), offer.release()));
-        let mut wishes: Vec<_> = self.wanted_keys().into_iter().chain(needs).collect();
-        let mut older = Vec::new();
+        let wishes: Vec<_> = self.wanted_keys().into_iter().chain(needs).collect();
+        // With how many releases of its channel come before it.
+        let mut cached: Vec<(usize, _)> = Vec::new();
         for follow in &self.config.follows {
-            let Some(cached) = &follow.cache else { continue };
+            let Some(channels) = &follow.cache else { continue };
             let Some(verified) = self.newest_verified(follow.repository) else { continue };
             // Whoever keeps sealed releases for others keeps what opens them too.
-            wishes.extend(verified.keys().map(|(_, keys)| (follow.repository, keys.blob, keys.size)));
+            cached.extend(verified.keys().map(|(_, keys)| (0, (follow.repository, keys.blob, keys.size))));
+            let pin = follow.install.as_ref().and_then(|install| install.pin.as_ref());
             let listed = verified.releases().filter(|release| release.app == follow.app);
-            let listed = listed.filter(|release| cached.as_ref().is_none_or(|channel| *channel == release.channel));
-            // Once a channel: who may sign for one channel can list thousands of releases there.
-            let mut current: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+            let listed = listed.filter(|release| channels.as_ref().is_none_or(|channel| *channel == release.channel));
+            let mut by_channel: BTreeMap<&str, Vec<&Release>> = BTreeMap::new();
             for release in listed {
-                let of_channel = || {
-                    let current = policy::current(verified, &follow.app, &release.channel);
-                    current.into_iter().map(|release| release.seq).collect()
-                };
-                let current = current.entry(release.channel.as_str()).or_insert_with(of_channel);
-                if current.contains(&release.seq) {
-                    wishes.push(wish(follow.repository, release));
-                } else if self.store.get(&release.payload.blob).is_some_and(|stored| stored.whole) {
-                    older.push((release.seq, wish(follow.repository, release)));
+                by_channel.entry(release.channel.as_str()).or_default().push(release);
+            }
+            for (channel, releases) in by_channel {
+                // Once a channel: who may sign for one channel can list thousands of releases there.
+                let current = policy::current(verified, &follow.app, channel);
+                let rank = |release: &Release| current.iter().position(|current| current.seq == release.seq);
+                for (behind, release) in releases.into_iter().rev().enumerate() {
+                    let here = self.store.get(&release.payload.blob).is_some_and(|stored| stored.whole);
+                    if let Some(rank) = rank(release) {
+                        cached.push((rank, wish(follow.repository, release)));
+                    } else if here && pin.is_some_and(|pin| *pin == release.version) {
+                        cached.push((0, wish(follow.repository, release)));
+                    } else if here {
+                        cached.push((current.len() + behind, wish(follow.repository, release)));
+                    }
                 }
             }
         }
-        older.sort_by_key(|(seq, _)| std::cmp::Reverse(*seq));
-        wishes.extend(older.into_iter().map(|(_, wish)| wish));
-        wishes
+        cached.sort_by_key(|(rank, _)| *rank);
+        wishes.into_iter().chain(cached.into_iter().map(|(_, wish)| wish)).collect()
     }
 
     /// The newest metadata that was verified, written down or not: enough to keep a blob, not enough to act.

@@ -121,6 +121,9 @@ pub(super) struct Swarm {
     sites: Vec<(Link, Link)>,
     events: BTreeMap<(u64, u64), (usize, Event)>,
     caused: u64,
+    /// Pieces that node 0 sent, by their first byte, and how many it sent again before it had sent all.
+    out: BTreeSet<u64>,
+    too_soon: u64,
 }
 
 impl Swarm {
@@ -133,6 +136,8 @@ impl Swarm {
             sites: vec![(Link::new(u64::MAX / 4000), Link::new(u64::MAX / 4000))],
             events: BTreeMap::new(),
             caused: 0,
+            out: BTreeSet::new(),
+            too_soon: 0,
         };
         swarm.add(0, up, up, Conduct::Honest);
         swarm.nodes[0].whole = true;
@@ -229,6 +234,11 @@ impl Swarm {
     /// Times the blob that a node sent, and that a site's uplink took in, in thousandths.
     pub(super) fn sent(&self, node: usize) -> u64 {
         self.nodes[node].up.carried * 1000 / self.size
+    }
+
+    /// Pieces that node 0 sent again, in thousandths of all, before it had sent each once: its uplink had better to do.
+    pub(super) fn sent_too_soon(&self) -> u64 {
+        self.too_soon * 1000 / self.size.div_ceil(piece_size(self.size))
     }
 
     pub(super) fn taken_in(&self, site: usize) -> u64 {
@@ -392,6 +402,10 @@ impl Swarm {
         let (request, sent) = queue.front_mut().expect("one waits");
         let request = *request;
         let bytes = piece_size(self.size).min(request.end - *sent);
+        let pieces = self.size.div_ceil(piece_size(self.size));
+        if node == 0 && !self.out.insert(*sent) && (self.out.len() as u64) < pieces {
+            self.too_soon += 1;
+        }
         *sent += bytes;
         let last = *sent == request.end;
         if last {

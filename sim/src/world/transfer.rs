@@ -85,7 +85,7 @@ impl World {
         machine.next_question += 1;
         machine.questions.insert(question, (u32::try_from(node).expect("fewer nodes than 2^32"), id));
         let (asker, bytes) = (self.id(node), request.end - request.start);
-        self.give(provider, Input::Asked { id: question, node: asker, bytes });
+        self.give(provider, Input::Asked { id: question, node: asker, blob: request.blob, bytes });
     }
 
     /// A provider answers a question: its bytes begin to flow.

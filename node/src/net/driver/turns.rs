@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use burr_protocol::{NodeId, action::Input, serving::QuestionId};
+use burr_protocol::{Hash, NodeId, action::Input, serving::QuestionId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Driver, Report};
@@ -47,10 +47,10 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
-    /// Waits for the turn of a question for so many bytes; `None` if it gets none.
-    pub(crate) async fn turn(&self, bytes: u64) -> Option<QuestionId> {
+    /// Waits for the turn of a question for so many bytes of a blob; `None` if it gets none.
+    pub(crate) async fn turn(&self, blob: Hash, bytes: u64) -> Option<QuestionId> {
         let (turn, given) = oneshot::channel();
-        self.report.send(Report::Asked { node: self.node, bytes, turn }).await.ok()?;
+        self.report.send(Report::Asked { node: self.node, blob, bytes, turn }).await.ok()?;
         given.await.ok()
     }
 
@@ -75,13 +75,13 @@ impl Driver {
         });
     }
 
-    pub(super) fn on_question(&mut self, node: NodeId, bytes: u64, turn: oneshot::Sender<QuestionId>) {
+    pub(super) fn on_question(&mut self, node: NodeId, blob: Hash, bytes: u64, turn: oneshot::Sender<QuestionId>) {
         if !self.links.contains_key(&node) {
             return;
         }
         let id = self.turns.add(node, turn);
         if self.rationed {
-            self.pending.push_back(Input::Asked { id, node, bytes });
+            self.pending.push_back(Input::Asked { id, node, blob, bytes });
         } else {
             self.turns.give(id);
         }

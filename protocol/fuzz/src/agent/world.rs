@@ -30,6 +30,7 @@ pub(super) enum Duty {
     Persist,
     Dial(Address),
     Look { blob: Hash, size: u64 },
+    Delete { blob: Hash },
     Fetch(Request),
     Stage { app: String, bundle: Hash },
     Switch { app: String, bundle: Option<Hash> },
@@ -150,7 +151,7 @@ impl World {
             Action::Cancel(id) => {
                 self.duties.retain(|duty| !matches!(duty, Duty::Fetch(request) if request.id == id));
             }
-            Action::Delete { blob } => drop(self.blobs.remove(&blob)),
+            Action::Delete { blob } => self.duties.push(Duty::Delete { blob }),
             // This device is in no fleet.
             Action::Unlock { lock, keys } => {
                 let result = keys.map_or(Err(NoKey::Missing), |keys| Err(NoKey::NotAMember(keys.blob)));
@@ -235,6 +236,10 @@ impl World {
                 let held = self.blobs.get(&blob).filter(|(held, _)| *held == size);
                 let pieces = held.map_or(PieceMap::Some(Vec::new()), |(_, pieces)| pieces.map());
                 self.handle(Input::Held { blob, size, pieces });
+            }
+            Duty::Delete { blob } => {
+                self.blobs.remove(&blob);
+                self.handle(Input::Deleted { blob, gone: true });
             }
             Duty::Fetch(Request { id, blob, size, start, end, .. }) => {
                 let (_, pieces) = self.blobs.entry(blob).or_insert_with(|| (size, Pieces::none(size)));

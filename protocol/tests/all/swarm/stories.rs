@@ -18,7 +18,8 @@ fn a_flat_swarm_takes_each_piece_from_its_source_about_once() {
     swarm.meet();
     let took = swarm.run(60).expect("all have it");
     assert!(took < 8389 * 115 / 100, "{took} ms");
-    assert!(swarm.sent(0) < 1100, "{}", swarm.sent(0));
+    assert!(swarm.sent(0) < 1050, "{}", swarm.sent(0));
+    assert!(swarm.sent_too_soon() < 15, "{}", swarm.sent_too_soon());
     assert!((1..=12).all(|node| swarm.came(node) <= 1010));
 }
 

@@ -1,0 +1,89 @@
+//! A cache's quota is one of disk, and is not passed at any moment: what goes is gone before what comes begins.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use super::program::{Node, Shop, publish};
+use crate::support::{noise, tree};
+
+/// Watches how much disk a directory takes.
+struct Watch {
+    most: Arc<AtomicU64>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Watch {
+    fn on(dir: PathBuf) -> Self {
+        let watch = Self { most: Arc::default(), ended: Arc::default() };
+        let (most, ended) = (Arc::clone(&watch.most), Arc::clone(&watch.ended));
+        thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                most.fetch_max(taken(&dir), Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        watch
+    }
+
+    fn most(&self) -> u64 {
+        self.most.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Bytes of the blocks of all files; what vanishes meanwhile takes none.
+fn taken(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => taken(&entry.path()),
+        Ok(metadata) => metadata.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
+}
+
+#[test]
+fn a_kiosk_keeps_the_newest_that_fits_and_its_disk_never_takes_more() {
+    const SIZE: usize = 3 << 20;
+    const QUOTA: u64 = 12 << 20;
+    let shop = Shop::open(|build| _ = tree(build, &[("data", &noise(1, SIZE))]));
+    let publisher = Node::start(&shop.publisher, &[]);
+    let data = shop.data("kiosk");
+    let watch = Watch::on(data.join("blobs"));
+    let link = shop.link.replace("/stable@", "@");
+    let quota = format!("quota={QUOTA} B");
+    let peer = publisher.address().to_string();
+    let mut kiosk = Node::start(&data, &["--cache", &link, "--set", &quota, "--peer", &peer]);
+    kiosk.hear_fact("fetch_completed");
+    let empty = 4 << 20;
+    let mut newest = Vec::new();
+    for (seed, version) in (2..).zip(["2.0.0", "3.0.0", "4.0.0", "5.0.0"]) {
+        tree(&shop.source(), &[("data", &noise(seed, SIZE))]);
+        let release = publish(&shop.publisher, &shop.source(), version);
+        newest.push(release["payload"]["blob"].as_str().expect("a name").to_owned());
+        let fetched = kiosk.hear_fact("fetch_completed");
+        assert_eq!(fetched["blob"], **newest.last().expect("just pushed"), "{fetched}");
+    }
+    let held = kiosk.ask("status")["blobs"].clone();
+    let held: Vec<&str> = held.as_array().expect("a list").iter().filter_map(|blob| blob["blob"].as_str()).collect();
+    assert!(newest[2..].iter().all(|blob| held.contains(&blob.as_str())) && held.len() == 2, "{held:?} {newest:?}");
+    let most = watch.most();
+    eprintln!("at most {most} bytes of disk under a quota of {QUOTA}");
+    assert!(most > 2 * SIZE as u64 && most <= QUOTA, "{most}");
+    assert!(most - 2 * (SIZE as u64) < empty, "what the quota sets aside for the database suffices");
+    kiosk.stop();
+}
