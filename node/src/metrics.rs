@@ -9,7 +9,10 @@ mod tally;
 
 use std::fmt::Write as _;
 
-use burr_protocol::status::{Repository, Status};
+use burr_protocol::{
+    budget::Traffic,
+    status::{Repository, Status},
+};
 
 pub use tally::Tally;
 
@@ -154,14 +157,30 @@ pub const METRICS: &[Metric] = &[
         read: |status, _| one(status.quota),
     },
     Metric {
-        name: "burr_fetched_bytes_total",
+        name: "burr_traffic_bytes_total",
         kind: Kind::Counter,
-        labels: &["link"],
-        help: "Verified bytes of payloads that came from nodes of this site, or across its uplink.",
+        labels: &["link", "direction"],
+        help: "Bytes of payloads on the wire, with nodes of this site (lan) or of others (wan), down or up.",
         read: |status, _| {
-            let fetched = status.fetched;
-            vec![Sample::new(["site"], fetched.site), Sample::new(["uplink"], fetched.uplink)]
+            let Traffic { lan_down, lan_up, wan_down, wan_up } = status.budget.traffic;
+            let links =
+                [("lan", "down", lan_down), ("lan", "up", lan_up), ("wan", "down", wan_down), ("wan", "up", wan_up)];
+            links.into_iter().map(|(link, direction, bytes)| Sample::new([link, direction], bytes)).collect()
         },
+    },
+    Metric {
+        name: "burr_month_used_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Bytes that were exchanged with other sites in this calendar month, counted while there is a cap.",
+        read: |status, _| one(status.budget.used),
+    },
+    Metric {
+        name: "burr_turns_waiting",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Nodes that wait here for what they asked for.",
+        read: |status, _| one(status.budget.waiting),
     },
     Metric {
         name: "burr_fetches_started_total",

@@ -99,8 +99,6 @@ pub struct Agent {
     looking: BTreeSet<Hash>,
     /// Wished for, but over the quota: told once.
     no_room: BTreeSet<Hash>,
-    /// What came from other nodes, by where they are.
-    fetched: status::Fetched,
     receipts: Receipts,
     /// What was sent to a peer and not acknowledged yet.
     sent: BTreeMap<NodeId, BTreeMap<(RepositoryId, NodeId), u64>>,
@@ -160,7 +158,6 @@ impl Agent {
             condemned: BTreeSet::new(),
             looking: BTreeSet::new(),
             no_room: BTreeSet::new(),
-            fetched: status::Fetched::default(),
             receipts: Receipts::new(NodeId(key.verifying_key().to_bytes())),
             sent: BTreeMap::new(),
             apps: BTreeMap::new(),
@@ -371,7 +368,6 @@ impl Agent {
                 .collect(),
             attributes: self.config.attributes.clone(),
             quota: self.config.quota,
-            fetched: self.fetched,
             budget: self.budget_status(),
         }
     }

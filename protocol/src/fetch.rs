@@ -413,8 +413,7 @@ impl Job {
     }
 
     /// Bytes of a run of pieces.
-    #[must_use]
-    pub fn bytes_of(&self, first: usize, count: usize) -> u64 {
+    fn bytes_of(&self, first: usize, count: usize) -> u64 {
         ((first + count) as u64 * self.piece).min(self.size).saturating_sub(first as u64 * self.piece)
     }
 

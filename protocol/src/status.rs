@@ -33,19 +33,8 @@ pub struct Status {
     pub attributes: std::collections::BTreeMap<String, String>,
     /// Bytes that blobs may take at most.
     pub quota: u64,
-    /// What was fetched since the start.
-    pub fetched: Fetched,
     /// What may be sent and taken.
     pub budget: Budget,
-}
-
-/// Bytes of blobs that came from other nodes, each piece counted once.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fetched {
-    /// From nodes of this node's own site.
-    pub site: u64,
-    /// From all others, across the site's uplink.
-    pub uplink: u64,
 }
 
 /// What may be sent and taken now, and what was.

@@ -10,7 +10,7 @@ use crate::{
     cache::{self, Disk, Stored},
     config::MAX_JOBS,
     fact::Fact,
-    fetch::{Complete, Fresh, Job, PieceMap, Pieces, RequestId, Step, piece_size},
+    fetch::{Complete, Job, PieceMap, Pieces, RequestId, Step, piece_size},
     peers::{Lie, Peer},
     policy,
     release::Release,
@@ -191,12 +191,7 @@ impl Agent {
 
     /// Pieces came: others hear of them, and there is room for the next.
     fn came(&mut self, blob: Hash, actions: &mut Vec<Action>) {
-        let Some(job) = self.jobs.get_mut(&blob) else { return };
-        let fresh = job.take_fresh();
-        for Fresh { piece, from_afar } in &fresh {
-            let way = if *from_afar { &mut self.fetched.uplink } else { &mut self.fetched.site };
-            *way += job.bytes_of(*piece, 1);
-        }
+        let fresh = self.jobs.get_mut(&blob).map(Job::take_fresh).unwrap_or_default();
         self.has_new(blob, &fresh, actions);
         self.finish_if_complete(blob, actions);
         self.step_jobs(actions);

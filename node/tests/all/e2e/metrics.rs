@@ -81,9 +81,13 @@ fn a_scrape_counts_each_step_of_an_update_and_the_bytes_that_it_took() {
     }
     let payload = count(&first, "burr_store_held_bytes").expect("a gauge");
     assert!(payload > 0);
-    // Both say that they are on one site.
-    assert_eq!(count(&first, "burr_fetched_bytes_total{link=\"site\"}"), Some(payload));
-    assert_eq!(count(&first, "burr_fetched_bytes_total{link=\"uplink\"}"), Some(0));
+    // Both say that they are on one site. On the wire there is more than the payload, and not much more.
+    let traffic = |link: &str, direction: &str| {
+        let name = format!("burr_traffic_bytes_total{{link=\"{link}\",direction=\"{direction}\"}}");
+        count(&first, &name).expect("a counter")
+    };
+    assert!((payload..2 * payload + 1000).contains(&traffic("lan", "down")), "{first:?}");
+    assert_eq!([traffic("lan", "up"), traffic("wan", "down"), traffic("wan", "up")], [0; 3], "{first:?}");
 
     fs::write(shop.source().join("index.html"), "broken").expect("writable");
     publish(&shop.publisher, &shop.source(), "2.0.0");
