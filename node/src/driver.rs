@@ -21,6 +21,7 @@ use burr_protocol::{
     config::{BadSetting, Choice},
     fact::Fact,
     fetch::PieceMap,
+    flight::Start,
     gateway::{Declined, Report},
     peers::Address,
     policy::{
@@ -43,6 +44,7 @@ use crate::{
     clock::Clock,
     error::{Error, Kind},
     fleet_keys::FleetKeys,
+    flight::Recorder,
     health::{self, HealthCommand, Subject},
     metrics::{self, Tally},
     net::{self, Net},
@@ -107,6 +109,8 @@ pub(crate) struct Driver {
     asks: mpsc::Receiver<Ask>,
     facts: broadcast::Sender<Fact>,
     tally: Tally,
+    /// What the agent is told is recorded, if it is to be.
+    recorder: Option<Recorder>,
     /// Known before anyone could listen: told when the loop begins.
     first: Vec<Fact>,
     _home: Home,
@@ -146,7 +150,15 @@ impl Driver {
                 store.insert(blob.hash, Stored { size, whole: blob.complete });
             }
         }
-        let (agent, mut first) = Agent::new(key, settings.agent, found.records, store, now(started, &clock));
+        let start = Start {
+            me: NodeId(key.verifying_key().to_bytes()),
+            config: settings.agent,
+            records: found.records,
+            store,
+            now: now(started, &clock),
+        };
+        let recorder = settings.flight_recorder.as_ref().map(|path| Recorder::begin(path, &start)).transpose()?;
+        let (agent, mut first) = Agent::new(key, start.config, start.records, start.store, start.now);
         first.extend(found.rebuilt.into_iter().chain(rebuilt).map(|why| Fact::StoreRebuilt { why }));
         first.extend(found.dropped.into_iter().map(|why| Fact::RecordDropped { why }));
         let (jobs, from_jobs) = mpsc::unbounded_channel();
@@ -173,6 +185,7 @@ impl Driver {
             asks,
             facts,
             tally: Tally::default(),
+            recorder,
             first,
             _home: home,
         })
@@ -339,12 +352,22 @@ impl Driver {
         let conditions = Conditions { idle: !self.busy, utc_offset: utc_offset(now.wall) };
         if self.conditions != conditions {
             self.conditions = conditions;
-            self.agent.handle(now, Input::Conditions(conditions), &mut actions);
+            actions = self.decide(now, Input::Conditions(conditions));
         }
-        self.agent.handle(now, input, &mut actions);
+        actions.append(&mut self.decide(now, input));
         for action in actions {
             self.carry_out(action).await;
         }
+    }
+
+    fn decide(&mut self, now: Now, input: Input) -> Vec<Action> {
+        let recorded = self.recorder.as_ref().map(|_| input.clone());
+        let mut actions = Vec::new();
+        self.agent.handle(now, input, &mut actions);
+        if let (Some(recorder), Some(input)) = (&mut self.recorder, recorded) {
+            recorder.record(now, input, &actions);
+        }
+        actions
     }
 
     async fn carry_out(&mut self, action: Action) {

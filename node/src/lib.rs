@@ -8,6 +8,7 @@ pub mod control;
 mod driver;
 pub mod error;
 mod fleet_keys;
+mod flight;
 pub mod gateway;
 pub mod health;
 mod http;

@@ -95,6 +95,8 @@ pub struct Settings {
     pub agent: Config,
     /// Health commands by app.
     pub health: BTreeMap<String, String>,
+    /// The directory to record what the agent is told in, for `burr-sim replay`.
+    pub flight_recorder: Option<PathBuf>,
     /// Where to serve local control over HTTP, on loopback, if it is to be served.
     pub control: Option<SocketAddr>,
     /// Web servers to take from as a last resort, if there are any.
@@ -325,6 +327,7 @@ impl Resolved {
             mdns: of.flag("mdns")?,
             peers,
             enroller: None,
+            flight_recorder: Some(of.text("flight_recorder")?).filter(|path| !path.is_empty()).map(PathBuf::from),
             control: of.address("control.http", "an address on loopback with a port, such as 127.0.0.1:7450")?,
             upstream: of.upstream()?,
             metrics: of.address("metrics.listen", "an address with a port, such as 127.0.0.1:7451")?,

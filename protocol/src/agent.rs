@@ -21,8 +21,6 @@ use std::{
     sync::Arc,
 };
 
-use ed25519_dalek::SigningKey;
-
 use self::holdings::Untold;
 use crate::{
     Hash, NodeId, Now, RepositoryId, Time, Wall,
@@ -37,14 +35,15 @@ use crate::{
     gateway::{Assigned, Declined},
     peers::{Lie, Peers},
     policy::{Access, Conditions, Skip},
-    receipt::{Receipt, Receipts, SignedReceipt},
+    receipt::{Receipt, Receipts, Sent, SignedReceipt, Signer},
     record::{AppRecord, Record},
     seal::{Epoch, Lock},
     serving::Serving,
     status::{self, Status},
+    table::Table,
     trust::{self, Memory, Verified},
     update::Update,
-    wire::{Digest, Message},
+    wire::{Digest, Holding, Message},
 };
 
 /// What is said and done once a persist is on disk.
@@ -72,20 +71,20 @@ const MAX_PENDING: usize = 64;
 #[derive(Debug)]
 pub struct Agent {
     me: NodeId,
-    key: SigningKey,
+    signer: Signer,
     config: Arc<Config>,
     now: Now,
     catalog: Catalog,
     /// Where the newest second history of a repository parts from what is held.
     forks: BTreeMap<RepositoryId, String>,
     /// Verified, but not on disk yet.
-    arriving: BTreeMap<RepositoryId, Verified>,
+    arriving: Table<RepositoryId, Verified>,
     /// Imported, but it could not be written.
     unwritten: BTreeMap<RepositoryId, Verified>,
     peers: Peers,
     /// Who waits to be admitted, and who was.
     door: Door,
-    jobs: BTreeMap<Hash, Job>,
+    jobs: Table<Hash, Job>,
     /// What may be sent and taken, and what waits to be sent.
     budget: Budget,
     serving: Serving,
@@ -101,8 +100,8 @@ pub struct Agent {
     no_room: BTreeSet<Hash>,
     receipts: Receipts,
     /// What was sent to a peer and not acknowledged yet.
-    sent: BTreeMap<NodeId, BTreeMap<(RepositoryId, NodeId), u64>>,
-    apps: BTreeMap<String, Update>,
+    sent: Table<NodeId, Sent>,
+    apps: Table<String, Update>,
     /// What the device said last of itself.
     conditions: Conditions,
     /// Of each epoch whose key is needed, a release that it must open.
@@ -115,7 +114,7 @@ pub struct Agent {
     last_via: u64,
     /// Why each app takes nothing: told when it changes.
     skips: BTreeMap<String, Skip>,
-    pending: BTreeMap<Token, After>,
+    pending: Table<Token, After>,
     next_token: u64,
     next_request: u64,
     next_sync: Time,
@@ -133,24 +132,25 @@ impl Agent {
     /// When `config` breaks a bound: the driver checks it with [`Config::check`] first.
     #[must_use]
     pub fn new(
-        key: SigningKey,
+        signer: impl Into<Signer>,
         config: impl Into<Arc<Config>>,
         records: Vec<Record>,
         store: BTreeMap<Hash, Stored>,
         now: Now,
     ) -> (Self, Vec<Fact>) {
-        let config = config.into();
+        let (signer, config) = (signer.into(), config.into());
+        let me = signer.node();
         assert_eq!(config.check(), Ok(()), "the driver checks its configuration first");
         let mut agent = Self {
-            me: NodeId(key.verifying_key().to_bytes()),
+            me,
             now,
             catalog: Catalog::default(),
             forks: BTreeMap::new(),
-            arriving: BTreeMap::new(),
+            arriving: Table::default(),
             unwritten: BTreeMap::new(),
             peers: Peers::of_site(config.site.clone()),
             door: Door::default(),
-            jobs: BTreeMap::new(),
+            jobs: Table::default(),
             budget: Budget::default(),
             serving: Serving::default(),
             store,
@@ -158,23 +158,23 @@ impl Agent {
             condemned: BTreeSet::new(),
             looking: BTreeSet::new(),
             no_room: BTreeSet::new(),
-            receipts: Receipts::new(NodeId(key.verifying_key().to_bytes())),
-            sent: BTreeMap::new(),
-            apps: BTreeMap::new(),
+            receipts: Receipts::new(me),
+            sent: Table::default(),
+            apps: Table::default(),
             conditions: Conditions::default(),
             locks: BTreeMap::new(),
             keys: BTreeMap::new(),
             assigned: Assigned::default(),
             last_via: 0,
             skips: BTreeMap::new(),
-            pending: BTreeMap::new(),
+            pending: Table::default(),
             next_token: 0,
             next_request: 0,
             next_sync: now.time + config.sync_interval,
             untold: Untold::default(),
             started: false,
             memory: Memory::default(),
-            key,
+            signer,
             config,
         };
         let facts = agent.restore(records);
@@ -473,13 +473,19 @@ impl Agent {
     }
 
     fn digest(&self) -> Digest {
+        // What is not given is not claimed.
+        let holdings = if self.config.serve { self.catalog.holdings() } else { Vec::new() };
+        Digest { marks: self.receipts.marks(), ..self.news(holdings) }
+    }
+
+    /// A digest of this metadata alone.
+    fn news(&self, holdings: Vec<Holding>) -> Digest {
         Digest {
             collects: self.config.collect,
             site: self.config.site.clone(),
             follows: self.catalog.repositories().collect(),
-            // What is not given is not claimed.
-            holdings: if self.config.serve { self.catalog.holdings() } else { Vec::new() },
-            marks: self.receipts.marks(),
+            holdings,
+            marks: Vec::new(),
         }
     }
 
@@ -593,9 +599,12 @@ impl Agent {
         }
     }
 
-    /// The jobs that may ask: those that wait for the store have nothing to do until it answers.
+    /// The jobs that may ask: those that wait for the store have nothing to do until it answers, and while nobody is
+    /// there none has.
     fn asking(&self) -> impl Iterator<Item = &Job> {
-        self.jobs.iter().filter(|(blob, _)| !self.looking.contains(blob)).map(|(_, job)| job)
+        let somebody = self.peers.iter().next().is_some();
+        let open = self.jobs.iter().filter(move |(blob, _)| somebody && !self.looking.contains(*blob));
+        open.map(|(_, job)| job)
     }
 
     /// Now, as far as it can be trusted: no clock undercuts the newest signed time of what is held. It goes with the

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Hash, fetch::GROUP};
 
 /// Bytes of disk that the store's database takes when it holds nothing.
@@ -25,7 +27,7 @@ pub fn on_disk(size: u64) -> u64 {
 }
 
 /// What is in the store of one blob.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
     /// Its whole size in bytes; a part counts in full, for it is on its way to be whole.
     pub size: u64,

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Hash, NodeId, RepositoryId, Time,
+    table::Table,
     trust::Verified,
     wire::{Holding, MetadataVersion},
 };
@@ -80,14 +81,14 @@ struct Asked {
 /// Verified metadata of the repositories that this node follows.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    held: BTreeMap<RepositoryId, Option<Verified>>,
-    asked: BTreeMap<RepositoryId, Asked>,
+    held: Table<RepositoryId, Option<Verified>>,
+    asked: Table<RepositoryId, Asked>,
 }
 
 impl Catalog {
     /// Follows a repository.
     pub fn follow(&mut self, repository: RepositoryId) {
-        self.held.entry(repository).or_default();
+        self.held.get_or_insert_with(repository, || None);
     }
 
     /// Whether a repository is followed.

@@ -26,7 +26,7 @@ use self::{
     plan::{Copies, Plan},
     provider::{Afar, Provider},
 };
-use crate::{Hash, NodeId, RepositoryId, Time, config::Config};
+use crate::{Hash, NodeId, RepositoryId, Time, config::Config, table::Table};
 
 /// How often it is looked whether something is held up.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
@@ -106,7 +106,7 @@ pub struct Job {
     repository: RepositoryId,
     have: Pieces,
     /// Those that have something of it, and those that fetch it.
-    providers: BTreeMap<NodeId, Provider>,
+    providers: Table<NodeId, Provider>,
     copies: Copies,
     claims: Claims,
     afar: Afar,
@@ -151,7 +151,7 @@ impl Job {
             claims: Claims::new(me, blob, size),
             afar: Afar::new(piece_size(size)),
             have,
-            providers: BTreeMap::new(),
+            providers: Table::default(),
             under: BTreeMap::new(),
             ended: Vec::new(),
             fresh: Vec::new(),
@@ -249,7 +249,7 @@ impl Job {
     /// A peer says which pieces it provides besides.
     pub fn provides_also(&mut self, node: NodeId, pieces: &[u16], now: Time) {
         let (size, piece) = (self.size, self.piece);
-        let provider = self.providers.entry(node).or_insert_with(|| Provider::new(size, piece, now));
+        let provider = self.providers.get_or_insert_with(node, || Provider::new(size, piece, now));
         let before = provider.held.len();
         for piece in pieces.iter().map(|piece| usize::from(*piece)) {
             if piece < self.copies.of.len() && !provider.held.contains(piece) {
@@ -284,7 +284,7 @@ impl Job {
 
     fn change(&mut self, node: NodeId, now: Time, change: impl FnOnce(&mut Provider)) {
         let (size, piece) = (self.size, self.piece);
-        let provider = self.providers.entry(node).or_insert_with(|| Provider::new(size, piece, now));
+        let provider = self.providers.get_or_insert_with(node, || Provider::new(size, piece, now));
         if !provider.is_source() {
             provider.held.iter().for_each(|piece| self.copies.fewer(piece));
         }

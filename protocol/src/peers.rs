@@ -12,6 +12,8 @@ use crate::{
     admission::Origin,
     catalog::Newest,
     config::{Config, MAX_ADDRESSES, MAX_PEERS},
+    receipt::Numbers,
+    table::Table,
     wire::{Digest, Mark},
 };
 
@@ -53,7 +55,7 @@ pub struct Peer {
     /// Whether it collects receipts.
     pub collects: bool,
     /// Receipts that it holds, as far as is known.
-    pub marks: BTreeMap<(RepositoryId, NodeId), u64>,
+    pub marks: Numbers,
     /// Repositories it follows: the only ones whose news and receipts it is sent.
     pub repositories: BTreeSet<RepositoryId>,
     /// Blobs that it looks for.
@@ -91,10 +93,10 @@ struct Dialled {
 /// All that is known of other nodes.
 #[derive(Debug, Default)]
 pub struct Peers {
-    connected: BTreeMap<NodeId, Peer>,
+    connected: Table<NodeId, Peer>,
     /// Where nodes that are about to connect come from.
     arriving: BTreeMap<NodeId, Origin>,
-    addresses: BTreeMap<Address, Dialled>,
+    addresses: Table<Address, Dialled>,
     refused: BTreeMap<NodeId, Lie>,
     refused_order: Vec<NodeId>,
     /// Nodes that were heard of on this node's own network.
@@ -293,8 +295,11 @@ impl Peer {
         self.newest.retain(&self.repositories);
         for mark in &digest.marks {
             // It may be lower than before: a receipt below an acknowledged one could not be kept.
-            self.marks.remove(&(mark.repository, mark.device));
-            self.mark(mark);
+            if let Some(counter) = self.marks.get_mut(&(mark.repository, mark.device)) {
+                *counter = mark.counter;
+            } else {
+                self.mark(mark);
+            }
         }
     }
 

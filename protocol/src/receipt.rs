@@ -3,15 +3,22 @@
 //! Each device numbers its receipts of a repository from 1, so "everything up to n" is one number in a digest
 //! (`Mark`), and a receipt that was taken twice is seen to be the same.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod signer;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound::{Excluded, Included},
+};
 
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
+pub use self::signer::Signer;
 use crate::{
     Hash, NodeId, RepositoryId, Wall,
     gateway::{Via, is_device},
     label,
+    table::Table,
     wire::{self, MAX_MARKS, MAX_RECEIPTS, Mark},
 };
 
@@ -199,14 +206,33 @@ pub fn last_words(words: &str) -> String {
     words[start..].to_owned()
 }
 
+/// A number of a receipt by repository and device.
+pub type Numbers = BTreeMap<(RepositoryId, NodeId), u64>;
+
+/// What a peer was sent since it said what it holds.
+#[derive(Debug)]
+pub struct Sent {
+    /// The highest number of each device that was sent and not acknowledged.
+    numbers: Numbers,
+    /// Devices of which there may be more to send.
+    due: BTreeSet<(RepositoryId, NodeId)>,
+}
+
+impl Sent {
+    /// There is a new receipt of this device.
+    pub fn is_due(&mut self, receipt: &Receipt) {
+        self.due.insert((receipt.repository, receipt.device));
+    }
+}
+
 /// The receipts that a node keeps: its own and those it carries or collects.
 #[derive(Debug)]
 pub struct Receipts {
     own: NodeId,
-    kept: BTreeMap<(RepositoryId, NodeId), BTreeMap<u64, SignedReceipt>>,
+    kept: BTreeMap<(RepositoryId, NodeId), Table<u64, SignedReceipt>>,
     count: usize,
     /// The lowest counter of each device that came and could not be kept, until it comes again.
-    missed: BTreeMap<(RepositoryId, NodeId), u64>,
+    missed: Numbers,
 }
 
 impl Receipts {
@@ -221,7 +247,7 @@ impl Receipts {
     pub fn knows(&self, repository: RepositoryId, device: NodeId, counter: u64) -> bool {
         self.kept.get(&(repository, device)).is_some_and(|kept| {
             kept.contains_key(&counter)
-                || kept.len() >= MAX_PER_DEVICE && kept.first_key_value().is_some_and(|(oldest, _)| counter < *oldest)
+                || kept.len() >= MAX_PER_DEVICE && kept.first().is_some_and(|(oldest, _)| counter < *oldest)
         })
     }
 
@@ -246,7 +272,7 @@ impl Receipts {
         if self.count > bound {
             // The device with most receipts gives one up: a chatty device can't push the others' out, nor can many
             // invented ones, and what this device has to report goes last.
-            let weight = |(device, kept): &(&(RepositoryId, NodeId), &BTreeMap<u64, SignedReceipt>)| {
+            let weight = |(device, kept): &(&(RepositoryId, NodeId), &Table<u64, SignedReceipt>)| {
                 (device.1 != self.own, kept.len(), **device == key)
             };
             let most = self.kept.iter().max_by_key(weight).map(|(key, _)| *key);
@@ -282,7 +308,7 @@ impl Receipts {
         self.kept
             .iter()
             .filter_map(|(key, kept)| {
-                let (newest, _) = kept.last_key_value()?;
+                let (newest, _) = kept.last()?;
                 // One that newer ones have pushed out since is missed no more.
                 let missed = self.missed.get(key).filter(|missed| !self.knows(key.0, key.1, **missed));
                 let missed = missed.map_or(u64::MAX, |missed| missed.saturating_sub(1));
@@ -292,37 +318,63 @@ impl Receipts {
             .collect()
     }
 
-    /// Up to [`MAX_RECEIPTS`] receipts of the repositories in `wanted` that a peer lacks, oldest first. `mark` says up to
-    /// which number it has those of a repository and device.
+    /// Up to [`MAX_RECEIPTS`] receipts of the repositories in `wanted` that a peer lacks which holds those that `held`
+    /// names, oldest first. They count as sent.
+    pub fn pass(&self, held: &Numbers, sent: &mut Sent, wanted: &BTreeSet<RepositoryId>) -> Vec<SignedReceipt> {
+        let mut missing = Vec::new();
+        for repository in wanted {
+            let mut rest = Included((*repository, NodeId([0; 32])));
+            let end = Included((*repository, NodeId([u8::MAX; 32])));
+            while let Some(key) = sent.due.range((rest, end)).next().copied() {
+                rest = Excluded(key);
+                let number = held.get(&key).max(sent.numbers.get(&key)).copied().unwrap_or(0);
+                let room = MAX_RECEIPTS - missing.len();
+                if room == 0 {
+                    return missing;
+                }
+                let mut newer = self.kept.get(&key).into_iter().flat_map(|kept| kept.from(&number.saturating_add(1)));
+                for (number, signed) in newer.by_ref().take(room) {
+                    sent.numbers.insert(key, *number);
+                    missing.push(signed.clone());
+                }
+                if newer.next().is_none() {
+                    sent.due.remove(&key);
+                }
+            }
+        }
+        missing
+    }
+
+    /// What there is to send to a peer which holds those that `held` names.
     #[must_use]
-    pub fn missing(
-        &self,
-        mark: impl Fn(&(RepositoryId, NodeId)) -> Option<u64>,
-        wanted: &BTreeSet<RepositoryId>,
-    ) -> Vec<SignedReceipt> {
-        self.kept
-            .iter()
-            .filter(|(key, _)| wanted.contains(&key.0))
-            .flat_map(|(key, kept)| kept.range(mark(key).map_or(0, |mark| mark.saturating_add(1))..))
-            .map(|(_, signed)| signed.clone())
-            .take(MAX_RECEIPTS)
-            .collect()
+    pub fn due(&self, held: &Numbers) -> Sent {
+        let mut held = held.iter().peekable();
+        let mut due = BTreeSet::new();
+        // Both are in one order: one walk.
+        for (key, kept) in &self.kept {
+            while held.next_if(|(other, _)| *other < key).is_some() {}
+            let number = held.peek().filter(|(other, _)| *other == key).map_or(0, |(_, number)| **number);
+            if kept.last().is_some_and(|(newest, _)| *newest > number) {
+                due.insert(*key);
+            }
+        }
+        Sent { numbers: Numbers::new(), due }
     }
 
     /// The highest counter that `device` used in `repository`; zero if none is known.
     #[must_use]
     pub fn highest(&self, repository: RepositoryId, device: NodeId) -> u64 {
-        self.kept.get(&(repository, device)).and_then(|kept| kept.last_key_value()).map_or(0, |(counter, _)| *counter)
+        self.kept.get(&(repository, device)).and_then(|kept| kept.last()).map_or(0, |(counter, _)| *counter)
     }
 
     /// The newest receipt of `device` in `repository`.
     #[must_use]
     pub fn newest(&self, repository: RepositoryId, device: NodeId) -> Option<&SignedReceipt> {
-        self.kept.get(&(repository, device))?.last_key_value().map(|(_, signed)| signed)
+        self.kept.get(&(repository, device))?.last().map(|(_, signed)| signed)
     }
 
     /// All receipts, in the order of repository, device and counter.
     pub fn iter(&self) -> impl Iterator<Item = &SignedReceipt> {
-        self.kept.values().flat_map(BTreeMap::values)
+        self.kept.values().flat_map(Table::values)
     }
 }

@@ -210,7 +210,8 @@ pub(crate) fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize
     }
     let (value, rest) = postcard::take_from_bytes(bytes).map_err(WireError::Malformed)?;
     // No form is as short as the shortest and yet another.
-    if rest.is_empty() && encode(&value).len() == bytes.len() { Ok(value) } else { Err(WireError::NotShortest) }
+    let shortest = postcard::experimental::serialized_size(&value).map_err(WireError::Malformed)?;
+    if rest.is_empty() && shortest == bytes.len() { Ok(value) } else { Err(WireError::NotShortest) }
 }
 
 fn within(length: usize, bound: usize) -> Result<(), WireError> {

@@ -1,5 +1,6 @@
 //! The command line: what is asked for, and what is shown of it.
 
+mod replay;
 mod swarm;
 
 use std::{
@@ -71,6 +72,8 @@ enum Command {
     Sweep(Sweep),
     /// Draw faults by seeds, heal, and check what must always hold; makes a failure small
     Swarm(swarm::Swarm),
+    /// Run a node's flight recording again (`burr run --flight-recorder DIR`): each input, and what the agent made of it
+    Replay(replay::Replay),
 }
 
 #[derive(Args)]
@@ -128,6 +131,8 @@ pub(crate) enum Failure {
     File { path: String, error: std::io::Error },
     #[error("{path}: {error}")]
     Trace { path: String, error: TraceError },
+    #[error("{path}: {words}")]
+    Recording { path: String, words: String },
     #[error("there is no scenario {0}: give a file, or one of {1}")]
     NoScenario(String, String),
 }
@@ -228,6 +233,7 @@ impl Cli {
             }
             Command::Sweep(sweep) => sweep.run()?,
             Command::Swarm(swarm) => return swarm.run(),
+            Command::Replay(replay) => return replay.run(),
         }
         Ok(ExitCode::SUCCESS)
     }

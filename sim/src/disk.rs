@@ -13,6 +13,7 @@ use burr_protocol::{
     record::{AppRecord, Record},
     release::Payload,
     seal::Epoch,
+    table::Table,
     wire::Mark,
 };
 
@@ -23,28 +24,44 @@ struct Blob {
     pieces: Pieces,
 }
 
+/// Trust packs that disks have, each once: many nodes have the same.
+#[derive(Debug, Default)]
+pub(crate) struct Packs(BTreeMap<Hash, Arc<[u8]>>);
+
+impl Packs {
+    /// Packs that are remembered before those that no disk has any more are forgotten.
+    const MANY: usize = 256;
+
+    fn share(&mut self, pack: &[u8]) -> Arc<[u8]> {
+        if self.0.len() >= Self::MANY {
+            self.0.retain(|_, pack| Arc::strong_count(pack) > 1);
+        }
+        self.0.entry(Hash::of(pack)).or_insert_with(|| Arc::from(pack)).clone()
+    }
+}
+
 /// What is durable on one node.
 #[derive(Debug, Clone, Default)]
 pub struct Disk {
-    records: BTreeMap<Vec<u8>, Vec<u8>>,
+    records: Table<Vec<u8>, Vec<u8>>,
     /// The newest pack, and the first.
-    metadata: BTreeMap<RepositoryId, [Arc<[u8]>; 2]>,
-    blobs: BTreeMap<Hash, Blob>,
-    slots: BTreeMap<String, BTreeSet<Hash>>,
-    current: BTreeMap<String, Hash>,
+    metadata: Table<RepositoryId, [Arc<[u8]>; 2]>,
+    blobs: Table<Hash, Blob>,
+    slots: Table<String, Vec<Hash>>,
+    current: Table<String, Hash>,
     keys: BTreeSet<Epoch>,
     /// Lists of keys that have an entry for this node.
     listed_in: BTreeSet<Hash>,
 }
 
 impl Disk {
-    /// Writes records, all at once.
-    pub(crate) fn write(&mut self, records: &[Record]) {
+    /// Writes records, all at once; `packs` are those that any disk has.
+    pub(crate) fn write(&mut self, records: &[Record], packs: &mut Packs) {
         for record in records {
             match (record, record.entry()) {
                 (Record::Metadata { repository, pack }, _) => {
-                    let pack: Arc<[u8]> = Arc::from(pack.as_slice());
-                    let kept = self.metadata.entry(*repository).or_insert_with(|| [pack.clone(), pack.clone()]);
+                    let pack = packs.share(pack);
+                    let kept = self.metadata.get_or_insert_with(*repository, || [pack.clone(), pack.clone()]);
                     kept[0] = pack;
                 }
                 (_, Some((key, Some(value)))) => {
@@ -75,7 +92,7 @@ impl Disk {
 
     /// Loses all records but the metadata, which are files of their own: a database that was damaged and set aside.
     pub(crate) fn lose_records(&mut self) {
-        self.records.clear();
+        self.records = Table::default();
     }
 
     /// The trust pack of a repository.
@@ -97,7 +114,7 @@ impl Disk {
     /// How many receipts of a device are here.
     pub(crate) fn receipts_of(&self, mark: &Mark) -> usize {
         let prefix = format!("receipt/{}/{}/", mark.repository, mark.device).into_bytes();
-        self.records.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix)).count()
+        self.records.from(&prefix).take_while(|(key, _)| key.starts_with(&prefix)).count()
     }
 
     /// How an app stands, by its record.
@@ -164,7 +181,7 @@ impl Disk {
 
     /// Adds the whole pieces of a run of bytes.
     pub(crate) fn add(&mut self, blob: Hash, size: u64, start: u64, end: u64) {
-        let held = self.blobs.entry(blob).or_insert_with(|| Blob { size, pieces: Pieces::none(size) });
+        let held = self.blobs.get_or_insert_with(blob, || Blob { size, pieces: Pieces::none(size) });
         let piece = piece_size(size);
         for index in start.div_ceil(piece)..end.div_ceil(piece) {
             if end == size || (index + 1) * piece <= end {
@@ -194,7 +211,10 @@ impl Disk {
     }
 
     pub(crate) fn stage(&mut self, app: &str, bundle: Hash) {
-        self.slots.entry(app.to_owned()).or_default().insert(bundle);
+        let slots = self.slots.get_or_insert_with(app.to_owned(), Vec::new);
+        if let Err(at) = slots.binary_search(&bundle) {
+            slots.insert(at, bundle);
+        }
     }
 
     pub(crate) fn switch(&mut self, app: &str, bundle: Option<Hash>) -> Result<(), String> {

@@ -2,7 +2,7 @@
 //!
 //! Nothing of the agent's decisions is written again here; what is a model and not the real thing stands in `README.md`.
 //! Same seed, same world, same digest. A `scenario` comes to life as a `fleet` in a `world`, and ends in a `report`; the
-//! `swarm` draws what goes wrong.
+//! `swarm` draws what goes wrong. `replay` is a driver of its own, of one agent that was recorded in the field.
 
 pub mod disk;
 pub mod fleet;
@@ -11,6 +11,7 @@ pub mod network;
 pub mod publisher;
 pub mod queue;
 pub mod random;
+pub mod replay;
 pub mod report;
 pub mod scenario;
 pub mod story;

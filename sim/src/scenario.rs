@@ -167,15 +167,22 @@ pub struct Nodes {
     /// When they are there; always, if left out.
     #[serde(default)]
     pub presence: Presence,
-    /// Groups whose nodes they are configured to know: those at the same site, or where there is none, all (at most 8).
+    /// Groups whose nodes they are configured to know: of each those at the same site, or where there is none, some of all.
     #[serde(default)]
     pub knows: Vec<String>,
+    /// How many of all that are, each node's own draw.
+    #[serde(default = "some")]
+    pub knows_at_most: usize,
     /// Settings of theirs alone, over those of all.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub config: Table,
     /// Whether they boot without a clock.
     #[serde(default)]
     pub no_clock: bool,
+}
+
+fn some() -> usize {
+    8
 }
 
 fn lan_rate() -> Range<Rate> {

@@ -27,7 +27,12 @@ use burr_protocol::{
     trust::Memory,
 };
 
-use crate::{disk::Disk, ledger::Ledger, network::Network, queue::Queue};
+use crate::{
+    disk::{Disk, Packs},
+    ledger::Ledger,
+    network::Network,
+    queue::Queue,
+};
 use check::Checks;
 pub use check::{Rule, Violation};
 pub use machine::{Clock, Lies, Write};
@@ -118,6 +123,7 @@ pub struct World {
     unhealthy: BTreeSet<Hash>,
     /// Packs that were verified: the same bytes are checked once.
     memory: Memory,
+    packs: Packs,
     actions: Vec<Action>,
     ledger: Ledger,
     checks: Option<Box<Checks>>,
@@ -154,6 +160,7 @@ impl World {
             broken: BTreeSet::new(),
             unhealthy: BTreeSet::new(),
             memory: Memory::of(1 << 12),
+            packs: Packs::default(),
             actions: Vec::new(),
             ledger: Ledger::default(),
             checks: None,
@@ -505,7 +512,7 @@ impl World {
         machine.writes[at].durable = Some(!full);
         if !full {
             let records = std::mem::take(&mut machine.writes[at].records);
-            machine.disk.write(&records);
+            machine.disk.write(&records, &mut self.packs);
             self.check_durable(node, &records);
             self.machines[node].writes[at].records = records;
         }

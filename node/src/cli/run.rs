@@ -68,6 +68,9 @@ pub(super) struct Arguments {
     /// Collect receipts here.
     #[arg(long)]
     collect: bool,
+    /// Record all that this node is told in files in DIR, which `burr-sim replay FILE` runs again; no private key.
+    #[arg(long, value_name = "DIR")]
+    flight_recorder: Option<String>,
     /// Any setting of `burr config`, as NAME=VALUE.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     set: Vec<String>,
@@ -112,6 +115,7 @@ fn take_flags(resolved: &mut Resolved, arguments: &Arguments) -> Result<(), Erro
         ("port", arguments.port.clone()),
         ("mdns", arguments.no_mdns.then(|| "false".to_owned())),
         ("collect", arguments.collect.then(|| "true".to_owned())),
+        ("flight_recorder", arguments.flight_recorder.clone()),
     ];
     for (name, value) in flags {
         if let Some(value) = value {

@@ -74,6 +74,11 @@ pub const KEYS: &[Key] = &[
     Key { name: "attributes", default: "", help: "what this device is, for the rules of releases: NAME=VALUE, ..." },
     Key { name: "max_receipts", default: "4096", help: "receipts kept at most, 1 to 1048576; the oldest go first" },
     Key {
+        name: "flight_recorder",
+        default: "",
+        help: "directory for recordings of all that this node is told, which `burr-sim replay` runs again: 4 files of 64 MiB at most; off if empty",
+    },
+    Key {
         name: "control.http",
         default: "",
         help: "ip:port on loopback where apps on this device may ask and say things over HTTP; off if empty",

@@ -68,7 +68,7 @@ impl Agent {
                     }
                     before = Some(receipt.clone());
                     self.last_via = receipt.counter;
-                    let signed = SignedReceipt::sign(&receipt, &self.key);
+                    let signed = self.signer.sign(&receipt);
                     records.push(Record::Receipt { mark: mark(&receipt), receipt: Some(signed.clone()) });
                     kept.push((receipt, signed));
                 }

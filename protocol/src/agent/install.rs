@@ -8,7 +8,7 @@ use crate::{
     config::Choice,
     fact::Fact,
     policy::{self, Conditions, Skip},
-    receipt::{Receipt, SignedReceipt},
+    receipt::Receipt,
     record::Record,
     update::{Report, Step, Update},
 };
@@ -90,7 +90,7 @@ impl Agent {
             issued: report.issued,
             via: None,
         };
-        let signed = SignedReceipt::sign(&receipt, &self.key);
+        let signed = self.signer.sign(&receipt);
         let mut records: Vec<Record> = self.record(app).into_iter().collect();
         records.push(Record::Receipt { mark: mark(&receipt), receipt: Some(signed.clone()) });
         self.persist(records, After::App { app: app.to_owned(), own: Some((receipt, signed)) }, actions);

@@ -100,7 +100,7 @@ impl Agent {
         };
         let holdings: Vec<Holding> = digest.holdings.iter().filter_map(newer).collect();
         if !holdings.is_empty() {
-            let news = Message::Digest(Digest { holdings, marks: Vec::new(), ..self.digest() });
+            let news = Message::Digest(self.news(holdings));
             Self::send(node, &news, actions);
         }
     }
@@ -241,7 +241,7 @@ impl Agent {
             }
             // Peers may not be in the gossip yet: those that follow the repository and don't claim this are told, and
             // those whose first digest is on its way, as the one that they were sent is of before.
-            let news = Message::Digest(Digest { holdings: vec![holding], marks: Vec::new(), ..self.digest() });
+            let news = Message::Digest(self.news(vec![holding]));
             let peers: Vec<NodeId> = self
                 .peers
                 .iter()

@@ -91,6 +91,7 @@ impl Agent {
             version: receipt.version.clone(),
             outcome: receipt.outcome.clone(),
         }));
+        self.sent.values_mut().for_each(|sent| sent.is_due(receipt));
         let gone = self.receipts.insert(receipt, signed, self.config.max_receipts);
         if !gone.is_empty() {
             let records = gone.into_iter().map(|mark| Record::Receipt { mark, receipt: None }).collect();
@@ -124,13 +125,11 @@ impl Agent {
         let Some(peer) = self.peers.get(node) else { return };
         let mut wanted = peer.repositories.clone();
         wanted.retain(|repository| peer.collects || !collected.contains(repository));
-        let sent = self.sent.entry(node).or_default();
-        let mark = |key: &_| peer.marks.get(key).max(sent.get(key)).copied();
-        let missing = self.receipts.missing(mark, &wanted);
-        for receipt in missing.iter().filter_map(SignedReceipt::peek) {
-            let mark = sent.entry((receipt.repository, receipt.device)).or_default();
-            *mark = (*mark).max(receipt.counter);
+        if wanted.is_empty() {
+            return;
         }
+        let sent = self.sent.get_or_insert_with(node, || self.receipts.due(&peer.marks));
+        let missing = self.receipts.pass(&peer.marks, sent, &wanted);
         if !missing.is_empty() {
             Self::send(node, &Message::Receipts(missing), actions);
         }

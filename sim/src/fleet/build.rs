@@ -1,6 +1,6 @@
 //! From a scenario to a fleet: places, nodes and their habits, each drawn from a stream of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use burr_protocol::config::{Config, Confirm, Install};
 
@@ -16,8 +16,6 @@ use crate::{
 
 /// A world of more nodes than this keeps no facts and hashes only what is told.
 const MANY: usize = 1000;
-/// Nodes elsewhere that a node is configured to know at most.
-const MAX_KNOWN: usize = 8;
 
 pub(super) fn fleet(scenario: &Scenario, seed: u64, contacts: Vec<Contact>) -> Result<Fleet, ScenarioError> {
     let mut world = World::of_seed(seed, EPOCH);
@@ -90,6 +88,35 @@ fn count(nodes: &Nodes, places: &[Places], seed: u64) -> usize {
     usize::try_from(drawn).unwrap_or(usize::MAX).saturating_mul(sites)
 }
 
+/// A group that others are configured to know.
+struct Known {
+    all: Arc<[u32]>,
+    by_place: BTreeMap<PlaceIndex, Arc<[u32]>>,
+}
+
+impl Known {
+    fn of(group: &Group, homes: &[Option<PlaceIndex>]) -> Self {
+        let number = |node| u32::try_from(node).expect("fewer nodes than 2^32");
+        let mut by_place: BTreeMap<PlaceIndex, Vec<u32>> = BTreeMap::new();
+        for node in group.nodes.clone() {
+            if let Some(place) = homes[node] {
+                by_place.entry(place).or_default().push(number(node));
+            }
+        }
+        let by_place = by_place.into_iter().map(|(place, nodes)| (place, nodes.into())).collect();
+        Self { all: group.nodes.clone().map(number).collect(), by_place }
+    }
+
+    /// Those that a node with this home knows.
+    fn to(&self, home: Option<PlaceIndex>, some: usize, luck: &mut Stream) -> Arc<[u32]> {
+        match home.and_then(|place| self.by_place.get(&place)) {
+            Some(here) => here.clone(),
+            None if self.all.len() <= some => self.all.clone(),
+            None => luck.sample(self.all.len(), some).into_iter().map(|at| self.all[at]).collect(),
+        }
+    }
+}
+
 impl Fleet {
     fn add_group(&mut self, nodes: &Nodes, count: usize) -> Result<(), ScenarioError> {
         let first = self.world.len();
@@ -128,32 +155,15 @@ impl Fleet {
             }
         }
         for number in 0..self.groups.len() {
-            let known: Vec<u32> = self.scenario.nodes[number]
-                .knows
-                .iter()
-                .filter_map(|name| self.groups.iter().find(|group| group.name == *name))
-                .flat_map(|group| group.nodes.clone())
-                .map(|node| u32::try_from(node).expect("fewer nodes than 2^32"))
-                .collect();
-            let mut by_place: std::collections::BTreeMap<PlaceIndex, Vec<u32>> = std::collections::BTreeMap::new();
-            for peer in &known {
-                if let Some(place) = homes[*peer as usize] {
-                    by_place.entry(place).or_default().push(*peer);
-                }
-            }
-            let by_place: std::collections::BTreeMap<PlaceIndex, Arc<[u32]>> =
-                by_place.into_iter().map(|(place, peers)| (place, Arc::from(peers))).collect();
-            let all: Arc<[u32]> = Arc::from(known.as_slice());
+            let some = self.scenario.nodes[number].knows_at_most;
+            let names = &self.scenario.nodes[number].knows;
+            let groups = names.iter().filter_map(|name| self.groups.iter().find(|group| group.name == *name));
+            let known: Vec<Known> = groups.map(|group| Known::of(group, &homes)).collect();
             for node in self.groups[number].nodes.clone() {
-                let here = homes[node].and_then(|place| by_place.get(&place));
-                let peers = match here {
-                    Some(peers) => peers.clone(),
-                    None if known.len() <= MAX_KNOWN => all.clone(),
-                    None => {
-                        let drawn = Stream::of(self.seed, node as u64, "knows").sample(known.len(), MAX_KNOWN);
-                        drawn.into_iter().map(|at| known[at]).collect()
-                    }
-                };
+                let mut luck = Stream::of(self.seed, node as u64, "knows");
+                let mut parts: Vec<_> = known.iter().map(|known| known.to(homes[node], some, &mut luck)).collect();
+                // Most know one group, and share the list.
+                let peers = if parts.len() == 1 { parts.remove(0) } else { parts.concat().into() };
                 self.world.set_fixed(node, &peers);
             }
         }

@@ -8,4 +8,15 @@ macro_rules! shipped {
     };
 }
 
-shipped!("field_fleet", "lan_cache", "kiosk_courier", "partition", "flash_crowd", "hostile_peers", "swarm",);
+shipped!(
+    "field_fleet",
+    "lan_cache",
+    "kiosk_courier",
+    "partition",
+    "flash_crowd",
+    "hostile_peers",
+    "scale_1m",
+    "lab_s1",
+    "lab_s2",
+    "swarm",
+);

@@ -1,9 +1,6 @@
 //! One node: its agent, its disk, its clocks, and what its driver has under way.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use burr_protocol::{
     Agent, Hash, NodeId, Now, RepositoryId, Time, Wall,
@@ -13,6 +10,7 @@ use burr_protocol::{
     fetch::RequestId,
     record::Record,
     serving::QuestionId,
+    table::Table,
     wire::Message,
 };
 use ed25519_dalek::SigningKey;
@@ -81,7 +79,7 @@ pub(super) struct Heard {
     /// What was seen lately, by its hash, oldest first.
     pub(super) seen: VecDeque<Hash>,
     /// What waits for a verdict.
-    pub(super) judged: BTreeMap<GossipId, (RepositoryId, Arc<[u8]>)>,
+    pub(super) judged: Table<GossipId, (RepositoryId, Arc<[u8]>)>,
     pub(super) next: u64,
 }
 
@@ -103,10 +101,10 @@ pub(super) struct Machine {
     pub(super) lies: Lies,
     /// What it says arrives nowhere.
     pub(super) mute: bool,
-    pub(super) connected: BTreeMap<u32, Connection>,
-    pub(super) transfers: BTreeMap<RequestId, Transfer>,
+    pub(super) connected: Table<u32, Connection>,
+    pub(super) transfers: Table<RequestId, Transfer>,
     /// Questions of others that wait for their turn: whose, and of which request.
-    pub(super) questions: BTreeMap<QuestionId, (u32, RequestId)>,
+    pub(super) questions: Table<QuestionId, (u32, RequestId)>,
     pub(super) next_question: u64,
     pub(super) writes: VecDeque<Writing>,
     pub(super) heard: Heard,
@@ -153,9 +151,9 @@ impl World {
             served: 0,
             lies: Lies::default(),
             mute: false,
-            connected: BTreeMap::new(),
-            transfers: BTreeMap::new(),
-            questions: BTreeMap::new(),
+            connected: Table::default(),
+            transfers: Table::default(),
+            questions: Table::default(),
             next_question: 0,
             writes: VecDeque::new(),
             heard: Heard::default(),

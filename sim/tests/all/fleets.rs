@@ -4,6 +4,8 @@
 
 mod faults;
 mod known;
+mod lab;
+mod rumours;
 
 use burr_sim::{
     fleet::Fleet,

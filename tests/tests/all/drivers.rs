@@ -1,4 +1,5 @@
-//! Both drivers tell the first story: what the simulator says of three nodes, three real ones do.
+//! Both drivers tell the first story: what the simulator says of three nodes, three real ones do. And what real nodes were
+//! told, told to the same agents again, leads to the same.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -7,8 +8,13 @@ use burr_node::{
     publisher::Publication,
     settings::{Resolved, Source},
 };
-use burr_protocol::receipt::{Outcome, Receipt};
-use burr_sim::story;
+use burr_protocol::{
+    action::{Action, Input},
+    fact::{Fact, UpdateStep},
+    flight::Recording,
+    receipt::{Outcome, Receipt, SignedReceipt},
+};
+use burr_sim::{replay::replay, story};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -42,6 +48,67 @@ async fn real_nodes_end_where_the_simulated_ones_do() {
     for node in [publisher, kiosk, device] {
         node.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_two_real_nodes_were_told_leads_to_the_same_again() {
+    let home = tempfile::tempdir().unwrap();
+    let (kiosk_data, device_data) = (home.path().join("kiosk"), home.path().join("device"));
+    let (kiosk_flight, device_flight) = (home.path().join("flight/kiosk"), home.path().join("flight/device"));
+    let recorded = |directory: &Path| directory.to_str().unwrap().to_owned();
+    let repository = Publisher::init(&kiosk_data, "shop", &["stable"], None).unwrap().to_string();
+    let app = [("repository", repository.as_str()), ("install", "stable"), ("health", "grep -q works index.html")];
+    publish(&kiosk_data, "1.0.0", "works");
+    let flight = recorded(&kiosk_flight);
+    let kiosk = start(&kiosk_data, &app[..1], &[("collect", "true"), ("flight_recorder", &flight)]).await;
+    control::offer(&kiosk, &kiosk_data, "shop").await.unwrap();
+    let flight = recorded(&device_flight);
+    let peers = address(&kiosk);
+    let device = start(&device_data, &app, &[("peers", &peers), ("flight_recorder", &flight)]).await;
+    receipts(&kiosk, 1).await;
+    // A run that begins with what the one before left, and a release that is bad.
+    device.shutdown().await;
+    publish(&kiosk_data, "2.0.0", "broken");
+    control::offer(&kiosk, &kiosk_data, "shop").await.unwrap();
+    let device = start(&device_data, &app, &[("peers", &peers), ("flight_recorder", &flight)]).await;
+    let kept = receipts(&kiosk, 2).await;
+    assert_ne!(kept[1].outcome, Outcome::Active);
+    for node in [device, kiosk] {
+        node.shutdown().await;
+    }
+
+    let mut rolled_back = 0;
+    for (directory, name) in [(&kiosk_flight, "000001"), (&device_flight, "000001"), (&device_flight, "000002")] {
+        let bytes = fs::read(directory.join(format!("{name}.flight"))).unwrap();
+        let recording = Recording::read(&bytes).unwrap();
+        let mut inputs = 0;
+        let agent = replay(
+            &recording,
+            |_| (),
+            |step| {
+                assert!(step.same, "{name}: {:?} led to {:?}", step.moment.input, step.actions);
+                inputs += 1;
+                rolled_back += step.actions.iter().filter(|action| is_rolled_back(action)).count();
+            },
+        );
+        assert!(inputs > 10 && inputs == recording.moments.len(), "{inputs} inputs");
+        if directory == &kiosk_flight {
+            let again: Vec<_> = agent.unwrap().receipts().iter().filter_map(SignedReceipt::peek).collect();
+            assert_eq!(again, kept);
+        }
+
+        // One that lost an input does not pass for the same.
+        let mut other = recording;
+        other.moments.retain(|moment| !matches!(moment.input, Input::Connected { .. }));
+        let mut differ = 0;
+        replay(&other, |_| (), |step| differ += usize::from(!step.same)).unwrap();
+        assert!(differ > 0, "nobody connected, and all went on as before");
+    }
+    assert_eq!(rolled_back, 1);
+}
+
+fn is_rolled_back(action: &Action) -> bool {
+    matches!(action, Action::Tell(Fact::Update { step: UpdateStep::RolledBack { .. }, .. }))
 }
 
 fn publish(data: &Path, version: &str, page: &str) {
