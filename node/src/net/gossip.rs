@@ -21,6 +21,9 @@ use libp2p::{
 
 /// Bytes that gossip's own envelope takes at most around an announcement.
 const ENVELOPE: usize = 1024;
+/// Bytes that are read of a stream at a time. gossipsub holds its limit against all that was read and not taken apart yet,
+/// not against one message: without room for this, a burst of short announcements ends the stream they come on.
+const READ: usize = 8 << 10;
 /// Announcements that wait for a verdict at most; the oldest is dropped first.
 const MAX_WAITING: usize = 256;
 /// How long an announcement may wait for its verdict. Below the time that gossip remembers messages.
@@ -42,7 +45,7 @@ pub(crate) fn behaviour() -> Behaviour {
         .message_id_fn(|message| {
             MessageId::new(&burr_protocol::Hash::of(&[message.topic.as_str().as_bytes(), &message.data].concat()).0)
         })
-        .max_transmit_size(MAX_ANNOUNCEMENT + ENVELOPE)
+        .max_transmit_size(MAX_ANNOUNCEMENT + ENVELOPE + READ)
         .heartbeat_interval(HEARTBEAT)
         .duplicate_cache_time(REMEMBER)
         .flood_publish(true)

@@ -3,6 +3,7 @@
 
 mod bundle;
 mod clock;
+mod floods;
 mod mesh;
 mod metadata;
 mod publisher;

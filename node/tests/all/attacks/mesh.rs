@@ -190,15 +190,15 @@ async fn t20_a_device_among_enemies_alone_takes_nothing_says_so_and_is_healed_by
 }
 
 /// A kiosk that is given the news, a device between, and one who listens behind it.
-struct Gossip {
+pub(super) struct Gossip {
     shop: Shop,
     kiosk: Device,
-    device: Device,
-    listener: Rogue,
+    pub(super) device: Device,
+    pub(super) listener: Rogue,
 }
 
 impl Gossip {
-    async fn begin(desk: &Desk) -> Self {
+    pub(super) async fn begin(desk: &Desk) -> Self {
         let mut shop = Shop::open(EPOCH);
         shop.release("1.0.0");
         let clock = Hands::at(EPOCH);
@@ -234,20 +234,24 @@ impl Gossip {
     }
 
     /// A release that the listener hears of.
-    async fn heard_news(&mut self) {
+    pub(super) async fn heard_news(&mut self) {
         self.news().await;
         let timestamp = Bent::of(&self.shop.pack()).timestamp;
         let tells = |bytes: &Vec<u8>| Announcement::decode(bytes).is_ok_and(|told| told.timestamp == timestamp);
         self.listener.until_heard("the news", |_, heard| heard.iter().any(tells)).await;
     }
 
-    fn announcement(&self, root: u64, pack: u64) -> Announcement {
+    pub(super) fn topic(&self) -> String {
+        format!("/burr/1/{}", self.shop.id())
+    }
+
+    pub(super) fn announcement(&self, root: u64, pack: u64) -> Announcement {
         let documents = self.shop.pack();
         let timestamp = Pack::decode(&documents).unwrap().timestamp.to_vec();
         Announcement { repository: self.shop.id(), timestamp, pack: Hash::of(&pack.to_be_bytes()), root }
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.listener.end().await;
         self.device.stop().await;
         self.kiosk.stop().await;
@@ -384,7 +388,7 @@ impl Process {
     }
 
     /// The most memory that it ever had resident, in bytes.
-    fn peak(&self) -> usize {
+    pub(super) fn peak(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
@@ -482,7 +486,7 @@ async fn pour(stream: &mut Stream, limit: usize) -> usize {
 async fn t44_gossip_that_broke_other_nodes_breaks_none() {
     let desk = Desk::new();
     let mut gossip = Gossip::begin(&desk).await;
-    let topic = format!("/burr/1/{}", gossip.shop.id());
+    let topic = gossip.topic();
     let field = |tag: u8, bytes: &[u8]| [&[tag, u8::try_from(bytes.len()).unwrap()], bytes].concat();
     // A subscription, and a prune that asks to back off for longer than time lasts.
     let subscription = field(0x0a, &[&[0x08, 1][..], &field(0x12, topic.as_bytes())].concat());

@@ -13,6 +13,8 @@ use libp2p_stream::Control;
 use tokio::task::JoinHandle;
 
 const SYNC: StreamProtocol = StreamProtocol::new("/burr/sync/1");
+/// Who does not take this is no peer to gossip, and whatever it says there goes unread.
+const GOSSIP: StreamProtocol = StreamProtocol::new("/meshsub/1.1.0");
 const BLOBS: StreamProtocol = StreamProtocol::new("/burr/blobs/1");
 
 /// The peer, connected to its victim.
@@ -37,7 +39,7 @@ impl Raw {
             .build();
         // Before the victim can ask whether its streams are taken.
         let mut control = swarm.behaviour().new_control();
-        let mut heard = control.accept(SYNC).unwrap();
+        let heard = [control.accept(SYNC).unwrap(), control.accept(GOSSIP).unwrap()];
         swarm.dial(victim.0.parse::<Multiaddr>().unwrap()).unwrap();
         let victim = loop {
             if let SwarmEvent::ConnectionEstablished { peer_id, .. } = swarm.select_next_some().await {
@@ -50,15 +52,17 @@ impl Raw {
             }
         });
         // What the victim says is read and forgotten.
-        let listening = tokio::spawn(async move {
-            while let Some((_, mut stream)) = heard.next().await {
-                tokio::spawn(async move {
-                    let mut buffer = vec![0; 64 << 10];
-                    while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
-                });
-            }
+        let listening = heard.map(|mut heard| {
+            tokio::spawn(async move {
+                while let Some((_, mut stream)) = heard.next().await {
+                    tokio::spawn(async move {
+                        let mut buffer = vec![0; 64 << 10];
+                        while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+                    });
+                }
+            })
         });
-        Self { id, victim, control, tasks: vec![running, listening] }
+        Self { id, victim, control, tasks: [running].into_iter().chain(listening).collect() }
     }
 
     pub(super) fn id(&self) -> NodeId {
