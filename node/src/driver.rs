@@ -250,10 +250,13 @@ impl Driver {
 
     async fn answer(&mut self, ask: Ask) {
         match ask {
+            // Ages are those of now, not of when something happened last.
             Ask::Status(done) => {
+                self.handle(Input::Wake).await;
                 let _ = done.send(self.agent.status());
             }
             Ask::Metrics(done) => {
+                self.handle(Input::Wake).await;
                 let _ = done.send(metrics::text(&self.agent.status(), &self.tally));
             }
             Ask::Explain { question, done } => {
