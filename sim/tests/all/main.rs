@@ -1,5 +1,6 @@
 //! The simulator's stories: many nodes' decisions, one clock, no chance.
 
+mod alone;
 mod digest;
 mod fleets;
 mod flood;

@@ -1,0 +1,180 @@
+//! One agent, and what it is given by a damaged disk or by many strangers at once: it goes on, and says no more than it
+//! has to. Rule numbers are those of `protocol/README.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use burr_protocol::{
+    Agent, Hash, NodeId, Now, Time,
+    action::{Action, Input},
+    config::{Config, Install},
+    fact::Fact,
+    fetch::PieceMap,
+    receipt::{MAX_WORDS, Outcome, Receipt, SignedReceipt},
+    record::{AppRecord, Record},
+    wire::{Digest, Mark, Message},
+};
+use burr_sim::{Publisher, story::EPOCH};
+use ed25519_dalek::SigningKey;
+
+/// An agent whose disk, store and slots do at once what they are asked for.
+struct Alone {
+    agent: Agent,
+    now: Now,
+    /// Every action that is no order to them, oldest first.
+    seen: Vec<Action>,
+}
+
+impl Alone {
+    fn new(config: Config, records: Vec<Record>) -> Self {
+        let now = Now { time: Time(0), wall: Some(EPOCH) };
+        let (agent, facts) = Agent::new(SigningKey::from_bytes(&[1; 32]), config, records, BTreeMap::new(), now);
+        assert_eq!(facts, []);
+        Self { agent, now, seen: Vec::new() }
+    }
+
+    fn give(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            let mut actions = Vec::new();
+            self.agent.handle(self.now, input, &mut actions);
+            for action in actions.into_iter().rev() {
+                match action {
+                    Action::Persist { token, .. } => inputs.push(Input::Stored(token)),
+                    Action::Stage { app, bundle, .. } => inputs.push(Input::Staged { app, bundle, result: Ok(()) }),
+                    Action::Switch { app, bundle } => inputs.push(Input::Switched { app, bundle, result: Ok(()) }),
+                    action => self.seen.push(action),
+                }
+            }
+        }
+    }
+
+    /// A node that collects receipts and follows the shop, or follows it alone.
+    fn meet(&mut self, number: u64, shop: &Publisher, collects: bool) -> NodeId {
+        let node = NodeId(Hash::of(&number.to_be_bytes()).0);
+        self.give(Input::Connected { node, address: None });
+        let digest = Digest { collects, follows: vec![shop.id()], ..Digest::default() };
+        self.give(Input::Message { node, bytes: Message::Digest(digest).encode() });
+        node
+    }
+
+    /// Receipts that were sent since this was asked last: to whom, and whose.
+    fn receipts(&mut self) -> Vec<(NodeId, Receipt)> {
+        let sent = std::mem::take(&mut self.seen).into_iter().filter_map(|action| match action {
+            Action::Send { node, bytes } => Some((node, Message::decode(&bytes).unwrap())),
+            _ => None,
+        });
+        let receipts = sent.filter_map(|(node, message)| match message {
+            Message::Receipts(receipts) => Some(receipts.into_iter().map(move |one| (node, one.peek().unwrap()))),
+            _ => None,
+        });
+        receipts.flatten().collect()
+    }
+}
+
+fn receipt(shop: &Publisher, device: u64) -> SignedReceipt {
+    let key = SigningKey::from_bytes(&Hash::of(&device.to_le_bytes()).0);
+    let receipt = Receipt {
+        repository: shop.id(),
+        device: NodeId(key.verifying_key().to_bytes()),
+        counter: 1,
+        app: "shop".to_owned(),
+        channel: "stable".to_owned(),
+        version: "1.0.0".to_owned(),
+        seq: 1,
+        bundle: Hash([1; 32]),
+        active: None,
+        outcome: Outcome::Active,
+        sources: Vec::new(),
+        took_ms: 0,
+        at: None,
+        issued: EPOCH,
+        via: None,
+    };
+    SignedReceipt::sign(&receipt, &key)
+}
+
+#[test]
+fn a_device_whose_counter_is_damaged_installs_and_reports_still() {
+    // §9.1, §10.4: the highest number there is, which nothing may be added to.
+    let mut shop = Publisher::new("shop", "the shop", EPOCH);
+    let payload = shop.release("1.0.0", 1000, EPOCH).payload;
+    let state = AppRecord { counter: u64::MAX, ..AppRecord::default() };
+    let records = vec![Record::App { app: "shop".to_owned(), state }];
+    let config = Config { follows: vec![shop.installed(Install::of("stable"))], ..Config::default() };
+    let mut device = Alone::new(config, records);
+    device.give(Input::Import { repository: shop.id(), pack: shop.pack() });
+    device.give(Input::Held { blob: payload.blob, size: payload.size, pieces: PieceMap::All });
+    let status = device.agent.status();
+    assert_eq!(status.apps[0].active.as_ref().map(|active| active.version.as_str()), Some("1.0.0"), "{status:?}");
+    let receipts: Vec<_> = device.agent.receipts().iter().map(|signed| signed.verify().unwrap()).collect();
+    let [receipt] = &receipts[..] else { panic!("{receipts:?}") };
+    assert_eq!((receipt.counter, &receipt.outcome), (u64::MAX, &Outcome::Active));
+}
+
+#[test]
+fn a_strangers_words_at_the_door_are_cut_and_do_nothing_to_a_terminal() {
+    // §13.7
+    let mut node = Alone::new(Config::default(), Vec::new());
+    let words = format!("{}\u{1b}[2J\u{7}go away", "ä".repeat(100_000));
+    node.give(Input::TurnedAway { node: NodeId([7; 32]), why: words });
+    let told: Vec<_> = node
+        .seen
+        .iter()
+        .filter_map(|action| match action {
+            Action::Tell(Fact::TurnedAway { why, .. }) => Some(why),
+            _ => None,
+        })
+        .collect();
+    let [told] = told[..] else { panic!("told once: {told:?}") };
+    assert!(told.len() <= MAX_WORDS && told.ends_with("go away"), "{} bytes", told.len());
+    assert!(!told.contains(char::is_control), "{told:?}");
+}
+
+#[test]
+fn a_crowd_of_strangers_at_the_door_is_told_of_a_few_times() {
+    // §13.7
+    let mut node = Alone::new(Config::default(), Vec::new());
+    for number in 0..10_000_u64 {
+        let stranger = NodeId(Hash::of(&number.to_be_bytes()).0);
+        node.give(Input::TurnedAway { node: stranger, why: "no".to_owned() });
+    }
+    let told = node.seen.iter().filter(|action| matches!(action, Action::Tell(Fact::TurnedAway { .. }))).count();
+    assert!((1..100).contains(&told), "{told} times in one moment");
+}
+
+#[test]
+fn receipts_go_to_those_that_collect_and_to_each_once() {
+    // §9.3: 40 that collect and 40 that don't; 2000 devices' receipts come by one of the latter, 50 at a time.
+    let mut shop = Publisher::new("shop", "the shop", EPOCH);
+    shop.release("1.0.0", 1000, EPOCH);
+    let config = Config { follows: vec![shop.cached()], ..Config::default() };
+    let mut carrier = Alone::new(config, Vec::new());
+    carrier.give(Input::Import { repository: shop.id(), pack: shop.pack() });
+    let collectors: BTreeSet<NodeId> = (0..40).map(|number| carrier.meet(number, &shop, true)).collect();
+    let others: Vec<NodeId> = (40..80).map(|number| carrier.meet(number, &shop, false)).collect();
+    carrier.receipts();
+    let mut sent: BTreeMap<(NodeId, NodeId), usize> = BTreeMap::new();
+    let all: Vec<u64> = (0..2000).collect();
+    for some in all.chunks(50) {
+        let receipts = some.iter().map(|device| receipt(&shop, *device)).collect();
+        carrier.give(Input::Message { node: others[0], bytes: Message::Receipts(receipts).encode() });
+        // A message has room for 64; who acknowledges one gets the next.
+        loop {
+            let receipts = carrier.receipts();
+            if receipts.is_empty() {
+                break;
+            }
+            let mut marks: BTreeMap<NodeId, Vec<Mark>> = BTreeMap::new();
+            for (to, Receipt { repository, device, counter, .. }) in receipts {
+                *sent.entry((to, device)).or_default() += 1;
+                marks.entry(to).or_default().push(Mark { repository, device, counter });
+            }
+            for (node, marks) in marks {
+                carrier.give(Input::Message { node, bytes: Message::Stored(marks).encode() });
+            }
+        }
+    }
+    assert_eq!(sent.len(), 2000 * collectors.len(), "each that collects has all");
+    assert!(sent.keys().all(|(to, _)| collectors.contains(to)), "nobody else is burdened");
+    assert!(sent.values().all(|times| *times == 1), "none comes twice");
+}
