@@ -12,7 +12,7 @@ use burr_protocol::{
     NodeId, RepositoryId, SealKey,
     admission::Closed,
     label,
-    member::{Answer, Certificate, Invitation, Request, Welcome},
+    member::{Answer, Capability, Certificate, Invitation, Request, Welcome},
 };
 use ed25519_dalek::SigningKey;
 
@@ -123,11 +123,16 @@ pub fn certificate(data: &Path) -> Result<Option<(Certificate, Vec<u8>)>, Error>
 }
 
 /// The closed mesh that a node belongs to: that of these fleets (`FLEET@REPOSITORY`), or of its own.
-pub(crate) fn closed(data: &Path, fleets: &str) -> Result<Closed, Error> {
-    let Some((own, certificate)) = certificate(data)? else {
+pub(crate) fn closed(own: Option<&Certificate>, fleets: &str, collects: bool) -> Result<Closed, Error> {
+    let Some(own) = own else {
         return Err(Error::new(Kind::Config, "the mesh is closed, and this node is no member of a fleet")
             .with_hint("ask for an invitation, then: burr join INVITATION"));
     };
+    if collects && !own.may(Capability::collects) {
+        let words = "no member would believe that this node collects receipts: its certificate does not say so";
+        return Err(Error::new(Kind::Config, words)
+            .with_hint("leave out `collect`, or join again by an invitation made with --capability kiosk"));
+    }
     let mut named: BTreeMap<RepositoryId, _> = BTreeMap::new();
     for text in fleets.split_whitespace() {
         let parsed = text.split_once('@').and_then(|(fleet, repository)| Some((fleet, repository.parse().ok()?)));
@@ -137,9 +142,9 @@ pub(crate) fn closed(data: &Path, fleets: &str) -> Result<Closed, Error> {
         named.entry(repository).or_insert_with(std::collections::BTreeSet::new).insert(fleet.to_owned());
     }
     if named.is_empty() {
-        named.insert(own.repository, [own.fleet].into());
+        named.insert(own.repository, [own.fleet.clone()].into());
     }
-    Ok(Closed { certificate, fleets: named })
+    Ok(Closed { fleets: named })
 }
 
 /// The node whose data directory this is; it is made if there is none yet.

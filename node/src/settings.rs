@@ -299,14 +299,18 @@ impl Resolved {
             });
         }
         let of = Reader { prefix: String::new(), values: &self.values };
+        // Its groups count in an open mesh too.
+        let own = membership::certificate(&self.data)?;
         let mut agent = Config {
             follows,
             attributes: of.attributes()?,
             closed: if of.flag("mesh.closed")? {
-                Some(membership::closed(&self.data, of.text("mesh.fleets")?)?)
+                let own = own.as_ref().map(|(certificate, _)| certificate);
+                Some(membership::closed(own, of.text("mesh.fleets")?, of.flag("collect")?)?)
             } else {
                 None
             },
+            certificate: own.map(|(_, bytes)| bytes),
             max_peers: of.number("max_connections")?,
             since,
             ..Config::default()

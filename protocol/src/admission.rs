@@ -13,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NodeId, RepositoryId, Time, action::LinkId, config::MAX_PEERS};
+use crate::{NodeId, RepositoryId, Time, action::LinkId, config::MAX_PEERS, member::Certificate};
 
 /// Connections that may wait for their proof at a time; the oldest of the most crowded origin makes room.
 pub const MAX_UNPROVEN: usize = 32;
@@ -28,8 +28,6 @@ const MAX_ADMITTED: usize = 2 * MAX_PEERS;
 /// A closed mesh, as one of its members sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closed {
-    /// What this node shows to others.
-    pub certificate: Vec<u8>,
     /// The fleets whose members may speak, by repository; at most [`MAX_FLEETS`] repositories.
     pub fleets: BTreeMap<RepositoryId, BTreeSet<String>>,
 }
@@ -53,6 +51,15 @@ impl Origin {
     }
 }
 
+/// What a node was admitted by.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// What it showed.
+    pub(crate) bytes: Vec<u8>,
+    /// The same, judged.
+    pub(crate) certificate: Certificate,
+}
+
 #[derive(Debug)]
 struct Waiting {
     node: NodeId,
@@ -65,7 +72,7 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(crate) struct Door {
     waiting: BTreeMap<LinkId, Waiting>,
-    admitted: BTreeMap<NodeId, Vec<u8>>,
+    admitted: BTreeMap<NodeId, Admitted>,
     /// Since when, and how often, people were told of strangers.
     told: (Time, u32),
 }
@@ -121,17 +128,22 @@ impl Door {
     }
 
     /// Remembers what a node was admitted by. Beyond the bound, one that is not connected makes room.
-    pub(crate) fn admit(&mut self, node: NodeId, certificate: Vec<u8>, connected: impl Fn(NodeId) -> bool) {
+    pub(crate) fn admit(&mut self, node: NodeId, by: Admitted, connected: impl Fn(NodeId) -> bool) {
         if self.admitted.len() >= MAX_ADMITTED && !self.admitted.contains_key(&node) {
             let gone = self.admitted.keys().copied().find(|node| !connected(*node));
             gone.map(|node| self.admitted.remove(&node));
         }
-        self.admitted.insert(node, certificate);
+        self.admitted.insert(node, by);
     }
 
     /// Those that were admitted, and by what.
-    pub(crate) fn admitted(&self) -> impl Iterator<Item = (NodeId, &[u8])> {
-        self.admitted.iter().map(|(node, certificate)| (*node, certificate.as_slice()))
+    pub(crate) fn admitted(&self) -> impl Iterator<Item = (NodeId, &Admitted)> {
+        self.admitted.iter().map(|(node, by)| (*node, by))
+    }
+
+    /// What a node was admitted by; nothing of one that never showed a certificate, as in an open mesh.
+    pub(crate) fn member(&self, node: NodeId) -> Option<&Certificate> {
+        self.admitted.get(&node).map(|by| &by.certificate)
     }
 
     /// Whether people are told of one more stranger: a crowd at the door must not drown the rest.

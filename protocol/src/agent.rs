@@ -33,6 +33,7 @@ use crate::{
     fact::Fact,
     fetch::Job,
     gateway::{Assigned, Declined},
+    member::Capability,
     peers::{Lie, Peers},
     policy::{Access, Conditions, Skip},
     receipt::{Receipt, Receipts, Sent, SignedReceipt, Signer},
@@ -41,7 +42,7 @@ use crate::{
     serving::Serving,
     status::{self, Status},
     table::Table,
-    trust::{self, Memory, Verified},
+    trust::{Memory, Verified},
     update::Update,
     wire::{Digest, Holding, Message},
 };
@@ -138,6 +139,22 @@ impl Agent {
         store: BTreeMap<Hash, Stored>,
         now: Now,
     ) -> (Self, Vec<Fact>) {
+        Self::new_with(&mut Memory::default(), signer, config, records, store, now)
+    }
+
+    /// The same with a memory of what was verified before, as [`Agent::handle_with`] takes it.
+    ///
+    /// # Panics
+    /// As [`Agent::new`].
+    #[must_use]
+    pub fn new_with(
+        memory: &mut Memory,
+        signer: impl Into<Signer>,
+        config: impl Into<Arc<Config>>,
+        records: Vec<Record>,
+        store: BTreeMap<Hash, Stored>,
+        now: Now,
+    ) -> (Self, Vec<Fact>) {
         let (signer, config) = (signer.into(), config.into());
         let me = signer.node();
         assert_eq!(config.check(), Ok(()), "the driver checks its configuration first");
@@ -177,7 +194,9 @@ impl Agent {
             signer,
             config,
         };
+        std::mem::swap(&mut agent.memory, memory);
         let facts = agent.restore(records);
+        std::mem::swap(&mut agent.memory, memory);
         (agent, facts)
     }
 
@@ -206,7 +225,7 @@ impl Agent {
                     Err(why) => facts.push(Fact::RecordDropped { why: format!("a kept receipt is {why}") }),
                 },
                 Record::Metadata { repository, pack } if self.catalog.follows(repository) => {
-                    match trust::verify(repository, None, &pack) {
+                    match self.memory.verify(repository, None, &pack) {
                         Ok(verified) => self.catalog.keep(verified),
                         Err(why) => {
                             let why = format!("the kept metadata of {} is no good: {why}", repository.short());
@@ -348,9 +367,15 @@ impl Agent {
     /// How things stand, for people.
     #[must_use]
     pub fn status(&self) -> Status {
+        let own = self.config.certificate.as_deref();
         Status {
             node: self.me,
-            peers: self.peers.iter().map(|(node, peer)| status::Peer { node, collects: peer.collects }).collect(),
+            membership: own.zip(self.membership()).and_then(|(own, judged)| status::Membership::of(own, judged)),
+            peers: self
+                .peers
+                .iter()
+                .map(|(node, peer)| status::Peer::of(node, peer.collects, self.door.member(node)))
+                .collect(),
             refused: self.peers.refused().collect(),
             repositories: self
                 .catalog
@@ -491,8 +516,10 @@ impl Agent {
 
     /// A peer said what it holds: it gets what it lacks, and is asked for what this node lacks.
     fn digested(&mut self, node: NodeId, digest: &Digest, actions: &mut Vec<Action>) {
+        let may_collect = self.may(node, Capability::collects);
         let Some(peer) = self.peers.get_mut(node) else { return };
         peer.take(digest);
+        peer.collects &= may_collect;
         self.placed(node);
         self.sent.remove(&node);
         for holding in &digest.holdings {

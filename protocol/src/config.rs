@@ -51,9 +51,12 @@ pub struct Config {
     /// What to follow; at most [`MAX_FOLLOWS`].
     pub follows: Vec<Follow>,
     /// What this device is, for the rules of releases: values by name, such as `site`, `model`, `platform` and `native`;
-    /// at most [`MAX_ATTRIBUTES`].
+    /// at most [`MAX_ATTRIBUTES`], none of them called `group`.
     pub attributes: BTreeMap<String, String>,
-    /// The closed mesh that this node belongs to; `None` in one that is open to everybody.
+    /// This node's certificate, if it is a member of a fleet: it says the groups that it is in, and is shown in a closed
+    /// mesh.
+    pub certificate: Option<Vec<u8>>,
+    /// The closed mesh that this node belongs to, which takes a certificate; `None` in one that is open to everybody.
     pub closed: Option<Closed>,
     /// Nodes that may be connected at a time, 1 to [`MAX_PEERS`]. A quarter of the places is kept for those that this node
     /// chose itself.
@@ -110,6 +113,12 @@ pub enum ConfigError {
     /// A name is not usable.
     #[error(transparent)]
     Label(#[from] LabelError),
+    /// A device says of itself what only its fleet can say.
+    #[error("a device does not say its groups itself: its certificate does (burr enrol FLEET --groups ...)")]
+    OwnGroup,
+    /// A member of a closed mesh has nothing to show.
+    #[error("the mesh is closed, and there is no certificate to show")]
+    NoCertificate,
     /// A number is out of its bounds.
     #[error("{name} is {value}; it must be from {least} to {most}")]
     OutOfBounds {
@@ -156,6 +165,7 @@ impl Config {
         }
         choice::check_attributes(&self.attributes)?;
         if let Some(closed) = &self.closed {
+            self.certificate.as_ref().ok_or(ConfigError::NoCertificate)?;
             bound("the number of closed repositories", closed.fleets.len() as u64, 1, MAX_FLEETS as u64)?;
             // They are followed too.
             let all = repositories.iter().chain(closed.fleets.keys()).collect::<BTreeSet<_>>().len();
@@ -203,6 +213,7 @@ impl Default for Config {
         Self {
             follows: Vec::new(),
             attributes: BTreeMap::new(),
+            certificate: None,
             closed: None,
             max_peers: 128,
             since: BTreeMap::new(),

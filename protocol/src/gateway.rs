@@ -4,7 +4,10 @@
 //! receipts that the gateway signs and that say so ([`Via`]). Such a device is known by an id of its own choosing, so it
 //! is a device of that gateway alone: nobody can speak for a node, or for the devices of another gateway.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -154,7 +157,10 @@ pub fn decide(verified: &Verified, app: &str, channel: &str, check: Check<'_>, n
     let node = drawn_as(check.device);
     // A gateway can't open what is sealed, and so has no key to give.
     let keys = BTreeMap::new();
-    let device = Device { node, attributes: &attributes, install: &install, record: &record, keys: &keys, now };
+    // Nor has it a certificate, which alone says groups.
+    let groups = BTreeSet::new();
+    let (attributes, groups, keys) = (&attributes, &groups, &keys);
+    let device = Device { node, attributes, groups, install: &install, record: &record, keys, now };
     let offer = policy::decide(verified, app, &device).map_err(Refusal::Skip)?;
     let version = &offer.release().version;
     if !is_known && !version::is_newer(version, check.runs()) {

@@ -34,13 +34,13 @@ pub const MAX_GROUPS: usize = 16;
 /// Serial numbers stay below this, so that every JSON reader holds them exactly.
 pub const MAX_SERIAL: u64 = 1 << 53;
 
-/// What a member is there for. It is signed, and shown; rules may go by it.
+/// What a member is there for, and so what others leave to it (`protocol/README.md` §13.9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Capability {
     /// Installs what is released.
     Device,
-    /// Carries for others between meshes.
+    /// Serves devices that are no nodes, and speaks for them.
     Gateway,
     /// Keeps and serves at one place.
     Kiosk,
@@ -58,6 +58,30 @@ impl Capability {
         (Self::Operator, "operator"),
         (Self::Relay, "relay"),
     ];
+
+    /// Whether it is given the keys of what is sealed for its fleet.
+    #[must_use]
+    pub fn reads(self) -> bool {
+        matches!(self, Self::Device | Self::Operator)
+    }
+
+    /// Whether it is believed that it collects receipts, so that others need not carry them.
+    #[must_use]
+    pub fn collects(self) -> bool {
+        matches!(self, Self::Gateway | Self::Kiosk | Self::Operator)
+    }
+
+    /// Whether it signs receipts for devices that have no key.
+    #[must_use]
+    pub fn speaks_for_others(self) -> bool {
+        self == Self::Gateway
+    }
+
+    /// Whether a place is kept for it where many devices are: it is there for them.
+    #[must_use]
+    pub fn serves(self) -> bool {
+        self != Self::Device
+    }
 }
 
 impl fmt::Display for Capability {
@@ -142,6 +166,12 @@ pub enum MemberError {
 }
 
 impl Certificate {
+    /// Whether one of its capabilities gives the member this right, such as [`Capability::reads`].
+    #[must_use]
+    pub fn may(&self, right: fn(Capability) -> bool) -> bool {
+        self.capabilities.iter().copied().any(right)
+    }
+
     /// Signs it, in its one spelling.
     ///
     /// # Errors

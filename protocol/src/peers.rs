@@ -64,9 +64,20 @@ pub struct Peer {
     pub doubted: BTreeSet<RepositoryId>,
     /// When it was last given each repository's pack, and which.
     pub given: BTreeMap<RepositoryId, (Hash, Time)>,
-    /// Whether this node chose it: configured, dialled, or a member.
-    known: bool,
+    /// Whether this node chose it: configured, dialled, or a member that serves others.
+    chosen: bool,
     origin: Option<Origin>,
+}
+
+/// What a node is to this one, when it connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Dialled, or a member that serves others.
+    Chosen,
+    /// A member of this closed mesh, for itself alone.
+    Member,
+    /// Anybody.
+    Stranger,
 }
 
 /// Whether a node that connected is dealt with.
@@ -121,27 +132,29 @@ impl Peers {
         self.arriving.insert(node, Origin::of(from));
     }
 
-    /// A node connected; `known` if this node chose it, as it did those behind configured addresses. Of `places`, a
-    /// quarter is kept for known ones, and strangers of one origin get half of the rest: who makes up many nodes finds
-    /// no more room than that.
-    pub fn connected(&mut self, node: NodeId, known: bool, places: usize) -> Place {
+    /// A node connected. Of `places`, a quarter is kept for those that this node chose, as it did those behind
+    /// configured addresses, and strangers of one origin get half of the rest: who makes up many nodes finds no more
+    /// room than that.
+    pub fn connected(&mut self, node: NodeId, standing: Standing, places: usize) -> Place {
         let origin = self.arriving.remove(&node);
         if self.refused.contains_key(&node) {
             return Place::Liar;
         }
         let fixed = self.addresses.values().any(|address| address.fixed && address.node == Some(node));
-        let known = known || fixed;
+        let chosen = fixed || standing == Standing::Chosen;
         if let Some(peer) = self.connected.get_mut(&node) {
-            peer.known |= known;
+            peer.chosen |= chosen;
         } else {
-            let for_strangers = (places - places / 4).max(1);
-            let strangers = || self.connected.values().filter(|peer| !peer.known);
-            let crowd = strangers().filter(|peer| origin.is_some() && peer.origin == origin).count();
-            let crowded = strangers().count() >= for_strangers || crowd >= for_strangers.div_ceil(2);
-            if self.connected.len() >= places || (!known && crowded) {
+            let for_others = (places - places / 4).max(1);
+            let others = || self.connected.values().filter(|peer| !peer.chosen);
+            let crowd = others().filter(|peer| origin.is_some() && peer.origin == origin).count();
+            // A fleet does not make up members, and a whole hall of them may be behind one address.
+            let too_many_of_one = standing == Standing::Stranger && crowd >= for_others.div_ceil(2);
+            let crowded = others().count() >= for_others || too_many_of_one;
+            if self.connected.len() >= places || (!chosen && crowded) {
                 return Place::Full;
             }
-            self.connected.insert(node, Peer { known, origin, ..Peer::default() });
+            self.connected.insert(node, Peer { chosen, origin, ..Peer::default() });
         }
         for address in self.addresses.values_mut().filter(|address| address.node == Some(node)) {
             (address.next, address.failures) = (None, 0);

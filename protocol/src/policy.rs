@@ -6,7 +6,11 @@
 pub mod explain;
 mod moment;
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use crate::{
     Hash, NodeId, RepositoryId, Wall,
@@ -175,6 +179,8 @@ pub struct Device<'a> {
     pub node: NodeId,
     /// Its attributes.
     pub attributes: &'a BTreeMap<String, String>,
+    /// Groups that it is in, by its certificate.
+    pub groups: &'a BTreeSet<String>,
     /// How the app is installed on it.
     pub install: &'a Install,
     /// How the app stands on it.
@@ -231,7 +237,8 @@ pub fn refusals(repository: RepositoryId, release: &Release, device: &Device<'_>
     if let Some(active) = active.filter(|active| release.rules.is_too_far(active, &release.version)) {
         why.push(Refusal::TooFar { active: active.to_owned() });
     }
-    let subject = Subject { device: device.node, attributes: device.attributes, active, now: device.now };
+    let Device { node, attributes, groups, now, .. } = *device;
+    let subject = Subject { device: node, attributes, groups, active, now };
     let against = release.rules.against(repository, &release.channel, release.seq, &subject);
     why.extend(against.into_iter().map(Refusal::Rule));
     if let Some(Lock { owner, .. }) = release.lock(repository) {

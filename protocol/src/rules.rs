@@ -5,7 +5,10 @@
 mod expression;
 mod window;
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +31,9 @@ pub const MAX_TEXT: usize = 256;
 pub const PLATFORM: &str = "platform";
 /// The attribute of a device that [`Rules::min_native`] speaks of.
 pub const NATIVE: &str = "native";
+/// What an audience calls the groups of a device's certificate. It may be in several, and no attribute has this name:
+/// groups are what the fleet signed, not what a device says of itself.
+pub const GROUP: &str = "group";
 
 /// What a release asks of the devices that take it. The default asks nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +42,7 @@ pub struct Rules {
     /// The share of devices that take it, in hundredths of a percent, up to [`EVERYONE`].
     #[serde(skip_serializing_if = "is_everyone")]
     pub rollout: u16,
-    /// The devices that it is for, by their attributes.
+    /// The devices that it is for, by their attributes and by their groups ([`GROUP`]).
     #[serde(skip_serializing_if = "is_default")]
     pub audience: Option<Expression>,
     /// The values of the attribute [`PLATFORM`] that it is for; any if none is named.
@@ -145,6 +151,8 @@ pub struct Subject<'a> {
     pub device: NodeId,
     /// Its attributes.
     pub attributes: &'a BTreeMap<String, String>,
+    /// Groups that it is in, by its certificate.
+    pub groups: &'a BTreeSet<String>,
     /// The version that is active on it, if any.
     pub active: Option<&'a str>,
     /// The trusted time.
@@ -266,7 +274,9 @@ impl Rules {
         if !self.platforms.is_empty() && !platform.as_ref().is_some_and(|own| self.platforms.contains(own)) {
             against.push(Against::Platform { own: platform, of: self.platforms.clone() });
         }
-        if let Some(audience) = self.audience.as_ref().filter(|audience| !audience.holds(subject.attributes)) {
+        if let Some(audience) =
+            self.audience.as_ref().filter(|audience| !audience.holds(subject.attributes, subject.groups))
+        {
             against.push(Against::Audience(audience.clone()));
         }
         if let Some(least) = &self.min_native {

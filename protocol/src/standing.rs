@@ -3,7 +3,7 @@
 //! A device is known by its receipts alone. What it says of itself and never reports (its attributes, a pin, whether it
 //! has a key) is not known here, so a release with rules about that may or may not be for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -112,8 +112,8 @@ impl Reported {
     /// The device as the rules see it.
     #[must_use]
     pub fn subject<'a>(&'a self, install: &'a Install, now: Wall, nothing: &'a Nothing) -> Device<'a> {
-        let Nothing { attributes, keys } = nothing;
-        Device { node: self.drawn, attributes, install, record: &self.record, keys, now }
+        let Nothing { attributes, groups, keys } = nothing;
+        Device { node: self.drawn, attributes, groups, install, record: &self.record, keys, now }
     }
 }
 
@@ -121,6 +121,7 @@ impl Reported {
 #[derive(Debug, Default)]
 pub struct Nothing {
     attributes: BTreeMap<String, String>,
+    groups: BTreeSet<String>,
     keys: BTreeMap<Epoch, Access>,
 }
 

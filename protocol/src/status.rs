@@ -7,6 +7,7 @@ use crate::{
     budget::{Direction, Link, Traffic},
     cache::Stored,
     fetch::Job,
+    member::{Capability, Certificate, MemberError},
     peers::Lie,
     policy::Skip,
     record::Installed,
@@ -19,6 +20,8 @@ use crate::{
 pub struct Status {
     /// Whose.
     pub node: NodeId,
+    /// Its membership of a fleet, if it has a certificate.
+    pub membership: Option<Membership>,
     /// Connected peers.
     pub peers: Vec<Peer>,
     /// Nodes that lied, and how.
@@ -67,6 +70,21 @@ pub struct Limit {
     pub waits: Option<String>,
 }
 
+/// This node's membership of a fleet, by its certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The fleet.
+    pub fleet: String,
+    /// Groups that it is in.
+    pub groups: Vec<String>,
+    /// What it is there for.
+    pub capabilities: Vec<Capability>,
+    /// Up to when the certificate counts.
+    pub not_after: Wall,
+    /// Why it does not count, in words; nothing while it does.
+    pub why_not: Option<String>,
+}
+
 /// A connected peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
@@ -74,6 +92,10 @@ pub struct Peer {
     pub node: NodeId,
     /// Whether it collects receipts.
     pub collects: bool,
+    /// Groups that it is in; none in an open mesh, where nobody shows a certificate.
+    pub groups: Vec<String>,
+    /// What it is there for; nothing in an open mesh.
+    pub capabilities: Vec<Capability>,
 }
 
 /// A followed repository.
@@ -123,6 +145,24 @@ pub struct Blob {
     pub size: u64,
     /// Bytes of it that are here, in whole pieces.
     pub held: u64,
+}
+
+impl Membership {
+    /// Of a certificate and what was judged of it; nothing of bytes that are none.
+    pub(crate) fn of(certificate: &[u8], judged: Result<Certificate, MemberError>) -> Option<Self> {
+        let why_not = judged.err().map(|why| why.to_string());
+        let Certificate { fleet, groups, capabilities, not_after, .. } = Certificate::read(certificate).ok()?;
+        let (groups, capabilities) = (groups.into_iter().collect(), capabilities.into_iter().collect());
+        Some(Self { fleet, groups, capabilities, not_after, why_not })
+    }
+}
+
+impl Peer {
+    pub(crate) fn of(node: NodeId, collects: bool, member: Option<&Certificate>) -> Self {
+        let groups = member.iter().flat_map(|member| member.groups.iter().cloned()).collect();
+        let capabilities = member.iter().flat_map(|member| member.capabilities.iter().copied()).collect();
+        Self { node, collects, groups, capabilities }
+    }
 }
 
 impl Repository {

@@ -33,10 +33,12 @@ pub(super) struct Arguments {
     fleet: String,
     #[command(flatten)]
     of: fleet::Of,
-    /// Groups of the new member, with commas between.
+    /// Groups of the new member, with commas between; releases may be for them: --audience 'group = "berlin"'.
     #[arg(long, value_delimiter = ',')]
     groups: Vec<String>,
-    /// What it is there for: device, gateway, kiosk, operator or relay; give it again for more.
+    /// What it is there for; give it again for more. A device reads what is sealed for the fleet; a kiosk, gateway or
+    /// operator may collect receipts; a gateway speaks for devices that are no nodes; an operator reads too. For all but
+    /// plain devices, others keep a place: relay is that alone.
     #[arg(long = "capability", default_value = "device")]
     capabilities: Vec<Capability>,
     /// How long the invitation works.

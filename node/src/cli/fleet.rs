@@ -191,8 +191,8 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, E
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn words<T: fmt::Display>(list: &std::collections::BTreeSet<T>) -> String {
-    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+pub(super) fn words<'a, T: fmt::Display + 'a>(list: impl IntoIterator<Item = &'a T>) -> String {
+    list.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn time(time: burr_protocol::Wall) -> impl fmt::Display {

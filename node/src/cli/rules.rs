@@ -14,7 +14,7 @@ pub(super) struct Given {
     #[arg(long, value_name = "PERCENT", value_parser = share)]
     rollout: Option<u16>,
     /// The devices that it is for, by their attributes: `site = "depot-7" and model in ["a", "b"]`. Also: or, not, !=,
-    /// parentheses. Empty for all.
+    /// parentheses; `group = "berlin"` goes by the groups that their fleet signed. Empty for all.
     #[arg(long, value_name = "EXPRESSION")]
     audience: Option<String>,
     /// The platform that it is for (the attribute `platform`); give it again for more.

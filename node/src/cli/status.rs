@@ -6,10 +6,11 @@ use burr_node::{
     control::{self, Overview, Request},
     error::Error,
 };
+use burr_protocol::{member::Capability, status::Membership};
 use bytesize::ByteSize;
 use serde::Serialize;
 
-use super::{Context, in_words, print};
+use super::{Context, fleet, in_words, print};
 
 /// Show how the node on this data directory stands: peers, what is held, what is installed, how fresh it is.
 #[derive(Debug, clap::Args)]
@@ -37,12 +38,22 @@ impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = &self.0.status;
         writeln!(f, "node      {}", status.node)?;
+        if let Some(Membership { fleet, groups, capabilities, not_after, why_not }) = &status.membership {
+            write!(
+                f,
+                "member    of fleet {fleet}{}, until {}",
+                standing(capabilities, groups),
+                fleet::time(*not_after)
+            )?;
+            writeln!(f, "{}", why_not.as_ref().map(|why| format!("; IT DOES NOT COUNT: {why}")).unwrap_or_default())?;
+        }
         for listener in &self.0.listeners {
             writeln!(f, "listens   {listener}")?;
         }
         writeln!(f, "peers     {} connected, {} refused", status.peers.len(), status.refused.len())?;
         for peer in &status.peers {
-            writeln!(f, "          {}{}", peer.node.short(), if peer.collects { ", collects receipts" } else { "" })?;
+            let collects = if peer.collects { ", collects receipts" } else { "" };
+            writeln!(f, "          {}{}{collects}", peer.node.short(), standing(&peer.capabilities, &peer.groups))?;
         }
         for (node, lie) in &status.refused {
             writeln!(f, "          {} refused for {lie}", node.short())?;
@@ -97,4 +108,11 @@ impl fmt::Display for Shown {
         }
         Ok(())
     }
+}
+
+/// What a member is there for, and its groups, if it showed a certificate.
+fn standing(capabilities: &[Capability], groups: &[String]) -> String {
+    let capabilities =
+        if capabilities.is_empty() { String::new() } else { format!(" as {}", fleet::words(capabilities)) };
+    if groups.is_empty() { capabilities } else { format!("{capabilities}, in {}", fleet::words(groups)) }
 }

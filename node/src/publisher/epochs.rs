@@ -14,6 +14,7 @@ use std::{
 
 use burr_protocol::{
     Hash, SealKey, label,
+    member::{Capability, Certificate},
     release::{Capacitor, Payload},
     seal::{self, Epoch, EpochKey, Owner, ReleaseKey, SUITE, Sealed},
     trust::{
@@ -38,12 +39,14 @@ use crate::{
 const FLEETS: &str = "fleets";
 
 impl Publisher {
-    /// Begins the next epoch of a fleet, for all that are members now.
+    /// Begins the next epoch of a fleet, for all that are members now and read what is sealed: kiosks and relays carry it
+    /// unread.
     ///
     /// # Errors
     /// As [`Publisher::members`] and [`Publisher::rotate`].
     pub fn rotate_for_members(&mut self, fleet: &str, passphrase: Option<&str>) -> Result<(Draft, bool), Error> {
-        let members = self.members(fleet)?.into_iter().filter(|member| member.not_after >= now());
+        let reads = |member: &Certificate| member.not_after >= now() && member.may(Capability::reads);
+        let members = self.members(fleet)?.into_iter().filter(reads);
         let devices: Vec<SealKey> = members.map(|member| member.seal_key).collect();
         self.rotate(fleet, &devices, passphrase)
     }

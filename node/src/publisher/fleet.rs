@@ -169,7 +169,8 @@ impl Publisher {
             }
         };
         let pack = self.files().open()?.pack().to_vec();
-        let wrapped = self.hand_over(&fleet, asked.seal_key, passphrase)?;
+        let reads = invited.capabilities.iter().copied().any(Capability::reads);
+        let wrapped = if reads { self.hand_over(&fleet, asked.seal_key, passphrase)? } else { Vec::new() };
         Ok(Answer::Welcome(Welcome { certificate, pack, wrapped }))
     }
 

@@ -2,6 +2,7 @@
 //! of `protocol/README.md`.
 
 mod outsider;
+mod rights;
 
 use std::{
     fs,
@@ -17,12 +18,13 @@ use burr_node::{
         Publication,
         fleet::{DEFAULT_MEMBER_FOR, Invite},
     },
-    settings::{Resolved, Source},
+    settings::{Resolved, Settings, Source},
 };
 use burr_protocol::{
     NodeId,
     fact::Fact,
     member::{Answer, Capability, Certificate, Invitation, Refusal},
+    rules::Rules,
     trust::write::{Change, Role},
 };
 use ed25519_dalek::SigningKey;
@@ -66,9 +68,13 @@ impl Fleet {
     }
 
     fn invite(&self, node: &Node) -> Invitation {
+        self.invite_as(node, "berlin", Capability::Device)
+    }
+
+    fn invite_as(&self, node: &Node, group: &str, capability: Capability) -> Invitation {
         let invite = Invite {
-            groups: ["berlin".to_owned()].into(),
-            capabilities: [Capability::Device].into(),
+            groups: [group.to_owned()].into(),
+            capabilities: [capability].into(),
             valid: Duration::from_hours(1),
             member_for: DEFAULT_MEMBER_FOR,
             enroller: node.id(),
@@ -102,6 +108,12 @@ impl Fleet {
     }
 
     async fn start(&self, name: &str, app: &[(&str, &str)], peers: &str, enroller: Option<Enroller>) -> Node {
+        let mut settings = self.settings(name, app, peers);
+        settings.enroller = enroller;
+        start(settings).await
+    }
+
+    fn settings(&self, name: &str, app: &[(&str, &str)], peers: &str) -> Settings {
         let mut resolved = Resolved::load(&self.data(name)).unwrap();
         for (key, value) in app.iter().chain(&[("repository", self.repository.as_str())]) {
             resolved.set_app("shop", key, (*value).to_owned(), Source::Flag).unwrap();
@@ -116,19 +128,26 @@ impl Fleet {
         for (key, value) in settings {
             resolved.set(key, value.to_owned(), Source::Flag).unwrap();
         }
-        let mut settings = resolved.settings().unwrap();
-        settings.enroller = enroller;
-        // The task that runs it ends with the shutdown.
-        let (node, _running) = Node::start(settings).await.unwrap();
-        node
+        resolved.settings().unwrap()
     }
 
     fn publish(&self, version: &str) {
+        self.publish_for(version, Rules::default(), None);
+    }
+
+    fn publish_for(&self, version: &str, rules: Rules, encrypt_to: Option<&str>) {
         let source = self.data("build");
         fs::create_dir_all(&source).unwrap();
         fs::write(source.join("index.html"), version).unwrap();
-        self.publisher().publish(&Publication::new(&source, "stable", version), None, &|_, _| ()).unwrap();
+        let publication = Publication { rules, encrypt_to, ..Publication::new(&source, "stable", version) };
+        self.publisher().publish(&publication, None, &|_, _| ()).unwrap();
     }
+}
+
+async fn start(settings: Settings) -> Node {
+    // The task that runs it ends with the shutdown.
+    let (node, _running) = Node::start(settings).await.unwrap();
+    node
 }
 
 /// A new device goes through the whole of it.
@@ -377,7 +396,7 @@ async fn a_crowd_of_strangers_leaves_room_for_those_a_node_chose() {
     let device = start("device", &[("max_connections", "8"), ("peers", place.as_str())]).await;
     let mut facts = device.facts();
     let mut crowd = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..500 {
         crowd.push(Outsider::at(&over(&device, "tcp")).await);
     }
     // Of 8 places strangers get 6, and those of one origin 3.

@@ -32,7 +32,7 @@ use world::{Duty, World};
 pub(crate) const PEERS: u8 = 4;
 
 pub(crate) fn peer(number: u8) -> NodeId {
-    NodeId(shop::key(111 + number).verifying_key().to_bytes())
+    shop::node(111 + number)
 }
 
 pub(crate) fn run(data: &[u8]) {
@@ -88,8 +88,9 @@ fn step(world: &mut World, program: &mut Program<'_>) {
             world.handle(Input::Import { repository: shop::id(), pack });
         }
         14 => world.restart(program.below(4)),
-        _ => match program.below(5) {
+        _ => match program.below(6) {
             4 => world.knock(node, program),
+            5 => world.handle(Input::Check),
             0 => world.set_clock(None),
             1 => world.set_clock(Some(Wall(NOW.0 + (i64::from(program.short()) - 2000) * 24 * 60 * 60))),
             2 => world.handle(Input::Confirm { app: "shop".to_owned() }),
@@ -220,6 +221,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             connect(0),
             vec![5, 1, 3, 0, 1, 2, 3],
             vec![15, 0, 3, 7, 1, 1],
+            vec![15, 0, 5],
         ],
     ];
     let settings = |(at, story): (u8, &Vec<Vec<u8>>)| {

@@ -29,13 +29,22 @@ pub(crate) fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
 }
 
+/// The node whose key this is. Worked out once: a run asks for hundreds.
+pub(crate) fn node(seed: u8) -> NodeId {
+    static NODES: LazyLock<Vec<NodeId>> = LazyLock::new(|| {
+        let of = |seed: u8| NodeId(key(seed).verifying_key().to_bytes());
+        (0..=u8::MAX).map(of).collect()
+    });
+    NODES[usize::from(seed)]
+}
+
 pub(crate) fn all_keys() -> Vec<SigningKey> {
     SEEDS.map(key).to_vec()
 }
 
 /// A node whose certificates up to serial 3 are taken back from the state [`REVOCATION`] on.
 pub(crate) fn revoked() -> NodeId {
-    NodeId(key(114).verifying_key().to_bytes())
+    node(114)
 }
 
 /// The first state that has a fleet, and the one that takes a member of it back.

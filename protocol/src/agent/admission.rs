@@ -1,14 +1,15 @@
 //! The door: who may speak with this node, and who no longer may.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::Agent;
 use crate::{
     NodeId, RepositoryId,
     action::{Action, LinkId},
+    admission::Admitted,
     fact::Fact,
-    member::{self, Certificate, MemberError},
-    peers::Place,
+    member::{self, Capability, Certificate, MemberError},
+    peers::{Place, Standing},
     receipt::last_words,
 };
 
@@ -36,12 +37,12 @@ impl Agent {
     }
 
     /// A connection showed a certificate.
-    pub(super) fn introduced(&mut self, link: LinkId, certificate: Vec<u8>, actions: &mut Vec<Action>) {
+    pub(super) fn introduced(&mut self, link: LinkId, bytes: Vec<u8>, actions: &mut Vec<Action>) {
         let Some((node, dialled)) = self.door.answered(link) else { return };
-        match self.judge_member(node, &certificate) {
-            Ok(()) => {
+        match self.judge_member(node, &bytes) {
+            Ok(certificate) => {
                 let peers = &self.peers;
-                self.door.admit(node, certificate, |node| peers.get(node).is_some());
+                self.door.admit(node, Admitted { bytes, certificate }, |node| peers.get(node).is_some());
                 if !dialled {
                     self.introduce(link, actions);
                 }
@@ -60,8 +61,8 @@ impl Agent {
     }
 
     fn introduce(&self, link: LinkId, actions: &mut Vec<Action>) {
-        if let Some(closed) = &self.config.closed {
-            actions.push(Action::Introduce { link, certificate: closed.certificate.clone() });
+        if let Some(certificate) = self.config.certificate.clone() {
+            actions.push(Action::Introduce { link, certificate });
         }
     }
 
@@ -74,9 +75,9 @@ impl Agent {
 
     /// What was admitted is judged again: metadata changed, or time passed.
     pub(super) fn judge_members_again(&mut self, repository: Option<RepositoryId>, actions: &mut Vec<Action>) {
-        let of = |bytes: &[u8]| Certificate::read(bytes).ok().map(|certificate| certificate.repository);
-        let concerned = self.door.admitted().filter(|(_, bytes)| repository.is_none() || of(bytes) == repository);
-        let judged = concerned.filter_map(|(node, bytes)| Some((node, self.judge_member(node, bytes).err()?)));
+        let is_concerned = |by: &Admitted| repository.is_none_or(|repository| by.certificate.repository == repository);
+        let concerned = self.door.admitted().filter(|(_, by)| is_concerned(by));
+        let judged = concerned.filter_map(|(node, by)| Some((node, self.judge_member(node, &by.bytes).err()?)));
         for (node, why) in judged.collect::<Vec<_>>() {
             self.door.expel(node);
             if self.peers.disconnected(node, self.now.time, &self.config).is_some() {
@@ -90,8 +91,13 @@ impl Agent {
 
     /// A node is connected and may speak: whether there is room for it.
     pub(super) fn connected(&mut self, node: NodeId, dialled: bool, actions: &mut Vec<Action>) -> bool {
-        let known = dialled || self.config.closed.is_some();
-        match self.peers.connected(node, known, self.config.max_peers) {
+        let standing = match self.door.member(node) {
+            _ if dialled => Standing::Chosen,
+            Some(member) if member.may(Capability::serves) => Standing::Chosen,
+            Some(_) => Standing::Member,
+            None => Standing::Stranger,
+        };
+        match self.peers.connected(node, standing, self.config.max_peers) {
             Place::Taken => true,
             Place::Liar => {
                 actions.push(Action::Refuse(node));
@@ -107,13 +113,34 @@ impl Agent {
         }
     }
 
-    fn judge_member(&self, node: NodeId, certificate: &[u8]) -> Result<(), MemberError> {
+    /// Whether a peer may have a right that goes by capabilities. In an open mesh everybody may: nobody shows any there.
+    pub(super) fn may(&self, node: NodeId, right: fn(Capability) -> bool) -> bool {
+        self.config.closed.is_none() || self.door.member(node).is_some_and(|member| member.may(right))
+    }
+
+    /// This node's own membership, as its fleet's metadata has it now; `None` if it has no certificate.
+    pub(super) fn membership(&self) -> Option<Result<Certificate, MemberError>> {
+        let bytes = self.config.certificate.as_deref()?;
+        Some(Certificate::read(bytes).and_then(|own| {
+            let verified = self.catalog.verified(own.repository).ok_or(MemberError::NotHeld(own.repository))?;
+            member::admit(verified, &[own.fleet].into(), bytes, self.me, self.trusted_now())
+        }))
+    }
+
+    /// The groups that this node is in, for the releases of a repository. What a fleet calls its groups is for those of
+    /// its own repository alone.
+    pub(super) fn groups(&self, repository: RepositoryId) -> BTreeSet<String> {
+        let member = self.membership().and_then(Result::ok).filter(|member| member.repository == repository);
+        member.map(|member| member.groups).unwrap_or_default()
+    }
+
+    fn judge_member(&self, node: NodeId, certificate: &[u8]) -> Result<Certificate, MemberError> {
         let shown = Certificate::read(certificate)?;
         let repository = shown.repository;
         let fleets = self.config.closed.as_ref().and_then(|closed| closed.fleets.get(&repository));
         let fleets = fleets.ok_or(MemberError::Foreign { fleet: shown.fleet, repository })?;
         let verified = self.catalog.verified(repository).ok_or(MemberError::NotHeld(repository))?;
-        member::admit(verified, fleets, certificate, node, self.trusted_now()).map(drop)
+        member::admit(verified, fleets, certificate, node, self.trusted_now())
     }
 
     fn dismiss(&mut self, link: LinkId, node: NodeId, why: String, actions: &mut Vec<Action>) {

@@ -1,5 +1,7 @@
 //! Why a device takes a release, or does not, as far as this node knows: all of itself, of others what they reported.
 
+use std::collections::BTreeSet;
+
 use super::Agent;
 use crate::{
     NodeId,
@@ -31,7 +33,8 @@ impl Agent {
             let release = find(verified, question, Some(&update.install().channel))?;
             let starting = update.is_starting();
             let here = Here { conditions: self.conditions, wall: self.now.wall, starting };
-            let device = self.device(update);
+            let groups = self.groups(follow.repository);
+            let device = self.device(update, &groups);
             let mut checks = checks(verified, release, &device, Some(here));
             checks.splice(0..0, channel(&update.install().channel, release));
             return Ok(explanation(verified, release, &device, checks, true, None));
@@ -53,11 +56,12 @@ impl Agent {
         Ok(Explanation { device: node, ..explanation(verified, release, &subject, checks, false, heard_s) })
     }
 
-    /// This device, as it stands for the rules of releases.
-    pub(super) fn device<'a>(&'a self, update: &'a Update) -> Device<'a> {
+    /// This device, as it stands for the rules of releases, in these groups.
+    pub(super) fn device<'a>(&'a self, update: &'a Update, groups: &'a BTreeSet<String>) -> Device<'a> {
         Device {
             node: self.me,
             attributes: &self.config.attributes,
+            groups,
             install: update.install(),
             record: update.record(),
             keys: &self.keys,

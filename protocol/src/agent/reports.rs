@@ -7,6 +7,7 @@ use crate::{
     NodeId, RepositoryId,
     action::Action,
     fact::Fact,
+    member::Capability,
     peers::Lie,
     receipt::{Receipt, SignedReceipt},
     record::Record,
@@ -21,6 +22,11 @@ impl Agent {
         for signed in receipts {
             match signed.verify() {
                 Ok(receipt) if !self.catalog.follows(receipt.repository) => {}
+                // Who is no gateway speaks for no devices; those that carry a gateway's words are not asked.
+                Ok(receipt)
+                    if receipt.via.is_some()
+                        && receipt.signer() == node
+                        && !self.may(node, Capability::speaks_for_others) => {}
                 Ok(receipt) => {
                     // It need not be sent back.
                     if let Some(peer) = self.peers.get_mut(node) {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, MAX_ATTRIBUTE, MAX_ATTRIBUTES, bound};
-use crate::label;
+use crate::{label, rules::GROUP};
 
 /// A setting that takes another value from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +60,9 @@ pub(super) fn check_attributes(attributes: &BTreeMap<String, String>) -> Result<
     bound("the number of attributes", attributes.len() as u64, 0, MAX_ATTRIBUTES as u64)?;
     for (name, value) in attributes {
         label::check_name("attribute", name)?;
+        if name == GROUP {
+            return Err(ConfigError::OwnGroup);
+        }
         bound("the length of an attribute", value.len() as u64, 0, MAX_ATTRIBUTE as u64)?;
     }
     Ok(())

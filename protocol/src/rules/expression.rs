@@ -7,12 +7,18 @@
 //! one    = "not" one | "(" any ")" | name "=" text | name "!=" text | name "in" "[" text { "," text } "]"
 //! name   = a-z { a-z 0-9 _ - . }       text = '"' any characters but '"' and controls '"'
 //! ```
-//! An attribute that a device does not have is equal to nothing, so `!=` holds for it. The text is kept as it was
-//! written, since it is what was signed.
+//! An attribute that a device does not have is equal to nothing, so `!=` holds for it. `group` is equal to each of the
+//! device's groups. The text is kept as it was written, since it is what was signed.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
+
+use super::GROUP;
 
 /// Bytes of an expression at most.
 pub const MAX_EXPRESSION: usize = 1024;
@@ -32,7 +38,7 @@ enum Tree {
     Any(Vec<Tree>),
     All(Vec<Tree>),
     Not(Box<Tree>),
-    /// The attribute has one of these values.
+    /// The attribute has one of these values, or one of the groups is among them.
     Is(String, Vec<String>),
 }
 
@@ -58,19 +64,20 @@ pub enum ExpressionError {
 }
 
 impl Expression {
-    /// Whether it holds for a device with these attributes.
+    /// Whether it holds for a device with these attributes, in these groups.
     #[must_use]
-    pub fn holds(&self, attributes: &BTreeMap<String, String>) -> bool {
-        self.tree.holds(attributes)
+    pub fn holds(&self, attributes: &BTreeMap<String, String>, groups: &BTreeSet<String>) -> bool {
+        self.tree.holds(attributes, groups)
     }
 }
 
 impl Tree {
-    fn holds(&self, attributes: &BTreeMap<String, String>) -> bool {
+    fn holds(&self, attributes: &BTreeMap<String, String>, groups: &BTreeSet<String>) -> bool {
         match self {
-            Self::Any(parts) => parts.iter().any(|part| part.holds(attributes)),
-            Self::All(parts) => parts.iter().all(|part| part.holds(attributes)),
-            Self::Not(part) => !part.holds(attributes),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(attributes, groups)),
+            Self::All(parts) => parts.iter().all(|part| part.holds(attributes, groups)),
+            Self::Not(part) => !part.holds(attributes, groups),
+            Self::Is(name, values) if name == GROUP => values.iter().any(|value| groups.contains(value)),
             Self::Is(name, values) => attributes.get(name).is_some_and(|value| values.contains(value)),
         }
     }
@@ -231,7 +238,19 @@ mod tests {
 
     fn holds(text: &str, attributes: &[(&str, &str)]) -> bool {
         let attributes = attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        text.parse::<Expression>().expect("an expression").holds(&attributes)
+        text.parse::<Expression>().expect("an expression").holds(&attributes, &BTreeSet::new())
+    }
+
+    #[test]
+    fn a_device_may_be_in_several_groups_and_says_none_of_itself() {
+        let device = |groups: &[&str]| groups.iter().map(|group| (*group).to_owned()).collect::<BTreeSet<_>>();
+        let claimed = [(GROUP.to_owned(), "berlin".to_owned())].into();
+        let holds = |text: &str, groups: &[&str]| {
+            text.parse::<Expression>().expect("an expression").holds(&claimed, &device(groups))
+        };
+        assert!(holds(r#"group = "berlin" and group in ["hall-1", "hall-2"]"#, &["berlin", "hall-2"]));
+        assert!(!holds(r#"group != "berlin""#, &["berlin", "hall-2"]));
+        assert!(!holds(r#"group = "berlin""#, &[]) && holds(r#"not group = "berlin""#, &["bonn"]));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use burr_protocol::{
     Hash, NodeId, RepositoryId, Time, Wall,
     config::{Config, ConfigError, MAX_ADDRESSES, MAX_PEERS},
-    peers::{Address, Lie, Peers, Place},
+    peers::{Address, Lie, Peers, Place, Standing},
     receipt::{MAX_WORDS, Outcome, Receipt, ReceiptError, Receipts, SignedReceipt, last_words},
 };
 use ed25519_dalek::SigningKey;
@@ -50,11 +50,11 @@ fn peers_and_addresses_are_bounded_and_configured_addresses_stay() {
     peers.found(Address("mine".to_owned()), None, true, Time(0));
     for number in 0..1000u64 {
         peers.found(Address(format!("{number}")), None, false, Time(0));
-        let place = peers.connected(NodeId(Hash::of(&number.to_le_bytes()).0), true, MAX_PEERS);
+        let place = peers.connected(NodeId(Hash::of(&number.to_le_bytes()).0), Standing::Chosen, MAX_PEERS);
         assert_eq!(place == Place::Taken, number < MAX_PEERS as u64);
     }
     // Who is connected already may connect once more.
-    assert_eq!(peers.connected(NodeId(Hash::of(&0u64.to_le_bytes()).0), false, MAX_PEERS), Place::Taken);
+    assert_eq!(peers.connected(NodeId(Hash::of(&0u64.to_le_bytes()).0), Standing::Stranger, MAX_PEERS), Place::Taken);
     let dialled = peers.due(Time(0));
     assert_eq!(dialled.len(), MAX_ADDRESSES);
     assert!(dialled.contains(&Address("mine".to_owned())));
@@ -69,7 +69,7 @@ fn liars_are_remembered_up_to_a_bound() {
         assert!(peers.refuse(NodeId(Hash::of(&number.to_le_bytes()).0), Lie::Garbage));
     }
     assert_eq!(peers.refused().count(), 1024);
-    assert_eq!(peers.connected(NodeId(Hash::of(&1999u64.to_le_bytes()).0), true, MAX_PEERS), Place::Liar);
+    assert_eq!(peers.connected(NodeId(Hash::of(&1999u64.to_le_bytes()).0), Standing::Chosen, MAX_PEERS), Place::Liar);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! How releases stand with the devices, and why a device takes one or not: the same judgement, told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burr_protocol::{
     Hash, NodeId, Wall,
@@ -130,10 +130,13 @@ fn every_rule_is_told_and_all_of_them_say_what_the_device_decides() {
         (rules(&|r| r.not_before = Some(NOW)), "not before", true),
         (rules(&|r| r.not_before = Some(Wall(NOW.0 + 10))), "not before", false),
         (rules(&|r| r.not_after = Some(Wall(NOW.0 - 10))), "not after", false),
+        (rules(&|r| r.audience = Some("group = \"berlin\"".parse().unwrap())), "audience", true),
+        (rules(&|r| r.audience = Some("group = \"bonn\"".parse().unwrap())), "audience", false),
         (rules(&|r| r.paused = true), "pause", false),
         (rules(&|r| r.yanked = Some("it burns".to_owned())), "yank", false),
     ];
     let here = Here { conditions: Conditions::default(), wall: Some(NOW), starting: false };
+    let groups = BTreeSet::from(["berlin".to_owned()]);
     for (rules, rule, may) in table {
         let shop = shop_of(&rules);
         let id = ReleaseId { repository: shop.repository(), channel: "stable".to_owned(), seq: 1 };
@@ -143,6 +146,7 @@ fn every_rule_is_told_and_all_of_them_say_what_the_device_decides() {
         let device = Device {
             node: device(9),
             attributes: &attributes,
+            groups: &groups,
             install: &install,
             record: &record,
             keys: &keys,
@@ -167,8 +171,15 @@ fn every_rule_is_told_and_all_of_them_say_what_the_device_decides() {
     let shop = shop(Rules { urgency: Urgency::Manual, rollout: EVERYONE, ..Rules::default() });
     let (install, keys, record) = (Install::of("stable"), BTreeMap::new(), AppRecord::default());
     let late = Wall(shop.expires().0 + 400 * repository::DAY);
-    let at =
-        |now| Device { node: device(9), attributes: &attributes, install: &install, record: &record, keys: &keys, now };
+    let at = |now| Device {
+        node: device(9),
+        attributes: &attributes,
+        groups: &groups,
+        install: &install,
+        record: &record,
+        keys: &keys,
+        now,
+    };
     let told = |seq: u64, now: Wall| -> Vec<(String, Verdict)> {
         let release = shop.releases().find(|release| release.seq == seq).unwrap();
         let told = checks(&shop, release, &at(now), Some(here));

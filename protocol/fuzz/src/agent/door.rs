@@ -1,7 +1,11 @@
 //! The door of a closed mesh: connections that arrive, show a certificate or something else, and are admitted only if the
 //! fleet signed for that very node and did not take it back.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::LazyLock,
+};
 
 use burr_protocol::{
     NodeId,
@@ -29,13 +33,18 @@ pub(super) struct Link {
 
 /// The closed mesh that the agent was enrolled in.
 pub(super) fn closed() -> Closed {
-    let own = NodeId(key(101).verifying_key().to_bytes());
-    let fleets = [(shop::id(), ["stores".to_owned()].into())].into();
-    Closed { certificate: certificate(own), fleets }
+    Closed { fleets: [(shop::id(), ["stores".to_owned()].into())].into() }
 }
 
-fn certificate(node: NodeId) -> Vec<u8> {
-    shop::certificate(node, 3).sign(&[&key(9)]).expect("within its bounds")
+/// Signed once for each node.
+pub(super) fn certificate(node: NodeId) -> Vec<u8> {
+    static SIGNED: LazyLock<BTreeMap<NodeId, Vec<u8>>> = LazyLock::new(|| {
+        let own = shop::node(101);
+        let nodes = (0..=PEERS).map(peer).chain([own]);
+        let sign = |node| shop::certificate(node, 3).sign(&[&key(9)]).expect("within its bounds");
+        nodes.map(|node| (node, sign(node))).collect()
+    });
+    SIGNED[&node].clone()
 }
 
 impl World {

@@ -1,8 +1,11 @@
 //! A machine around an agent: a disk that keeps what was stored and forgets the rest at a kill, a blob store, slots, and
 //! a list of what the agent asked for and nobody answered yet.
 
+#![allow(clippy::disallowed_types, reason = "a lock around what is kept from run to run")]
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{LazyLock, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -15,6 +18,7 @@ use burr_protocol::{
     fetch::{PieceMap, Pieces, Request, piece_size},
     peers::Address,
     record::Record,
+    trust::Memory,
     wire::Message,
 };
 
@@ -37,8 +41,17 @@ pub(super) enum Duty {
     CheckHealth { app: String, bundle: Hash },
 }
 
+/// What was verified, in this run or one before: to verify the shop's packs again in each would be nearly all that a run
+/// does. The targets `client` and `trust` look at that.
+static MEMORY: LazyLock<Mutex<Memory>> = LazyLock::new(|| Mutex::new(Memory::of(1024)));
+
+fn memory() -> MutexGuard<'static, Memory> {
+    MEMORY.lock().expect("nothing fails while it is held")
+}
+
 pub(super) struct World {
     pub(super) agent: Agent,
+    memory: Memory,
     pub(super) config: Config,
     now: Now,
     rules: Rules,
@@ -61,19 +74,35 @@ pub(super) struct World {
     pub(super) next_link: u64,
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        *memory() = std::mem::take(&mut self.memory);
+    }
+}
+
 impl World {
     /// A world around an agent that knows nothing; in a closed mesh, around one that was just enrolled.
     pub(super) fn new(confirm: Confirm, closed: bool) -> Self {
         let install = Install { confirm, attempts: 2, ..Install::of("stable") };
         let follow =
             Follow { repository: shop::id(), app: "shop".to_owned(), cache: Some(None), install: Some(install) };
-        let closed = closed.then(door::closed);
-        let config = Config { follows: vec![follow], collect: true, max_receipts: 8, closed, ..Config::default() };
+        let certificate = closed.then(|| door::certificate(shop::node(101)));
+        let config = Config {
+            follows: vec![follow],
+            collect: true,
+            max_receipts: 8,
+            certificate,
+            closed: closed.then(door::closed),
+            ..Config::default()
+        };
         let now = Now { time: Time(1), wall: Some(NOW) };
-        let (agent, facts) = Agent::new(shop::key(101), config.clone(), Vec::new(), BTreeMap::new(), now);
+        let mut memory = std::mem::replace(&mut *memory(), Memory::of(1024));
+        let (agent, facts) =
+            Agent::new_with(&mut memory, shop::key(101), config.clone(), Vec::new(), BTreeMap::new(), now);
         assert_eq!(facts, []);
         let mut world = Self {
             agent,
+            memory,
             config,
             now,
             rules: Rules::default(),
@@ -105,7 +134,7 @@ impl World {
     pub(super) fn handle(&mut self, input: Input) {
         let mut actions = Vec::new();
         let announced = matches!(input, Input::Announcement { .. });
-        self.agent.handle(self.now, input, &mut actions);
+        self.agent.handle_with(&mut self.memory, self.now, input, &mut actions);
         let verdicts = actions.iter().filter(|action| matches!(action, Action::Verdict { .. })).count();
         assert_eq!(verdicts, usize::from(announced), "a verdict for each announcement");
         for action in actions {
@@ -129,8 +158,8 @@ impl World {
             }
             Action::Dial(address) => self.duties.push(Duty::Dial(address)),
             Action::Introduce { certificate, .. } => {
-                let closed = self.config.closed.as_ref().expect("nobody is asked for one in an open mesh");
-                assert_eq!(certificate, closed.certificate, "it shows its own");
+                assert!(self.config.closed.is_some(), "nobody is asked for one in an open mesh");
+                assert_eq!(Some(certificate), self.config.certificate, "it shows its own");
             }
             Action::Admit { link } => self.admitted(link),
             Action::Dismiss { link, .. } => drop(self.links.remove(&link)),
@@ -299,7 +328,8 @@ impl World {
         self.sent.clear();
         self.links.clear();
         self.now.time = Time(1);
-        let (agent, facts) = Agent::new(shop::key(101), self.config.clone(), records, store, self.now);
+        let (config, memory) = (self.config.clone(), &mut self.memory);
+        let (agent, facts) = Agent::new_with(memory, shop::key(101), config, records, store, self.now);
         assert_eq!(facts, [], "what was durable is believed again");
         self.agent = agent;
         self.handle(Input::Wake);
