@@ -29,8 +29,9 @@ use burr_protocol::{
         explain::{Explanation, NoAnswer, Question},
     },
     receipt::{Receipt, SignedReceipt},
-    record::Record,
+    record::{Record, ReleaseId},
     release::Payload,
+    rules,
     status::Status,
     trust::Verified,
 };
@@ -62,6 +63,7 @@ pub(crate) enum Ask {
     Choose { choice: Choice, done: oneshot::Sender<()> },
     Receipts(oneshot::Sender<Vec<Receipt>>),
     Catalog(oneshot::Sender<Vec<Verified>>),
+    Halted(oneshot::Sender<BTreeMap<ReleaseId, rules::Tally>>),
     Assigned(oneshot::Sender<Vec<(String, String, String)>>),
     Report { report: Report, done: oneshot::Sender<Result<(), Declined>> },
     Confirm { app: String, done: oneshot::Sender<()> },
@@ -272,6 +274,9 @@ impl Driver {
             }
             Ask::Catalog(done) => {
                 let _ = done.send(self.agent.catalog().all().cloned().collect());
+            }
+            Ask::Halted(done) => {
+                let _ = done.send(self.agent.halted().clone());
             }
             Ask::Assigned(done) => {
                 let all = self.agent.assigned().iter();
@@ -515,6 +520,7 @@ impl Driver {
             | Fact::TurnedAway { .. }
             | Fact::MemberExpelled { .. }
             | Fact::HistoryForked { .. }
+            | Fact::Halted { .. }
             | Fact::StorageFailed { .. }
             | Fact::StoreRebuilt { .. }
             | Fact::RecordDropped { .. }

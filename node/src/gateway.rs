@@ -143,7 +143,7 @@ impl Gateway {
             settings,
         });
         let facts = shared.node.facts();
-        ready::show(&shared, &shared.node.catalog().await?);
+        ready::show(&shared, &shared.node.catalog().await?, &shared.node.halted().await?);
         let followed = tokio::spawn(ready::follow(Arc::clone(&shared), facts));
         let room = Room { connections: MAX_CONNECTIONS, per_address };
         let served = tokio::spawn(server::run(listener, tls, room, move |request, from| {

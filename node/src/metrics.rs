@@ -263,6 +263,13 @@ pub const METRICS: &[Metric] = &[
         read: |_, tally| one(tally.histories_forked),
     },
     Metric {
+        name: "burr_halts_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Releases that halted by their own rules, by what is known here.",
+        read: |_, tally| one(tally.halts),
+    },
+    Metric {
         name: "burr_connections_total",
         kind: Kind::Counter,
         labels: &[],

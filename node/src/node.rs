@@ -17,7 +17,9 @@ use burr_protocol::{
     gateway::{Declined, Report},
     policy::explain::{Explanation, NoAnswer, Question},
     receipt::Receipt,
+    record::ReleaseId,
     release::Payload,
+    rules::Tally,
     standing::{Standing, standings},
     status::Status,
     trust::Verified,
@@ -216,6 +218,14 @@ impl Node {
     /// [`Kind::Ended`] if the node ended.
     pub async fn catalog(&self) -> Result<Vec<Verified>, Error> {
         self.ask(Ask::Catalog).await
+    }
+
+    /// The releases that halt by their own rules, by what is known here.
+    ///
+    /// # Errors
+    /// [`Kind::Ended`] if the node ended.
+    pub async fn halted(&self) -> Result<BTreeMap<ReleaseId, Tally>, Error> {
+        self.ask(Ask::Halted).await
     }
 
     /// The channels that devices behind this node's gateway chose: app, device, channel.

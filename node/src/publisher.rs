@@ -20,6 +20,7 @@ mod ceremony;
 mod epochs;
 mod export;
 pub mod fleet;
+pub mod halting;
 mod keys;
 mod releases;
 mod repository;

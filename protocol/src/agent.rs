@@ -9,6 +9,7 @@ mod admission;
 mod budget;
 mod explain;
 mod gateway;
+mod halting;
 mod holdings;
 mod install;
 mod metadata;
@@ -33,11 +34,13 @@ use crate::{
     fact::Fact,
     fetch::Job,
     gateway::{Assigned, Declined},
+    halting::Halting,
     member::Capability,
     peers::{Lie, Peers},
     policy::{Access, Conditions, Skip},
     receipt::{Receipt, Receipts, Sent, SignedReceipt, Signer},
-    record::{AppRecord, Record},
+    record::{AppRecord, Record, ReleaseId},
+    rules::Tally,
     seal::{Epoch, Lock},
     serving::Serving,
     status::{self, Status},
@@ -65,7 +68,7 @@ enum After {
 }
 
 /// Persists under way; above it, receipts of others are not taken, and come again with a later sync. A message of
-/// receipts is at most 256 KiB, so what strangers send holds at most 16 MiB while the disk is behind.
+/// receipts is at most 384 KiB, so what strangers send holds at most 24 MiB while the disk is behind.
 const MAX_PENDING: usize = 64;
 
 /// The whole of a node's decisions.
@@ -100,6 +103,8 @@ pub struct Agent {
     /// Wished for, but over the quota: told once.
     no_room: BTreeSet<Hash>,
     receipts: Receipts,
+    /// What they say of releases that may halt.
+    halting: Halting,
     /// What was sent to a peer and not acknowledged yet.
     sent: Table<NodeId, Sent>,
     apps: Table<String, Update>,
@@ -176,6 +181,7 @@ impl Agent {
             looking: BTreeSet::new(),
             no_room: BTreeSet::new(),
             receipts: Receipts::new(me),
+            halting: Halting::default(),
             sent: Table::default(),
             apps: Table::default(),
             conditions: Conditions::default(),
@@ -392,6 +398,11 @@ impl Agent {
                 .map(|(blob, stored)| status::Blob::of(*blob, *stored, self.jobs.get(blob)))
                 .collect(),
             attributes: self.config.attributes.clone(),
+            halted: self
+                .catalog
+                .all()
+                .flat_map(|verified| status::Halted::of(verified, self.halting.halted()))
+                .collect(),
             quota: self.config.quota,
             budget: self.budget_status(),
         }
@@ -409,6 +420,12 @@ impl Agent {
         &self.catalog
     }
 
+    /// The releases that halt by their own rules, by the receipts that are kept here.
+    #[must_use]
+    pub fn halted(&self) -> &BTreeMap<ReleaseId, Tally> {
+        self.halting.halted()
+    }
+
     /// The channels that devices behind the gateway chose.
     #[must_use]
     pub fn assigned(&self) -> &Assigned {
@@ -424,6 +441,9 @@ impl Agent {
     fn start(&mut self, actions: &mut Vec<Action>) {
         self.refresh_budget(actions);
         actions.extend(self.catalog.repositories().map(Action::Subscribe));
+        for repository in self.catalog.repositories().collect::<Vec<_>>() {
+            self.count_listed(repository, None, actions);
+        }
         let apps: Vec<String> = self.apps.keys().cloned().collect();
         let config = self.config.clone();
         for app in apps {

@@ -53,8 +53,8 @@ pub struct Config {
     /// What this device is, for the rules of releases: values by name, such as `site`, `model`, `platform` and `native`;
     /// at most [`MAX_ATTRIBUTES`], none of them called `group`.
     pub attributes: BTreeMap<String, String>,
-    /// This node's certificate, if it is a member of a fleet: it says the groups that it is in, and is shown in a closed
-    /// mesh.
+    /// This node's certificate, if it is a member of a fleet: it says the groups that it is in, is shown in a closed mesh,
+    /// and goes with receipts of releases that may halt.
     pub certificate: Option<Vec<u8>>,
     /// The closed mesh that this node belongs to, which takes a certificate; `None` in one that is open to everybody.
     pub closed: Option<Closed>,

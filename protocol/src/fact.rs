@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Hash, NodeId, RepositoryId, Wall, peers::Lie, receipt::Outcome};
+use crate::{Hash, NodeId, RepositoryId, Wall, peers::Lie, receipt::Outcome, rules::Tally};
 
 /// Something that happened and that someone may want to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,6 +154,19 @@ pub enum Fact {
         /// How far.
         step: UpdateStep,
     },
+    /// A release failed on more devices than its publisher permits: nobody here begins to take it any more.
+    Halted {
+        /// Whose.
+        repository: RepositoryId,
+        /// Of which app.
+        app: String,
+        /// On which channel.
+        channel: String,
+        /// Which version.
+        version: String,
+        /// How it fared, by what is known here.
+        tally: Tally,
+    },
     /// A receipt is kept here.
     ReceiptKept {
         /// Of which device.
@@ -256,6 +269,9 @@ impl fmt::Display for Fact {
                 write!(f, "the {cap} bytes of {month} are used up: other sites wait until the next month")
             }
             Self::Update { app, version, step } => write!(f, "{app} {version}: {step}"),
+            Self::Halted { app, channel, version, tally, .. } => {
+                write!(f, "{app} {version} on {channel} halts by its own rules: {tally}")
+            }
             Self::ReceiptKept { device, app, version, outcome } => {
                 write!(f, "receipt of {}: {app} {version} {outcome}", device.short())
             }

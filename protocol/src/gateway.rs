@@ -18,7 +18,7 @@ use crate::{
     receipt::Outcome,
     record::{AppRecord, Installed, ReleaseId},
     release::Release,
-    rules::{Against, NATIVE, PLATFORM},
+    rules::{Against, NATIVE, PLATFORM, Tally},
     trust::{Verified, version},
 };
 
@@ -147,7 +147,14 @@ pub fn channel<'a>(assigned: Option<&'a str>, named: &'a str, usual: &'a str) ->
 ///
 /// # Errors
 /// [`Refusal`] is no failure: it says why there is nothing to offer.
-pub fn decide(verified: &Verified, app: &str, channel: &str, check: Check<'_>, now: Wall) -> Result<Offer, Refusal> {
+pub fn decide(
+    verified: &Verified,
+    app: &str,
+    channel: &str,
+    check: Check<'_>,
+    halted: &BTreeMap<ReleaseId, Tally>,
+    now: Wall,
+) -> Result<Offer, Refusal> {
     let attributes = [(PLATFORM, check.platform), (NATIVE, check.native)];
     let attributes = attributes.into_iter().filter(|(_, value)| !value.is_empty());
     let attributes = attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
@@ -160,7 +167,7 @@ pub fn decide(verified: &Verified, app: &str, channel: &str, check: Check<'_>, n
     // Nor has it a certificate, which alone says groups.
     let groups = BTreeSet::new();
     let (attributes, groups, keys) = (&attributes, &groups, &keys);
-    let device = Device { node, attributes, groups, install: &install, record: &record, keys, now };
+    let device = Device { node, attributes, groups, install: &install, record: &record, keys, halted, now };
     let offer = policy::decide(verified, app, &device).map_err(Refusal::Skip)?;
     let version = &offer.release().version;
     if !is_known && !version::is_newer(version, check.runs()) {

@@ -151,3 +151,27 @@ mod tests {
         }
     }
 }
+
+/// Bytes that may be missing: hex in text, bare in binary forms.
+pub(crate) mod hex_or_bytes {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+    // serde hands every field over by reference.
+    #[expect(clippy::ref_option, reason = "serde's signature")]
+    pub(crate) fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            bytes.as_deref().map(super::hex).serialize(serializer)
+        } else {
+            bytes.serialize(serializer)
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+        if !deserializer.is_human_readable() {
+            return Option::deserialize(deserializer);
+        }
+        let text: Option<String> = Option::deserialize(deserializer)?;
+        text.map(|text| super::unhex(&text).ok_or_else(|| D::Error::custom("expected lower-case hex digits")))
+            .transpose()
+    }
+}

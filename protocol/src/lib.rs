@@ -11,6 +11,7 @@ pub mod fact;
 pub mod fetch;
 pub mod flight;
 pub mod gateway;
+mod halting;
 pub mod id;
 pub mod label;
 pub mod manifest;

@@ -17,7 +17,7 @@ use crate::{
     config::{Freshness, Install},
     record::{AppRecord, ReleaseId},
     release::Release,
-    rules::{Against, Subject},
+    rules::{Against, Subject, Tally},
     seal::{Epoch, Lock},
     trust::Verified,
 };
@@ -98,6 +98,8 @@ pub enum Refusal {
     NotNewer,
     /// It failed here before.
     Bad,
+    /// It failed on more devices than its publisher permits.
+    Halted(Tally),
     /// The device is pinned to another version.
     Pinned(String),
     /// The jump from the active version is longer than the release permits.
@@ -154,6 +156,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::NotNewer => write!(f, "it is not newer than the active one"),
             Self::Bad => write!(f, "it failed here; waiting for a newer one"),
+            Self::Halted(tally) => write!(f, "it halts by its own rules: {tally}"),
             Self::Pinned(version) => write!(f, "this device is pinned to {version}"),
             Self::TooFar { active } => write!(f, "it is too far from {active}, which is active"),
             Self::Rule(against) => against.fmt(f),
@@ -187,6 +190,8 @@ pub struct Device<'a> {
     pub record: &'a AppRecord,
     /// How far it is on its way to the keys of sealed releases.
     pub keys: &'a BTreeMap<Epoch, Access>,
+    /// The releases that failed too often, by what is known here.
+    pub halted: &'a BTreeMap<ReleaseId, Tally>,
     /// The trusted time: the later of its clock and the newest signed time seen.
     pub now: Wall,
 }
@@ -231,6 +236,7 @@ pub fn refusals(repository: RepositoryId, release: &Release, device: &Device<'_>
     if device.record.bad.contains(&id) {
         why.push(Refusal::Bad);
     }
+    why.extend(device.halted.get(&id).copied().map(Refusal::Halted));
     let pin = device.install.pin.as_ref();
     why.extend(pin.filter(|pin| **pin != release.version).map(|pin| Refusal::Pinned(pin.clone())));
     let active = active.map(|active| active.version.as_str());

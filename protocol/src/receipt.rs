@@ -26,6 +26,8 @@ use crate::{
 const CONTEXT: &[u8] = b"burr receipt v1\0";
 /// Bytes of the words in one receipt (reason, output); longer ones are cut at a character.
 pub const MAX_WORDS: usize = 1024;
+/// Bytes of the certificate in one receipt; a device with a longer one does not count.
+pub const MAX_MEMBER: usize = 2048;
 /// Receipts kept of one device and repository.
 const MAX_PER_DEVICE: usize = 64;
 
@@ -91,9 +93,19 @@ pub struct Receipt {
     pub issued: Wall,
     /// Whose word it is, if not the device's own.
     pub via: Option<Via>,
+    /// What makes the device a member of a fleet of the repository: with a receipt of a release that may halt, so that it
+    /// counts (`protocol/README.md` §9.8). Judged when it is counted; at most [`MAX_MEMBER`] bytes.
+    #[serde(with = "crate::id::hex_or_bytes")]
+    pub member: Option<Vec<u8>>,
 }
 
 impl Receipt {
+    /// Whether it says that the version is no good on the device.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        self.outcome != Outcome::Active
+    }
+
     /// Who signs it.
     #[must_use]
     pub fn signer(&self) -> NodeId {
@@ -142,7 +154,7 @@ impl SignedReceipt {
     /// # Errors
     /// [`ReceiptError`] when it is malformed or not signed by whom it names.
     pub fn verify(&self) -> Result<Receipt, ReceiptError> {
-        if self.receipt.len() > 4 * MAX_WORDS {
+        if self.receipt.len() > 4 * MAX_WORDS + MAX_MEMBER {
             return Err(ReceiptError::Malformed);
         }
         let (receipt, rest): (Receipt, _) =
@@ -151,6 +163,9 @@ impl SignedReceipt {
             return Err(ReceiptError::Malformed);
         }
         if receipt.via.as_ref().is_some_and(|via| !is_device(&via.device) || via.name() != receipt.device) {
+            return Err(ReceiptError::Malformed);
+        }
+        if receipt.member.as_ref().is_some_and(|member| member.len() > MAX_MEMBER || receipt.via.is_some()) {
             return Err(ReceiptError::Malformed);
         }
         let mut signature = [0; 64];

@@ -65,7 +65,7 @@ pub struct AppRecord {
 }
 
 /// Names a release: its number in a channel of a repository.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ReleaseId {
     /// The repository that signed it.
     pub repository: RepositoryId,

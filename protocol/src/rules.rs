@@ -3,6 +3,7 @@
 //! or narrow a rollout. A changed rule is a new signed statement about the same bundle.
 
 mod expression;
+mod halt;
 mod window;
 
 use std::{
@@ -19,6 +20,7 @@ use crate::{
     trust::version,
 };
 pub use expression::{Expression, ExpressionError, MAX_EXPRESSION};
+pub use halt::{Halt, HaltError, Tally};
 pub use window::{Window, WindowError};
 
 /// A whole, in hundredths of a percent: what a rollout to every device is.
@@ -75,6 +77,9 @@ pub struct Rules {
     /// How soon a device that has it switches to it.
     #[serde(skip_serializing_if = "is_default")]
     pub urgency: Urgency,
+    /// The failures after which devices begin to take it no more, by themselves.
+    #[serde(skip_serializing_if = "is_default")]
+    pub halt: Option<Halt>,
     /// Held back for now: nobody begins to take it.
     #[serde(skip_serializing_if = "is_default")]
     pub paused: bool,
@@ -217,6 +222,7 @@ impl Default for Rules {
             not_after: None,
             windows: Vec::new(),
             urgency: Urgency::Normal,
+            halt: None,
             paused: false,
             yanked: None,
             brings_back: None,
@@ -236,6 +242,7 @@ impl Rules {
         self.platforms.iter().try_for_each(|platform| label::check_name("platform", platform))?;
         self.min_native.iter().chain(&self.via).try_for_each(|version| label::check_version(version))?;
         self.from.iter().chain(&self.not_from).try_for_each(|text| constraint(text).map(drop))?;
+        self.halt.iter().try_for_each(Halt::check)?;
         if let Some(reason) = &self.yanked {
             bound("the length of the reason", reason.len() as u64, 0, MAX_TEXT as u64)?;
         }
@@ -248,10 +255,10 @@ impl Rules {
         }
     }
 
-    /// Whether every device may take the release, now.
+    /// Whether every device may take the release, now and whatever comes of it.
     #[must_use]
     pub fn is_for_everyone(&self) -> bool {
-        let Self { rollout, audience, platforms, min_native, from, not_from, via, within, .. } = self;
+        let Self { rollout, audience, platforms, min_native, from, not_from, via, within, halt, .. } = self;
         let jumps = from.is_none() && not_from.is_none() && via.is_none() && within.is_none();
         let timed = self.not_before.is_some() || self.not_after.is_some();
         let held_back = self.paused || self.yanked.is_some() || timed;
@@ -260,6 +267,7 @@ impl Rules {
             && platforms.is_empty()
             && min_native.is_none()
             && jumps
+            && halt.is_none()
             && !held_back
     }
 
@@ -384,6 +392,9 @@ impl fmt::Display for Rules {
             }
             .map(str::to_owned),
         );
+        asked.extend(self.halt.map(|Halt { failures, share, outcomes }| {
+            format!("until {failures} or more, {} of at least {outcomes}, failed", percent(share))
+        }));
         asked.extend(self.brings_back.map(|seq| format!("brings back release {seq}")));
         asked.extend(self.paused.then(|| "paused".to_owned()));
         asked.extend(self.yanked.as_ref().map(|why| format!("taken back: {why}")));
@@ -418,6 +429,20 @@ impl fmt::Display for Against {
             Self::Late(last) => write!(f, "it ended at {}", time(*last)),
         }
     }
+}
+
+/// Hundredths of a percent from `10%`, `2.5 %` or `10`, with at most two digits after the point; none for anything else,
+/// and above 100 %.
+#[must_use]
+pub fn share(text: &str) -> Option<u16> {
+    let number = text.trim().trim_end_matches('%').trim_end();
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(part) || part.len() > 2 {
+        return None;
+    }
+    let share = whole.parse::<u16>().ok()?.checked_mul(100)?.checked_add(format!("{part:0<2}").parse().ok()?)?;
+    (share <= EVERYONE).then_some(share)
 }
 
 /// Hundredths of a percent, as people write them.

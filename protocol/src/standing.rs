@@ -18,6 +18,7 @@ use crate::{
     receipt::{Outcome, Receipt},
     record::{AppRecord, Installed, ReleaseId},
     release::Release,
+    rules::Tally,
     seal::Epoch,
     trust::Verified,
 };
@@ -112,8 +113,8 @@ impl Reported {
     /// The device as the rules see it.
     #[must_use]
     pub fn subject<'a>(&'a self, install: &'a Install, now: Wall, nothing: &'a Nothing) -> Device<'a> {
-        let Nothing { attributes, groups, keys } = nothing;
-        Device { node: self.drawn, attributes, groups, install, record: &self.record, keys, now }
+        let Nothing { attributes, groups, keys, halted } = nothing;
+        Device { node: self.drawn, attributes, groups, install, record: &self.record, keys, halted, now }
     }
 }
 
@@ -123,6 +124,8 @@ pub struct Nothing {
     attributes: BTreeMap<String, String>,
     groups: BTreeSet<String>,
     keys: BTreeMap<Epoch, Access>,
+    /// The releases that halt, which a node may know of itself.
+    pub(crate) halted: BTreeMap<ReleaseId, Tally>,
 }
 
 /// How the newest releases of a repository stand, at most [`MAX_STANDINGS`] of each app and channel, by app, channel, and

@@ -1,5 +1,7 @@
 //! How a node stands, for people and programs: a picture of the agent's state, taken by [`Agent::status`](crate::Agent::status).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -10,7 +12,9 @@ use crate::{
     member::{Capability, Certificate, MemberError},
     peers::Lie,
     policy::Skip,
-    record::Installed,
+    record::{Installed, ReleaseId},
+    release::Release,
+    rules::Tally,
     trust::Verified,
     update::Update,
 };
@@ -34,6 +38,8 @@ pub struct Status {
     pub blobs: Vec<Blob>,
     /// What the device is, for the rules of releases.
     pub attributes: std::collections::BTreeMap<String, String>,
+    /// Releases that halt by their own rules, by what is known here.
+    pub halted: Vec<Halted>,
     /// Bytes that blobs may take at most.
     pub quota: u64,
     /// What may be sent and taken.
@@ -136,6 +142,21 @@ pub struct App {
     pub why: Option<String>,
 }
 
+/// A release that failed too often.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halted {
+    /// Which.
+    pub release: ReleaseId,
+    /// Of which app.
+    pub app: String,
+    /// Its version.
+    pub version: String,
+    /// How it fared.
+    pub tally: Tally,
+    /// Whether its publisher has paused it, or taken it back, since.
+    pub held_back: bool,
+}
+
 /// A blob in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blob {
@@ -172,7 +193,7 @@ impl Repository {
         forked: Option<&String>,
         now: Wall,
     ) -> Self {
-        let mut newest = std::collections::BTreeMap::new();
+        let mut newest = BTreeMap::new();
         for release in verified.into_iter().flat_map(Verified::releases) {
             // In the order of channel and number: the last of a channel is its newest.
             newest.insert(release.channel.clone(), release.version.clone());
@@ -186,6 +207,18 @@ impl Repository {
             forked: forked.cloned(),
             newest: newest.into_iter().collect(),
         }
+    }
+}
+
+impl Halted {
+    pub(crate) fn of(verified: &Verified, halted: &BTreeMap<ReleaseId, Tally>) -> Vec<Self> {
+        let of = |release: &Release| {
+            let id = ReleaseId::of(verified.repository(), release);
+            let (app, version) = (release.app.clone(), release.version.clone());
+            let held_back = release.rules.paused || release.rules.yanked.is_some();
+            halted.get(&id).map(|tally| Self { release: id, app, version, tally: *tally, held_back })
+        };
+        verified.releases().filter_map(of).collect()
     }
 }
 

@@ -1,18 +1,22 @@
 //! A publisher of one app with keys that a seed decides. Its bundles are names and sizes; its metadata is real.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use burr_protocol::{
-    Hash, RepositoryId, Wall,
+    Hash, NodeId, RepositoryId, SealKey, Wall,
     config::{Follow, Install},
+    member::{Capability, Certificate},
     release::{Payload, Release},
     rules::Rules,
     seal::{Epoch, EpochKey, Owner, ReleaseKey, SUITE, Sealed},
-    trust::write::{Change, Keys, Repository, Role, key_id},
+    trust::write::{Change, Draft, Keys, Repository, Role, key_id},
 };
 use ed25519_dalek::SigningKey;
 
-/// The fleet for which it seals.
+/// Its fleet, for which it seals.
 const FLEET: &str = "stores";
 
 /// A publisher with its repository. It has one channel, `stable`.
@@ -22,6 +26,9 @@ pub struct Publisher {
     keys: Keys,
     repository: Repository,
     fleet: SigningKey,
+    has_fleet: bool,
+    /// The serial of its newest member's certificate.
+    serial: u64,
     /// The newest epoch of its fleet; 0 before there is one.
     epoch: u64,
 }
@@ -43,7 +50,7 @@ impl Publisher {
         };
         let repository =
             Repository::create(app, &["stable"], &keys, now).expect("a label and five keys make a repository");
-        Self { app: app.to_owned(), keys, repository, fleet: key("fleet"), epoch: 0 }
+        Self { app: app.to_owned(), keys, repository, fleet: key("fleet"), has_fleet: false, serial: 0, epoch: 0 }
     }
 
     /// The repository's name.
@@ -94,20 +101,60 @@ impl Publisher {
     /// # Panics
     /// Never, with keys that are its own.
     pub fn begin_epoch(&mut self, now: Wall) -> Payload {
-        let all = self.keys.all().into_iter().chain([&self.fleet]).cloned().collect::<Vec<_>>();
-        let all: Vec<&SigningKey> = all.iter().collect();
-        if self.epoch == 0 {
-            let keys = vec![self.fleet.verifying_key()];
-            let change = Change::AddFleet { fleet: FLEET.to_owned(), keys, threshold: 1 };
-            let draft = self.repository.propose(&change, now).expect("the fleet is new");
-            self.repository.sign_and_submit(draft, &all, now).expect("all keys are at hand");
-        }
+        self.make_fleet(now);
         self.epoch += 1;
         let blob = Hash::of(format!("{} keys {}", self.app, self.epoch).as_bytes());
         let list = Payload { blob, size: 10_000 };
         let draft = self.repository.propose_keys(FLEET, self.epoch, &list, blob.0, now).expect("the next epoch");
-        self.repository.sign_and_submit(draft, &all, now).expect("all keys are at hand");
+        self.sign(draft, now);
         list
+    }
+
+    /// Makes a node a member of its fleet for ten years: its certificate.
+    ///
+    /// # Panics
+    /// Never, with keys that are its own.
+    pub fn enrol(&mut self, node: NodeId, now: Wall) -> Vec<u8> {
+        self.make_fleet(now);
+        self.serial += 1;
+        let certificate = Certificate {
+            repository: self.id(),
+            fleet: FLEET.to_owned(),
+            node,
+            // Nothing is ever sealed to it.
+            seal_key: SealKey([9; 32]),
+            groups: BTreeSet::new(),
+            capabilities: [Capability::Device].into(),
+            serial: self.serial,
+            not_after: Wall(now.0 + 10 * 365 * 24 * 3600),
+        };
+        certificate.sign(&[&self.fleet]).expect("within its bounds")
+    }
+
+    /// Takes a member back, with every certificate that it has so far.
+    ///
+    /// # Panics
+    /// When it was taken back already.
+    pub fn revoke(&mut self, node: NodeId, now: Wall) {
+        let draft = self.repository.propose_revocation(FLEET, node, self.serial, now).expect("a member");
+        self.sign(draft, now);
+    }
+
+    fn make_fleet(&mut self, now: Wall) {
+        if self.has_fleet {
+            return;
+        }
+        let keys = vec![self.fleet.verifying_key()];
+        let change = Change::AddFleet { fleet: FLEET.to_owned(), keys, threshold: 1 };
+        let draft = self.repository.propose(&change, now).expect("the fleet is new");
+        self.sign(draft, now);
+        self.has_fleet = true;
+    }
+
+    /// Signs a change with all keys there are.
+    fn sign(&mut self, draft: Draft, now: Wall) {
+        let all: Vec<&SigningKey> = self.keys.all().into_iter().chain([&self.fleet]).collect();
+        self.repository.sign_and_submit(draft, &all, now).expect("all keys are at hand");
     }
 
     fn release_as(&mut self, rules: Rules, enc: Option<Sealed>, version: &str, size: u64, now: Wall) -> Release {

@@ -31,10 +31,12 @@ pub(super) enum Arguments {
     List(List),
     Show(Which),
     SetRollout(SetRollout),
+    SetHalt(SetHalt),
     SetRules(SetRules),
     /// Hold a release back for now: no device begins to take it.
     Pause(Change),
-    /// Let devices take a paused release again.
+    /// Let devices take a paused release again. Its threshold for halting by itself goes, as it may be passed still;
+    /// `burr release set-halt` sets another.
     Resume(Change),
     Yank(Yank),
     Promote(Promote),
@@ -95,6 +97,18 @@ pub(super) struct SetRollout {
     /// The share, such as 25%; a smaller one than before stops others, and leaves it where it is.
     #[arg(value_parser = rules::share)]
     share: u16,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Set the failures at which a release halts by itself.
+///
+/// Devices tell each other how a release fared, and those that hear of too many failures do not begin to take it, even
+/// where nobody reaches the publisher; the publisher's node pauses it when it hears of it.
+#[derive(Debug, clap::Args)]
+pub(super) struct SetHalt {
+    /// FAILURES/SHARE/OUTCOMES, such as 3/20%/10, or `never`.
+    threshold: String,
     #[command(flatten)]
     change: Change,
 }
@@ -166,9 +180,15 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
         Arguments::SetRollout(SetRollout { share, change }) => {
             with_rules(context, change, |rules| Ok(Rules { rollout: *share, ..rules }))?;
         }
+        Arguments::SetHalt(SetHalt { threshold, change }) => {
+            let halt = rules::halt(if threshold == "never" { "" } else { threshold })?;
+            with_rules(context, change, |rules| Ok(Rules { halt, ..rules }))?;
+        }
         Arguments::SetRules(SetRules { change, rules: given }) => with_rules(context, change, |rules| given.on(rules))?,
         Arguments::Pause(change) => with_rules(context, change, |rules| Ok(Rules { paused: true, ..rules }))?,
-        Arguments::Resume(change) => with_rules(context, change, |rules| Ok(Rules { paused: false, ..rules }))?,
+        Arguments::Resume(change) => {
+            with_rules(context, change, |rules| Ok(Rules { paused: false, halt: None, ..rules }))?;
+        }
         Arguments::Yank(Yank { reason, change }) => {
             with_rules(context, change, |rules| Ok(Rules { yanked: Some(reason.clone()), ..rules }))?;
         }

@@ -3,7 +3,7 @@
 use burr_node::error::{Error, Kind};
 use burr_protocol::{
     Wall,
-    rules::{EVERYONE, Expression, Rules, Urgency, WindowError, Within},
+    rules::{self, Expression, Halt, Rules, Urgency, WindowError, Within},
 };
 
 /// What a release asks of the devices that take it. A device judges every rule for itself.
@@ -49,6 +49,10 @@ pub(super) struct Given {
     /// background (when idle, or at the next start), manual (by `burr apply`).
     #[arg(long, value_name = "HOW", value_parser = urgency)]
     urgency: Option<Urgency>,
+    /// When it halts by itself, as FAILURES/SHARE/OUTCOMES: 3/20%/10 once three devices failed, if they are a fifth of
+    /// those that tried it, and at least ten did. Devices of the app's fleets count, each once. Empty for never.
+    #[arg(long, value_name = "THRESHOLD")]
+    halt_at: Option<String>,
 }
 
 impl Given {
@@ -82,23 +86,23 @@ impl Given {
                 .map_err(|error| Error::new(Kind::BadInput, "can't use --window").with_source(error))?;
         }
         rules.urgency = self.urgency.unwrap_or(rules.urgency);
+        if let Some(text) = &self.halt_at {
+            rules.halt = halt(text)?;
+        }
         Ok(rules)
     }
 }
 
-/// Hundredths of a percent from `10%`, `2.5 %` or `10`.
+/// A share of devices, in hundredths of a percent.
 pub(super) fn share(text: &str) -> Result<u16, String> {
-    let number = text.trim().trim_end_matches('%').trim_end();
-    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let read = || {
-        if whole.is_empty() || !digits(whole) || !digits(part) || part.len() > 2 {
-            return None;
-        }
-        let share = whole.parse::<u16>().ok()?.checked_mul(100)?.checked_add(format!("{part:0<2}").parse().ok()?)?;
-        (share <= EVERYONE).then_some(share)
-    };
-    read().ok_or_else(|| "write a share from 0% to 100%, with at most two digits after the point".to_owned())
+    let read = rules::share(text);
+    read.ok_or_else(|| "write a share from 0% to 100%, with at most two digits after the point".to_owned())
+}
+
+/// The threshold at which a release halts; none for an empty text.
+pub(super) fn halt(text: &str) -> Result<Option<Halt>, Error> {
+    let parsed = (!text.is_empty()).then(|| text.parse::<Halt>()).transpose();
+    parsed.map_err(|error| Error::new(Kind::BadInput, "can't use the threshold").with_source(error))
 }
 
 fn within(text: &str) -> Result<Within, String> {
@@ -135,7 +139,7 @@ mod tests {
 
     #[test]
     fn shares_are_read_as_people_write_them() {
-        for (text, expected) in [("10%", 1000), ("2.5 %", 250), ("0", 0), ("100%", EVERYONE), ("0.01%", 1)] {
+        for (text, expected) in [("10%", 1000), ("2.5 %", 250), ("0", 0), ("100%", rules::EVERYONE), ("0.01%", 1)] {
             assert_eq!(share(text), Ok(expected), "{text}");
         }
         for bad in ["", "%", "101%", "-1", "1.234%", "all", "999999"] {

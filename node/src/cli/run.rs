@@ -14,6 +14,7 @@ use burr_node::{
     gateway::Gateway,
     metrics,
     net::Enroller,
+    publisher::halting,
     settings::{Resolved, Settings, Source, follow::Link},
     upstream::Upstreams,
 };
@@ -247,6 +248,8 @@ async fn serve(
         control::offer(&node, &context.data, app).await?;
     }
     let renewal = tokio::spawn(renew(node.clone(), context.data.clone(), published.to_vec()));
+    let (owner, data, apps) = (node.clone(), context.data.clone(), published.to_vec());
+    let pausing = tokio::spawn(halting::pause_what_halts(owner, node.facts(), data, apps));
     let stopped = tokio::select! {
         ended = running => Some(ended),
         () = stop.received() => {
@@ -258,6 +261,7 @@ async fn serve(
     drop((gateway, http, metrics, upstream));
     shown.abort();
     renewal.abort();
+    pausing.abort();
     match stopped {
         None | Some(Ok(Ok(()))) => Ok(ExitCode::SUCCESS),
         Some(Ok(Err(error))) => Err(error),

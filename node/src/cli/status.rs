@@ -100,6 +100,10 @@ impl fmt::Display for Shown {
             let (used, cap) = (ByteSize::b(budget.used), ByteSize::b(cap));
             writeln!(f, "month     {}: {used} of {cap} used with other sites", budget.month)?;
         }
+        for halted in &status.halted {
+            let held_back = if halted.held_back { " (its publisher held it back)" } else { "" };
+            writeln!(f, "HALTED    {} {}: {}{held_back}", halted.app, halted.version, halted.tally)?;
+        }
         let held: u64 = status.blobs.iter().map(|blob| blob.held).sum();
         write!(f, "store     {} of {}", ByteSize::b(held), ByteSize::b(status.quota))?;
         for blob in &status.blobs {

@@ -1,11 +1,11 @@
 //! Keeping the gateway's view up to date, and the newest bundles ready to be sent.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError},
 };
 
-use burr_protocol::{Hash, fact::Fact, policy, release::Release, trust::Verified};
+use burr_protocol::{Hash, fact::Fact, policy, record::ReleaseId, release::Release, rules::Tally, trust::Verified};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{Shared, view::View};
@@ -16,14 +16,15 @@ const KEPT: usize = 2;
 /// Follows the node's facts for as long as it runs.
 pub(super) async fn follow(shared: Arc<Shared>, mut facts: Receiver<Fact>) {
     loop {
-        let Ok(catalog) = shared.node.catalog().await else { return };
-        show(&shared, &catalog);
+        let (Ok(catalog), Ok(halted)) = (shared.node.catalog().await, shared.node.halted().await) else { return };
+        show(&shared, &catalog, &halted);
         if prepare(&shared, &catalog).await {
-            show(&shared, &catalog);
+            show(&shared, &catalog, &halted);
         }
         loop {
             match facts.recv().await {
-                Ok(Fact::MetadataVerified { .. } | Fact::FetchCompleted { .. }) | Err(RecvError::Lagged(_)) => break,
+                Ok(Fact::MetadataVerified { .. } | Fact::FetchCompleted { .. } | Fact::Halted { .. })
+                | Err(RecvError::Lagged(_)) => break,
                 Ok(_) => {}
                 Err(RecvError::Closed) => return,
             }
@@ -32,10 +33,11 @@ pub(super) async fn follow(shared: Arc<Shared>, mut facts: Receiver<Fact>) {
 }
 
 /// Shows requests the catalog, and what is ready of it.
-pub(super) fn show(shared: &Shared, catalog: &[Verified]) {
+pub(super) fn show(shared: &Shared, catalog: &[Verified], halted: &BTreeMap<ReleaseId, Tally>) {
     let settings = &shared.settings;
-    let view = Arc::new(View::of(catalog, &settings.serves, &settings.channel, &shared.bundles));
-    *shared.view.write().unwrap_or_else(PoisonError::into_inner) = view;
+    let mut view = View::of(catalog, &settings.serves, &settings.channel, &shared.bundles);
+    view.halted.clone_from(halted);
+    *shared.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
 }
 
 /// Makes ready what devices may still take and is here whole; says whether anything changed.

@@ -10,6 +10,8 @@ use burr_protocol::{
     Hash, Wall,
     gateway::{self, Check, Declined, Refusal},
     policy::Skip,
+    record::ReleaseId,
+    rules::Tally,
 };
 use hyper::{Request, StatusCode, body::Incoming};
 use serde::Deserialize;
@@ -42,7 +44,7 @@ pub(super) async fn check(shared: &Shared, request: Request<Incoming>) -> Reply 
         Ok(app) => app,
         Err(reply) => return *reply,
     };
-    match offered(shared, app, &info) {
+    match offered(shared, app, &view.halted, &info) {
         Ok(offer) => json_bytes(StatusCode::OK, offer.body(&base)),
         Err(refusal) => reply(StatusCode::OK, &words(&refusal)),
     }
@@ -68,7 +70,12 @@ pub(super) fn channel_of(shared: &Shared, app: &App, info: &Info) -> String {
     gateway::channel(assigned.of(&app.name, &info.device_id), named, &app.usual).to_owned()
 }
 
-fn offered<'a>(shared: &Shared, app: &'a App, info: &Info) -> Result<&'a Offer, Refusal> {
+fn offered<'a>(
+    shared: &Shared,
+    app: &'a App,
+    halted: &BTreeMap<ReleaseId, Tally>,
+    info: &Info,
+) -> Result<&'a Offer, Refusal> {
     let verified = app.verified.as_ref().ok_or(Refusal::Skip(Skip::Nothing))?;
     let channel = channel_of(shared, app, info);
     let check = Check {
@@ -77,7 +84,7 @@ fn offered<'a>(shared: &Shared, app: &'a App, info: &Info) -> Result<&'a Offer, 
         native: info.version_build.as_deref().unwrap_or_default(),
         platform: info.platform.as_deref().unwrap_or_default(),
     };
-    let offer = gateway::decide(verified, &app.name, &channel, check, now().max(verified.issued()))?;
+    let offer = gateway::decide(verified, &app.name, &channel, check, halted, now().max(verified.issued()))?;
     app.offers.get(&(channel, offer.release().seq)).ok_or(Refusal::NotHere)
 }
 

@@ -8,7 +8,9 @@ use std::{
 
 use burr_protocol::{
     Hash, RepositoryId,
+    record::ReleaseId,
     release::{Payload, Release},
+    rules::Tally,
     trust::Verified,
 };
 use hyper::body::Bytes;
@@ -28,6 +30,8 @@ pub(super) struct View {
     pub(super) repositories: BTreeMap<RepositoryId, Files>,
     /// Payloads that a release names.
     pub(super) payloads: BTreeSet<Hash>,
+    /// Releases that halt by their own rules.
+    pub(super) halted: BTreeMap<ReleaseId, Tally>,
     /// Apps by their ids.
     pub(super) apps: BTreeMap<String, App>,
 }
@@ -116,6 +120,7 @@ impl View {
         Self {
             repositories: catalog.iter().map(|verified| (verified.repository(), Files::of(verified))).collect(),
             payloads: releases.map(|release| release.payload.blob).collect(),
+            halted: BTreeMap::new(),
             apps: serves.iter().map(app).collect(),
         }
     }

@@ -4,6 +4,7 @@
 mod bundle;
 mod clock;
 mod floods;
+mod halting;
 mod mesh;
 mod metadata;
 mod publisher;

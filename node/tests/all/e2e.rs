@@ -8,6 +8,7 @@ mod damage;
 mod fleet;
 mod freshness;
 mod gateway;
+mod halting;
 mod http;
 mod lan;
 mod link;

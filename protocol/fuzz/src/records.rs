@@ -213,6 +213,7 @@ fn sign(device: u8, counter: u64) -> (Receipt, SignedReceipt) {
         at: Some(shop::NOW),
         issued: Wall(shop::NOW.0 - 60),
         via: None,
+        member: Some(vec![7; 40]),
     };
     let signed = SignedReceipt::sign(&receipt, &key);
     (receipt, signed)

@@ -122,6 +122,7 @@ pub(crate) fn rules() -> Rules {
         within: Some(Within::Minor),
         not_before: Some(NOW),
         not_after: Some(Wall(NOW.0 + 1000)),
+        halt: Some("3/20%/10".parse().expect("a threshold")),
         ..Rules::default()
     }
 }

@@ -43,7 +43,9 @@ impl Agent {
         let devices = reported(follow.repository, &receipts).remove(app).unwrap_or_default();
         let (node, known) = named(device.as_deref().unwrap_or_default(), &devices)?;
         let release = find(verified, question, known.map(|known| known.channel.as_str()))?;
-        let (install, nothing, unheard) = (Install::of(&release.channel), Nothing::default(), Reported::unheard(node));
+        let mut nothing = Nothing::default();
+        nothing.halted.clone_from(self.halting.halted());
+        let (install, unheard) = (Install::of(&release.channel), Reported::unheard(node));
         let now = self.trusted_now();
         let subject = known.unwrap_or(&unheard).subject(&install, now, &nothing);
         let mut checks = checks(verified, release, &subject, None);
@@ -65,6 +67,7 @@ impl Agent {
             install: update.install(),
             record: update.record(),
             keys: &self.keys,
+            halted: self.halting.halted(),
             now: self.trusted_now(),
         }
     }

@@ -101,6 +101,7 @@ impl Agent {
             at: self.now.wall,
             issued: verified.issued(),
             via: Some(via.clone()),
+            member: None,
         })
     }
 

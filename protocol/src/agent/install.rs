@@ -8,7 +8,7 @@ use crate::{
     config::Choice,
     fact::Fact,
     policy::{self, Conditions, Skip},
-    receipt::Receipt,
+    receipt::{MAX_MEMBER, Receipt},
     record::Record,
     update::{Report, Step, Update},
 };
@@ -73,6 +73,9 @@ impl Agent {
     fn save_outcome(&mut self, app: &str, report: Report, actions: &mut Vec<Action>) {
         let Some(update) = self.apps.get(app) else { return };
         let state = update.record();
+        // A device counts where a release may halt; elsewhere its certificate is nobody's business.
+        let may_halt = report.release.rules.halt.is_some();
+        let member = self.config.certificate.clone().filter(|member| may_halt && member.len() <= MAX_MEMBER);
         let receipt = Receipt {
             repository: report.repository,
             device: self.me,
@@ -89,6 +92,7 @@ impl Agent {
             at: self.now.wall,
             issued: report.issued,
             via: None,
+            member,
         };
         let signed = self.signer.sign(&receipt);
         let mut records: Vec<Record> = self.record(app).into_iter().collect();

@@ -230,7 +230,9 @@ impl Agent {
             pack: verified.pack_hash(),
             root: verified.root_version(),
         };
+        let before = self.catalog.verified(repository).cloned();
         self.catalog.keep(verified);
+        self.count_listed(repository, before.as_ref(), actions);
         // Whoever was revoked hears of it no more.
         self.judge_members_again(Some(repository), actions);
         if self.config.serve {

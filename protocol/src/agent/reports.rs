@@ -14,6 +14,9 @@ use crate::{
     wire::{Mark, Message},
 };
 
+/// Connected nodes that are told what may halt a release, by each node that has somebody else to collect it.
+const TOLD: usize = 8;
+
 impl Agent {
     /// Receipts came from a peer. They are acknowledged once they are on disk.
     pub(super) fn receive(&mut self, node: NodeId, receipts: Vec<SignedReceipt>, actions: &mut Vec<Action>) {
@@ -99,7 +102,13 @@ impl Agent {
         }));
         self.sent.values_mut().for_each(|sent| sent.is_due(receipt));
         let gone = self.receipts.insert(receipt, signed, self.config.max_receipts);
+        if !gone.contains(&mark(receipt)) {
+            self.count(receipt, actions);
+        }
         if !gone.is_empty() {
+            for mark in &gone {
+                self.halting.forget(mark);
+            }
             let records = gone.into_iter().map(|mark| Record::Receipt { mark, receipt: None }).collect();
             self.persist(records, After::Nothing, actions);
         }
@@ -127,10 +136,20 @@ impl Agent {
         collectors.flat_map(|(_, peer)| peer.repositories.iter().copied()).collect()
     }
 
+    /// Whether a node is told of receipts that others collect: by a collector, if it is of the same site, and else by the
+    /// few before it in the ring of all names, which reaches everybody without going over every connection.
+    fn tells_all(&self, node: NodeId) -> bool {
+        let place = |other: NodeId| (other < self.me, other);
+        let before = self.peers.iter().filter(|(other, _)| place(*other) < place(node));
+        (self.config.collect && self.peers.is_near(node)) || before.take(TOLD).count() < TOLD
+    }
+
     fn pass(&mut self, node: NodeId, collected: &BTreeSet<RepositoryId>, actions: &mut Vec<Action>) {
         let Some(peer) = self.peers.get(node) else { return };
         let mut wanted = peer.repositories.clone();
-        wanted.retain(|repository| peer.collects || !collected.contains(repository));
+        // What may halt a release has to reach whoever may take it, and who collects may tell nobody.
+        let concerns = |repository: &RepositoryId| self.halting.concerns(*repository) && self.tells_all(node);
+        wanted.retain(|repository| peer.collects || !collected.contains(repository) || concerns(repository));
         if wanted.is_empty() {
             return;
         }

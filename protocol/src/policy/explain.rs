@@ -42,6 +42,7 @@ pub struct Check {
 enum Rule {
     Number,
     Failed,
+    Halt,
     Pin,
     Jump,
     Yank,
@@ -61,6 +62,7 @@ impl Rule {
         match refusal {
             Refusal::NotNewer => Self::Number,
             Refusal::Bad => Self::Failed,
+            Refusal::Halted(_) => Self::Halt,
             Refusal::Pinned(_) => Self::Pin,
             Refusal::TooFar { .. } => Self::Jump,
             Refusal::Sealed { .. } => Self::Key,
@@ -82,6 +84,7 @@ impl Rule {
         match self {
             Self::Number => "number",
             Self::Failed => "failed",
+            Self::Halt => "halt",
             Self::Pin => "pin",
             Self::Jump => "jump",
             Self::Yank => "yank",
@@ -204,6 +207,7 @@ fn asked(verified: &Verified, release: &Release, device: &Device<'_>) -> Vec<(Ru
             }),
         ),
         (Rule::Failed, Some("it has not failed on this device".to_owned())),
+        (Rule::Halt, rules.halt.map(|at| format!("it halts at {at}; too few failures are known here for that"))),
         (Rule::Pin, device.install.pin.as_ref().map(|pin| format!("this device is pinned to {pin}"))),
         (Rule::Jump, rules.within.map(|_| format!("it is close enough to {version}, which is active"))),
         (Rule::Yank, None),

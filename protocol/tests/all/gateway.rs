@@ -34,7 +34,8 @@ fn shop(rules: Rules) -> Repository {
 
 fn decide(shop: &Repository, check: Check<'_>) -> Result<String, Refusal> {
     let verified = verified(shop, None).unwrap();
-    gateway::decide(&verified, "shop", "stable", check, NOW).map(|offer| offer.release().version.clone())
+    gateway::decide(&verified, "shop", "stable", check, &BTreeMap::new(), NOW)
+        .map(|offer| offer.release().version.clone())
 }
 
 #[test]
@@ -53,10 +54,10 @@ fn a_device_is_offered_what_is_newer_than_what_it_runs() {
     assert_eq!(decide(&shop, check("1.5")).unwrap(), "2.0");
     assert_eq!(decide(&shop, check("2.5")), Err(Refusal::Newer { version: "2.0".to_owned() }));
     let verified = verified(&shop, None).unwrap();
-    let nothing = gateway::decide(&verified, "shop", "beta", check("1.0"), NOW);
+    let nothing = gateway::decide(&verified, "shop", "beta", check("1.0"), &BTreeMap::new(), NOW);
     assert_eq!(nothing.unwrap_err(), Refusal::Skip(Skip::Nothing));
     let late = Wall(verified.expires().0 + 400 * repository::DAY);
-    let stale = gateway::decide(&verified, "shop", "stable", check("1.0"), late).unwrap_err();
+    let stale = gateway::decide(&verified, "shop", "stable", check("1.0"), &BTreeMap::new(), late).unwrap_err();
     assert!(matches!(stale, Refusal::Skip(Skip::Stale { .. })), "{stale}");
 }
 

@@ -38,6 +38,7 @@ fn receipt(device: u64, counter: u64) -> (Receipt, SignedReceipt) {
         at: None,
         issued: Wall(0),
         via: None,
+        member: None,
     };
     let signed = SignedReceipt::sign(&receipt, &key(device));
     (receipt, signed)

@@ -50,6 +50,7 @@ fn receipt(shop: &Verified, number: u8, counter: u64, seq: u64, outcome: Outcome
         at: Some(Wall(NOW.0 - ago)),
         issued: NOW,
         via: None,
+        member: None,
     }
 }
 
@@ -142,7 +143,7 @@ fn every_rule_is_told_and_all_of_them_say_what_the_device_decides() {
         let id = ReleaseId { repository: shop.repository(), channel: "stable".to_owned(), seq: 1 };
         let active = Installed { id, version: "1.0".to_owned(), bundle: Hash([0; 32]) };
         let record = AppRecord { active: Some(active), ..AppRecord::default() };
-        let (install, keys) = (Install::of("stable"), BTreeMap::new());
+        let (install, keys, halted) = (Install::of("stable"), BTreeMap::new(), BTreeMap::new());
         let device = Device {
             node: device(9),
             attributes: &attributes,
@@ -150,6 +151,7 @@ fn every_rule_is_told_and_all_of_them_say_what_the_device_decides() {
             install: &install,
             record: &record,
             keys: &keys,
+            halted: &halted,
             now: NOW,
         };
         let newest = shop.releases().max_by_key(|release| release.seq).unwrap();
@@ -170,6 +172,7 @@ fn every_rule_is_told_and_all_of_them_say_what_the_device_decides() {
     // The release before the newest, a release that waits, and metadata that is too old.
     let shop = shop(Rules { urgency: Urgency::Manual, rollout: EVERYONE, ..Rules::default() });
     let (install, keys, record) = (Install::of("stable"), BTreeMap::new(), AppRecord::default());
+    let halted = BTreeMap::new();
     let late = Wall(shop.expires().0 + 400 * repository::DAY);
     let at = |now| Device {
         node: device(9),
@@ -178,6 +181,7 @@ fn every_rule_is_told_and_all_of_them_say_what_the_device_decides() {
         install: &install,
         record: &record,
         keys: &keys,
+        halted: &halted,
         now,
     };
     let told = |seq: u64, now: Wall| -> Vec<(String, Verdict)> {

@@ -89,6 +89,7 @@ fn receipt(shop: &Publisher, device: u64) -> SignedReceipt {
         at: None,
         issued: EPOCH,
         via: None,
+        member: None,
     };
     SignedReceipt::sign(&receipt, &key)
 }

@@ -93,6 +93,7 @@ fn receipt(repository: RepositoryId, device: u64, counter: u64) -> SignedReceipt
         at: None,
         issued: Wall(0),
         via: None,
+        member: None,
     };
     SignedReceipt::sign(&receipt, &key)
 }

@@ -5,6 +5,7 @@ mod budgets;
 mod crash;
 mod delivery;
 mod freshness;
+mod halting;
 mod lies;
 mod limits;
 mod moments;

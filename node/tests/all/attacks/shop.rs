@@ -177,8 +177,12 @@ impl Shop {
 
     /// Takes a release of `stable` back.
     pub(super) fn yank(&mut self, seq: u64, why: &str) {
-        let rules = Rules { yanked: Some(why.to_owned()), ..Rules::default() };
-        let draft = self.repository.propose_rules("stable", seq, &rules, self.now).unwrap();
+        self.set_rules(seq, &Rules { yanked: Some(why.to_owned()), ..Rules::default() });
+    }
+
+    /// Gives a release of `stable` other rules.
+    pub(super) fn set_rules(&mut self, seq: u64, rules: &Rules) {
+        let draft = self.repository.propose_rules("stable", seq, rules, self.now).unwrap();
         self.repository.sign_and_submit(draft, &self.keys.all(), self.now).unwrap();
     }
 

@@ -48,7 +48,7 @@ fn what_may_not_be_published_is_refused_and_changes_nothing() {
     let mut other_timestamp = keys();
     other_timestamp.timestamp = key(66);
     let next = release("stable", 3);
-    let cases = [
+    let cases = vec![
         (release("stable", 2), keys(), "not newer than release 2"),
         (release("stable", 1), keys(), "the next number is 3"),
         (Release { version: "2.0".to_owned(), ..next.clone() }, keys(), "not newer than version 2.0"),

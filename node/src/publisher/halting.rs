@@ -1,0 +1,103 @@
+//! A publisher's node that hears of too many failures turns the halt into a signed pause, which reaches every device and
+//! holds until somebody ends it.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use burr_protocol::{RepositoryId, fact::Fact, record::ReleaseId, rules::Rules, status::Halted};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+use super::Publisher;
+use crate::{
+    control,
+    error::{Error, Kind},
+    node::Node,
+};
+
+/// How long somebody else's work on the repository is waited for before it is tried again.
+const BUSY_WAIT: Duration = Duration::from_millis(500);
+const BUSY_TRIES: u32 = 20;
+
+/// Pauses what halts of the apps that are published from `data`, for as long as the node runs. What can't be done is
+/// told, once for each release.
+pub async fn pause_what_halts(node: Node, mut facts: Receiver<Fact>, data: PathBuf, published: Vec<String>) {
+    let mut told = BTreeSet::new();
+    loop {
+        let Ok(status) = node.status().await else { return };
+        for halted in status.halted.into_iter().filter(|halted| !halted.held_back) {
+            for app in published.iter().filter(|app| **app == halted.app) {
+                pause(&node, &data, app, &halted, &mut told).await;
+            }
+        }
+        loop {
+            match facts.recv().await {
+                Ok(Fact::Halted { .. }) | Err(RecvError::Lagged(_)) => break,
+                Ok(_) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+}
+
+async fn pause(node: &Node, data: &Path, app: &str, halted: &Halted, told: &mut BTreeSet<ReleaseId>) {
+    let (data_of, name, id) = (data.to_owned(), app.to_owned(), halted.release.clone());
+    let signed = tokio::task::spawn_blocking(move || sign(&data_of, &name, &id)).await;
+    let Halted { release, version, tally, .. } = halted;
+    let by_hand = format!("burr release pause {version} --app {app} --channel {}", release.channel);
+    let paused = match signed {
+        Ok(Ok(Signed::Paused)) => control::offer(node, data, app).await.map(|()| true),
+        // Held back already; or the runtime ends.
+        Ok(Ok(Signed::NotHere)) | Err(_) => return,
+        Ok(Ok(Signed::KeysMissing)) => Ok(false),
+        Ok(Err(error)) => Err(error),
+    };
+    match paused {
+        Ok(true) => tracing::warn!(target: "burr", "{app} {version} is paused: {tally}"),
+        Ok(false) if told.insert(release.clone()) => {
+            tracing::warn!(target: "burr", "{app} {version} should be paused ({tally}), but more keys are needed: {by_hand}");
+        }
+        Err(error) if told.insert(release.clone()) => {
+            tracing::warn!(target: "burr", "{app} {version} should be paused ({tally}), but can't be: {error}; {by_hand}");
+        }
+        Ok(false) | Err(_) => {}
+    }
+}
+
+enum Signed {
+    Paused,
+    /// It is held back already, or another repository's.
+    NotHere,
+    KeysMissing,
+}
+
+fn sign(data: &Path, app: &str, id: &ReleaseId) -> Result<Signed, Error> {
+    let passphrase = std::env::var("BURR_PASSPHRASE").ok();
+    let mut tries = 0;
+    loop {
+        match try_to_sign(data, app, id, passphrase.as_deref()) {
+            Err(error) if error.kind() == Kind::Busy && tries < BUSY_TRIES => {
+                tries += 1;
+                std::thread::sleep(BUSY_WAIT);
+            }
+            signed => return signed,
+        }
+    }
+}
+
+fn try_to_sign(data: &Path, app: &str, id: &ReleaseId, passphrase: Option<&str>) -> Result<Signed, Error> {
+    let mut publisher = Publisher::open(data, app)?;
+    let own: RepositoryId = publisher.id();
+    let is = |release: &&burr_protocol::release::Release| release.channel == id.channel && release.seq == id.seq;
+    let Some(release) = publisher.releases().find(is).filter(|_| own == id.repository).cloned() else {
+        return Ok(Signed::NotHere);
+    };
+    if release.rules.paused || release.rules.yanked.is_some() {
+        return Ok(Signed::NotHere);
+    }
+    let rules = Rules { paused: true, ..release.rules };
+    let (_, done) = publisher.set_rules(&id.channel, id.seq, &rules, passphrase)?;
+    Ok(if done { Signed::Paused } else { Signed::KeysMissing })
+}

@@ -1,0 +1,46 @@
+//! Releases that halt by themselves, as the agent sees it: what is counted when, and what follows.
+
+use super::Agent;
+use crate::{RepositoryId, action::Action, fact::Fact, receipt::Receipt, record::ReleaseId, trust::Verified};
+
+impl Agent {
+    /// A receipt is kept from now on: if its release halts by it, nobody here begins to take it any more.
+    pub(super) fn count(&mut self, receipt: &Receipt, actions: &mut Vec<Action>) {
+        let now = self.trusted_now();
+        let Some(verified) = self.catalog.verified(receipt.repository) else { return };
+        if self.halting.count(receipt, verified, now) {
+            let id = ReleaseId { repository: receipt.repository, channel: receipt.channel.clone(), seq: receipt.seq };
+            self.tell_halted(&id, actions);
+            self.decide_all(actions);
+        }
+    }
+
+    /// Counts what the metadata of a repository lists, which is others than `before`. The caller decides anew.
+    pub(super) fn count_listed(
+        &mut self,
+        repository: RepositoryId,
+        before: Option<&Verified>,
+        actions: &mut Vec<Action>,
+    ) {
+        let now = self.trusted_now();
+        let Some(verified) = self.catalog.verified(repository) else { return };
+        for id in self.halting.listed(before, verified, &self.receipts, now) {
+            self.tell_halted(&id, actions);
+        }
+    }
+
+    fn tell_halted(&self, id: &ReleaseId, actions: &mut Vec<Action>) {
+        let verified = self.catalog.verified(id.repository);
+        let mut releases = verified.into_iter().flat_map(Verified::releases);
+        let release = releases.find(|release| release.channel == id.channel && release.seq == id.seq);
+        if let (Some(release), Some(tally)) = (release, self.halting.halted().get(id)) {
+            actions.push(Action::Tell(Fact::Halted {
+                repository: id.repository,
+                app: release.app.clone(),
+                channel: release.channel.clone(),
+                version: release.version.clone(),
+                tally: *tally,
+            }));
+        }
+    }
+}

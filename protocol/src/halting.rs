@@ -1,0 +1,149 @@
+//! Releases that halt by themselves: how each fared on the devices that count, by the receipts that are kept here
+//! (`protocol/README.md` §9.8).
+//!
+//! A device counts once, with the newest that it said of the release, and only if a certificate that came with its
+//! receipt makes it a member of a fleet of the repository: whoever can't enrol devices has no say. What halts is always
+//! what the kept receipts say, in whatever order they came, so a restart changes nothing, and nodes that hold the same
+//! receipts agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    NodeId, RepositoryId, Wall, member,
+    receipt::{Receipt, Receipts, SignedReceipt},
+    record::ReleaseId,
+    rules::{Halt, Tally},
+    trust::Verified,
+    wire::Mark,
+};
+
+/// The releases that may halt, of all repositories.
+#[derive(Debug, Default)]
+pub(crate) struct Halting {
+    counts: BTreeMap<RepositoryId, BTreeMap<ReleaseId, Count>>,
+    halted: BTreeMap<ReleaseId, Tally>,
+}
+
+/// One release that may halt, with the newest that each device said of it: the receipt's number, and whether it failed.
+/// As many devices as receipts are kept, at most.
+#[derive(Debug)]
+struct Count {
+    threshold: Halt,
+    devices: BTreeMap<NodeId, (u64, bool)>,
+}
+
+impl Count {
+    fn add(&mut self, receipt: &Receipt) {
+        let said = (receipt.counter, receipt.is_failure());
+        let held = self.devices.entry(receipt.device).or_insert(said);
+        *held = said.max(*held);
+    }
+
+    fn tally(&self) -> Tally {
+        let bounded = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let failed = self.devices.values().filter(|(_, failed)| *failed).count();
+        Tally { failed: bounded(failed), outcomes: bounded(self.devices.len()) }
+    }
+}
+
+impl Halting {
+    /// The releases that failed too often.
+    pub(crate) fn halted(&self) -> &BTreeMap<ReleaseId, Tally> {
+        &self.halted
+    }
+
+    /// Whether a repository lists a release that may halt.
+    pub(crate) fn concerns(&self, repository: RepositoryId) -> bool {
+        self.counts.contains_key(&repository)
+    }
+
+    /// Counts a receipt that is kept now; returns whether its release halts by it.
+    pub(crate) fn count(&mut self, receipt: &Receipt, verified: &Verified, now: Wall) -> bool {
+        let id = release_of(receipt);
+        let Some(count) = self.counts.get_mut(&id.repository).and_then(|counts| counts.get_mut(&id)) else {
+            return false;
+        };
+        if !has_a_say(receipt, verified, now) {
+            return false;
+        }
+        count.add(receipt);
+        self.judge(&id)
+    }
+
+    /// A receipt is not kept any more.
+    pub(crate) fn forget(&mut self, gone: &Mark) {
+        let mut concerned = Vec::new();
+        for (id, count) in self.counts.get_mut(&gone.repository).into_iter().flatten() {
+            if count.devices.get(&gone.device).is_some_and(|(counter, _)| *counter == gone.counter) {
+                count.devices.remove(&gone.device);
+                concerned.push(id.clone());
+            }
+        }
+        for id in concerned {
+            self.judge(&id);
+        }
+    }
+
+    /// Metadata came in the place of `before`: what it lists is counted, from all `receipts` where the release could not
+    /// halt before, or other devices have a say now. Returns what halts by it.
+    pub(crate) fn listed(
+        &mut self,
+        before: Option<&Verified>,
+        verified: &Verified,
+        receipts: &Receipts,
+        now: Wall,
+    ) -> Vec<ReleaseId> {
+        let repository = verified.repository();
+        let same_members = before.is_some_and(|before| members(before).eq(members(verified)));
+        let mut held = self.counts.remove(&repository).filter(|_| same_members).unwrap_or_default();
+        let (mut counts, mut anew) = (BTreeMap::new(), false);
+        for release in verified.releases() {
+            let Some(threshold) = release.rules.halt else { continue };
+            let id = ReleaseId::of(repository, release);
+            let devices = held.remove(&id).map(|count| count.devices);
+            anew |= devices.is_none();
+            counts.insert(id, Count { threshold, devices: devices.unwrap_or_default() });
+        }
+        for receipt in receipts.iter().filter(|_| anew).filter_map(SignedReceipt::peek) {
+            if let Some(count) = counts.get_mut(&release_of(&receipt))
+                && has_a_say(&receipt, verified, now)
+            {
+                count.add(&receipt);
+            }
+        }
+        let ids: BTreeSet<ReleaseId> = counts.keys().cloned().collect();
+        if !counts.is_empty() {
+            self.counts.insert(repository, counts);
+        }
+        self.halted.retain(|id, _| id.repository != repository || ids.contains(id));
+        ids.into_iter().filter(|id| self.judge(id)).collect()
+    }
+
+    /// Looks whether a release halts; returns whether it does, and did not before.
+    fn judge(&mut self, id: &ReleaseId) -> bool {
+        let count = self.counts.get(&id.repository).and_then(|counts| counts.get(id));
+        match count.map(|count| (count.threshold, count.tally())) {
+            Some((threshold, tally)) if threshold.is_passed(tally) => self.halted.insert(id.clone(), tally).is_none(),
+            _ => {
+                self.halted.remove(id);
+                false
+            }
+        }
+    }
+}
+
+fn release_of(receipt: &Receipt) -> ReleaseId {
+    ReleaseId { repository: receipt.repository, channel: receipt.channel.clone(), seq: receipt.seq }
+}
+
+/// Whether the device is a member of a fleet of its repository, by what came with the receipt.
+fn has_a_say(receipt: &Receipt, verified: &Verified, now: Wall) -> bool {
+    let fleets = verified.fleets().map(|(name, _)| name.to_owned()).collect();
+    let is_member = |bytes: &Vec<u8>| member::admit(verified, &fleets, bytes, receipt.device, now).is_ok();
+    receipt.member.as_ref().is_some_and(is_member)
+}
+
+/// What decides who is a member.
+fn members(verified: &Verified) -> impl Iterator<Item = impl PartialEq> {
+    verified.fleets().map(|(name, fleet)| (name, &fleet.signers, &fleet.revoked))
+}
