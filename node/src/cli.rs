@@ -26,6 +26,7 @@ mod run;
 mod status;
 mod tuf;
 mod verify;
+mod wish;
 
 use std::{
     env, fmt,
@@ -89,6 +90,9 @@ enum Command {
     Check(check::Arguments),
     Confirm(confirm::Arguments),
     Apply(apply::Arguments),
+    Defer(wish::Defer),
+    Rollback(wish::Rollback),
+    Retry(wish::Retry),
     #[command(subcommand)]
     Device(device::Arguments),
     Config(config::Arguments),
@@ -179,6 +183,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Check(arguments) => check::run(&context, &arguments),
         Command::Confirm(arguments) => confirm::run(&context, arguments),
         Command::Apply(arguments) => apply::run(&context, arguments),
+        Command::Defer(arguments) => wish::defer(&context, arguments),
+        Command::Rollback(arguments) => wish::roll_back(&context, arguments),
+        Command::Retry(arguments) => wish::retry(&context, arguments),
         Command::Device(arguments) => device::run(&context, arguments),
         Command::Config(arguments) => config::run(&context, &arguments),
         Command::Demo(arguments) => demo::run(&context, &arguments),

@@ -27,6 +27,7 @@ use tokio::{
 };
 
 use crate::{
+    driver::Said,
     error::{Error, Kind},
     node::Node,
     publisher::Publisher,
@@ -90,10 +91,12 @@ pub enum Request {
         /// Which.
         app: String,
     },
-    /// Whether the device is in use.
-    Busy {
-        /// It is.
-        busy: bool,
+    /// The release of an app that is under way is to be put off.
+    Defer {
+        /// Which app.
+        app: String,
+        /// For how long from now, in seconds.
+        seconds: u64,
     },
     /// A setting is another from now on; answers whether it holds at once, or from the next start on.
     Set {
@@ -102,6 +105,18 @@ pub enum Request {
         /// Its text.
         text: String,
     },
+    /// An app is to go back to its last good version, and to stay there.
+    Rollback {
+        /// Which.
+        app: String,
+    },
+    /// What failed of an app is to be tried again, and a stay ends.
+    Retry {
+        /// Which.
+        app: String,
+    },
+    /// What the device says of its condition; what is not said stays.
+    Device(Said),
     /// The publisher's repository of this app on the same data directory has something new.
     Import {
         /// Which.
@@ -240,8 +255,20 @@ async fn answer(node: &Node, data: &Path, request: Request) -> Result<Value, Err
             must_be_installed(node, &app).await?;
             node.apply(&app).await.map(|()| Value::Null)
         }
-        Request::Busy { busy } => node.set_busy(busy).await.map(|()| Value::Null),
         Request::Set { name, text } => Ok(Value::Bool(node.set(&name, &text).await?)),
+        Request::Defer { app, seconds } => {
+            must_be_installed(node, &app).await?;
+            node.defer(&app, Duration::from_secs(seconds)).await.map(|()| Value::Null)
+        }
+        Request::Rollback { app } => {
+            must_be_installed(node, &app).await?;
+            node.roll_back(&app).await.map(|()| Value::Null)
+        }
+        Request::Retry { app } => {
+            must_be_installed(node, &app).await?;
+            node.retry(&app).await.map(|()| Value::Null)
+        }
+        Request::Device(said) => node.say(said).await.map(|()| Value::Null),
         Request::Import { app } => offer(node, data, &app).await.map(|()| Value::Null),
         Request::Facts => unreachable!("answered by its own loop"),
     }

@@ -16,7 +16,7 @@ use std::{
 
 use burr_protocol::{
     Agent, Hash, NodeId, Now, RepositoryId, Time, Wall,
-    action::{Action, Input, NoKey, StageFailure, Ticket, Token},
+    action::{Action, Input, NoKey, StageFailure, Ticket, Token, Wish},
     cache::Stored,
     config::{BadSetting, Choice},
     fact::Fact,
@@ -25,7 +25,7 @@ use burr_protocol::{
     gateway::{Declined, Report},
     peers::Address,
     policy::{
-        Conditions,
+        Conditions, Power,
         explain::{Explanation, NoAnswer, Question},
     },
     receipt::{Receipt, SignedReceipt},
@@ -34,8 +34,10 @@ use burr_protocol::{
     rules,
     status::Status,
     trust::Verified,
+    update::{Hook, Refused},
 };
 use ed25519_dalek::SigningKey;
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
     task::JoinHandle,
@@ -49,7 +51,7 @@ use crate::{
     health::{self, HealthCommand, Subject},
     metrics::{self, Tally},
     net::{self, Net},
-    settings::Settings,
+    settings::{Commands, Settings},
     slots::Slots,
     store::{blobs::Blobs, home::Home, records::Records},
 };
@@ -68,12 +70,27 @@ pub(crate) enum Ask {
     Report { report: Report, done: oneshot::Sender<Result<(), Declined>> },
     Confirm { app: String, done: oneshot::Sender<()> },
     Apply { app: String, done: oneshot::Sender<()> },
-    Busy { busy: bool, done: oneshot::Sender<()> },
     Set { name: String, text: String, done: oneshot::Sender<Result<bool, Error>> },
+    Wish { app: String, wish: Wish, done: oneshot::Sender<Result<(), Refused>> },
+    Condition { said: Said, done: oneshot::Sender<()> },
     Check(oneshot::Sender<()>),
     Held { blob: Hash, size: u64, done: oneshot::Sender<()> },
     Import { import: Imported, done: oneshot::Sender<Result<(), Error>> },
     Shutdown(oneshot::Sender<()>),
+}
+
+/// What the device says of its own condition; what it does not say stays as it was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Said {
+    /// Whether somebody uses it.
+    pub busy: Option<bool>,
+    /// Where its power comes from.
+    pub power: Option<Power>,
+    /// The charge of its battery in percent.
+    pub battery: Option<u8>,
+    /// Whether its link is paid by the byte.
+    pub metered: Option<bool>,
 }
 
 /// A repository on this machine.
@@ -96,14 +113,16 @@ pub(crate) struct Driver {
     fleets: FleetKeys,
     /// The end of each app's last work on its slots.
     slot_work: BTreeMap<String, oneshot::Receiver<()>>,
-    health: BTreeMap<String, String>,
-    /// Whether somebody said that the device is in use.
-    busy: bool,
+    commands: BTreeMap<String, Commands>,
+    /// What the device said of itself; the local time is looked up.
+    said: Conditions,
     /// What the agent was told last.
     conditions: Conditions,
     writes: std::sync::mpsc::Sender<(Token, Vec<Record>)>,
     /// Who waits for the answer to a report; the agent bounds them.
     reports: BTreeMap<Ticket, oneshot::Sender<Result<(), Declined>>>,
+    /// Who waits for a wish to be granted.
+    wishes: BTreeMap<Ticket, oneshot::Sender<Result<(), Refused>>>,
     next_ticket: u64,
     /// What own tasks report. Each task was caused by one action and reports once, so the agent's bounds are its own.
     jobs: mpsc::UnboundedSender<Input>,
@@ -165,7 +184,7 @@ impl Driver {
         first.extend(found.dropped.into_iter().map(|why| Fact::RecordDropped { why }));
         let (jobs, from_jobs) = mpsc::unbounded_channel();
         let writes = start_writer(records, jobs.clone())?;
-        let health = settings.health;
+        let commands = settings.commands;
         Ok(Self {
             agent,
             started,
@@ -176,11 +195,12 @@ impl Driver {
             slots,
             fleets,
             slot_work: BTreeMap::new(),
-            health,
-            busy: false,
+            commands,
+            said: Conditions::default(),
             conditions: Conditions::default(),
             writes,
             reports: BTreeMap::new(),
+            wishes: BTreeMap::new(),
             next_ticket: 0,
             jobs,
             from_jobs,
@@ -284,8 +304,7 @@ impl Driver {
                 let _ = done.send(all.collect());
             }
             Ask::Report { report, done } => {
-                let ticket = Ticket(self.next_ticket);
-                self.next_ticket += 1;
+                let ticket = self.ticket();
                 self.reports.insert(ticket, done);
                 self.handle(Input::Reported { ticket, report }).await;
             }
@@ -301,8 +320,16 @@ impl Driver {
                 self.handle(Input::Check).await;
                 let _ = done.send(());
             }
-            Ask::Busy { busy, done } => {
-                self.busy = busy;
+            Ask::Wish { app, wish, done } => {
+                let ticket = self.ticket();
+                self.wishes.insert(ticket, done);
+                self.handle(Input::Wished { ticket, app, wish }).await;
+            }
+            Ask::Condition { said, done } => {
+                self.said.idle = said.busy.map_or(self.said.idle, |busy| !busy);
+                self.said.power = said.power.or(self.said.power);
+                self.said.battery = said.battery.or(self.said.battery);
+                self.said.metered = said.metered.or(self.said.metered);
                 self.handle(Input::Wake).await;
                 let _ = done.send(());
             }
@@ -337,6 +364,11 @@ impl Driver {
         Ok(true)
     }
 
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+
     async fn import(&mut self, import: Imported) -> Result<(), Error> {
         for (Payload { blob, size }, path) in import.payloads {
             let mut pieces = self.blobs.held(blob, size).await?;
@@ -357,7 +389,7 @@ impl Driver {
         let mut actions = Vec::new();
         let now = now(self.started, &self.clock);
         // Local time changes twice a year, and with a device that travels.
-        let conditions = Conditions { idle: !self.busy, utc_offset: utc_offset(now.wall) };
+        let conditions = Conditions { utc_offset: utc_offset(now.wall), ..self.said };
         if self.conditions != conditions {
             self.conditions = conditions;
             actions = self.decide(now, Input::Conditions(conditions));
@@ -454,10 +486,23 @@ impl Driver {
                     Input::Switched { app, bundle, result }
                 });
             }
-            Action::CheckHealth { app, bundle, version, limit } => {
-                let command = self.health.get(&app).cloned().unwrap_or_default();
+            Action::RunHook { app, bundle, version, hook, limit } => {
+                let commands = self.commands.get(&app).cloned().unwrap_or_default();
+                let command = match hook {
+                    Hook::Before => commands.before,
+                    Hook::After => commands.after,
+                };
                 let tree = self.slots.tree(&app, bundle);
-                let subject = Subject { app: app.clone(), version, bundle, tree };
+                let subject = Subject { app: app.clone(), version, bundle, tree, hook: Some(hook) };
+                self.task(async move {
+                    let result = health::hook(&command, hook, &subject, limit).await;
+                    Input::Hooked { app, bundle, hook, result }
+                });
+            }
+            Action::CheckHealth { app, bundle, version, limit } => {
+                let command = self.commands.get(&app).cloned().unwrap_or_default().health;
+                let tree = self.slots.tree(&app, bundle);
+                let subject = Subject { app: app.clone(), version, bundle, tree, hook: None };
                 self.task(async move {
                     let health = health::check(&HealthCommand::Shell(command), &subject, limit).await;
                     Input::Health { app, bundle, healthy: health.healthy, words: health.words }
@@ -473,6 +518,11 @@ impl Driver {
             }
             Action::Answer { ticket, result } => {
                 if let Some(done) = self.reports.remove(&ticket) {
+                    let _ = done.send(result);
+                }
+            }
+            Action::Grant { ticket, result } => {
+                if let Some(done) = self.wishes.remove(&ticket) {
                     let _ = done.send(result);
                 }
             }

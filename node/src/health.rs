@@ -1,7 +1,7 @@
-//! Health commands: the device's own word on whether a new version works.
+//! Health commands, the device's own word on whether a new version works, and hooks, which say whether a switch may be.
 //!
-//! A command runs in the files of the version it judges and in a process group of its own. It is healthy if it exits
-//! with 0 in time; whatever it started is ended with it, so a check leaves nothing behind.
+//! A command runs in the files of the version that it is about and in a process group of its own. It says yes if it exits
+//! with 0 in time; whatever it started is ended with it, so it leaves nothing behind.
 
 use std::{
     collections::VecDeque,
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use burr_protocol::Hash;
+use burr_protocol::{Hash, update::Hook};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::AsyncReadExt,
@@ -48,6 +48,8 @@ pub struct Subject {
     pub bundle: Hash,
     /// `BURR_SLOT`: the version's files, where the command runs.
     pub tree: PathBuf,
+    /// `BURR_HOOK`, if the command is one.
+    pub hook: Option<Hook>,
 }
 
 /// A command's verdict.
@@ -61,9 +63,35 @@ pub struct Health {
 
 /// Runs a health command, for `limit` at most. Dropping the future ends the command too.
 pub async fn check(command: &HealthCommand, subject: &Subject, limit: Duration) -> Health {
+    let (ended, output) = run(command, subject, limit).await;
+    let (healthy, reason) = match ended {
+        Ok(()) => (true, "the health command succeeded".to_owned()),
+        Err(why) => (false, format!("the health command {why}")),
+    };
+    Health { healthy, words: joined(reason, &output) }
+}
+
+/// Runs a hook, for `limit` at most: what it wrote, or why it says no.
+///
+/// # Errors
+/// Its end in words, and what it wrote.
+pub async fn hook(command: &str, hook: Hook, subject: &Subject, limit: Duration) -> Result<String, String> {
+    let (ended, output) = run(&HealthCommand::Shell(command.to_owned()), subject, limit).await;
+    match ended {
+        Ok(()) => Ok(output),
+        Err(why) => Err(joined(format!("the hook `{hook}` {why}"), &output)),
+    }
+}
+
+fn joined(reason: String, output: &str) -> String {
+    if output.is_empty() { reason } else { format!("{reason}: {output}") }
+}
+
+/// Runs a command to its end or its limit: how it ended, and the end of what it wrote.
+async fn run(command: &HealthCommand, subject: &Subject, limit: Duration) -> (Result<(), String>, String) {
     let (mut child, output) = match spawn(command, subject) {
         Ok(started) => started,
-        Err(error) => return Health { healthy: false, words: format!("the health command can't be run: {error}") },
+        Err(error) => return (Err(format!("can't be run: {error}")), String::new()),
     };
     let mut group = Group::of(&child);
     let mut tail = Tail::default();
@@ -91,15 +119,13 @@ pub async fn check(command: &HealthCommand, subject: &Subject, limit: Duration) 
         }
         ended
     };
-    let (healthy, reason) = match ended {
-        Err(_) => (false, format!("the health command did not end within {} s", limit.as_secs_f64())),
-        Ok(Err(error)) => (false, format!("the health command was lost: {error}")),
-        Ok(Ok(status)) if status.success() => (true, "the health command succeeded".to_owned()),
-        Ok(Ok(status)) => (false, format!("the health command failed ({})", in_words(status))),
+    let ended = match ended {
+        Err(_) => Err(format!("did not end within {} s", limit.as_secs_f64())),
+        Ok(Err(error)) => Err(format!("was lost: {error}")),
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(format!("failed ({})", in_words(status))),
     };
-    let output = tail.text();
-    let words = if output.is_empty() { reason } else { format!("{reason}: {output}") };
-    Health { healthy, words }
+    (ended, tail.text())
 }
 
 fn spawn(command: &HealthCommand, subject: &Subject) -> io::Result<(Child, pipe::Receiver)> {
@@ -125,6 +151,7 @@ fn spawn(command: &HealthCommand, subject: &Subject) -> io::Result<(Child, pipe:
         .env("BURR_VERSION", &subject.version)
         .env("BURR_BUNDLE", subject.bundle.to_string())
         .env("BURR_SLOT", &subject.tree)
+        .envs(subject.hook.map(|hook| ("BURR_HOOK", hook.to_string())))
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
         .stderr(writer)

@@ -25,6 +25,7 @@ pub mod tuf;
 pub mod upstream;
 
 pub use clock::Clock;
+pub use driver::Said;
 pub use error::{Error, Kind};
 pub use node::{Node, Running};
 pub use publisher::Publisher;

@@ -8,10 +8,12 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use burr_protocol::{
     Hash, NodeId, RepositoryId,
+    action::Wish,
     config::Choice,
     fact::Fact,
     gateway::{Declined, Report},
@@ -23,6 +25,7 @@ use burr_protocol::{
     standing::{Standing, standings},
     status::Status,
     trust::Verified,
+    update::Refused,
 };
 use tokio::{
     sync::{Notify, broadcast, mpsc, oneshot},
@@ -31,7 +34,7 @@ use tokio::{
 
 use crate::{
     clock::Clock,
-    driver::{self, Ask, Imported},
+    driver::{self, Ask, Imported, Said},
     error::{Error, Kind},
     identity,
     settings::{Settings, device},
@@ -268,12 +271,57 @@ impl Node {
         self.ask(|done| Ask::Apply { app, done }).await
     }
 
-    /// Says whether the device is in use, so that a switch would disturb somebody. Until it is said, it is not.
+    /// Says how the device stands, for what its settings and releases ask. Until it is said, nobody uses it, and nothing
+    /// else is known. It holds until the node ends.
     ///
     /// # Errors
-    /// [`Kind::Ended`] if the node ended.
-    pub async fn set_busy(&self, busy: bool) -> Result<(), Error> {
-        self.ask(|done| Ask::Busy { busy, done }).await
+    /// [`Kind::BadInput`] if nothing is said, or a battery above 100 %, [`Kind::Ended`] if the node ended.
+    pub async fn say(&self, said: Said) -> Result<(), Error> {
+        if said == Said::default() {
+            return Err(Error::new(Kind::BadInput, "nothing is said: busy, power, battery or metered"));
+        }
+        if let Some(battery) = said.battery.filter(|battery| *battery > 100) {
+            return Err(Error::new(Kind::BadInput, format!("a battery can't be at {battery} %; say 0 to 100")));
+        }
+        self.ask(|done| Ask::Condition { said, done }).await
+    }
+
+    /// Puts the release of an app that is under way off, for so long from now.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] if something is under way that can't be left, [`Kind::BadInput`] if it is not to be,
+    /// [`Kind::Storage`] if it can't be written down, [`Kind::Ended`] if the node ended.
+    pub async fn defer(&self, app: &str, time: Duration) -> Result<(), Error> {
+        self.wish(app, Wish::Defer(time)).await
+    }
+
+    /// Goes back to an app's last good version, and stays there until [`Node::retry`].
+    ///
+    /// # Errors
+    /// As [`Node::defer`].
+    pub async fn roll_back(&self, app: &str) -> Result<(), Error> {
+        self.wish(app, Wish::RollBack).await
+    }
+
+    /// Tries again what failed of an app, and ends a stay.
+    ///
+    /// # Errors
+    /// As [`Node::defer`].
+    pub async fn retry(&self, app: &str) -> Result<(), Error> {
+        self.wish(app, Wish::Retry).await
+    }
+
+    async fn wish(&self, app: &str, wish: Wish) -> Result<(), Error> {
+        let app = app.to_owned();
+        let granted = self.ask(|done| Ask::Wish { app, wish, done }).await?;
+        granted.map_err(|refused| {
+            let kind = match refused {
+                Refused::Busy(_) => Kind::Busy,
+                Refused::Storage(_) => Kind::Storage,
+                _ => Kind::BadInput,
+            };
+            Error::new(kind, refused.to_string())
+        })
     }
 
     /// Sets one of the agent's settings from now on, until the node ends; returns false if it is one that holds from the

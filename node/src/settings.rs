@@ -93,8 +93,8 @@ pub struct Settings {
     pub enroller: Option<Enroller>,
     /// The agent's own settings.
     pub agent: Config,
-    /// Health commands by app.
-    pub health: BTreeMap<String, String>,
+    /// What is run on the device for its apps.
+    pub commands: BTreeMap<String, Commands>,
     /// The directory to record what the agent is told in, for `burr-sim replay`.
     pub flight_recorder: Option<PathBuf>,
     /// Where to serve local control over HTTP, on loopback, if it is to be served.
@@ -105,6 +105,17 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// The HTTP gateway, if there is to be one.
     pub gateway: Option<gateway::Settings>,
+}
+
+/// Shell commands of an app; empty where there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Commands {
+    /// Says whether a new version works.
+    pub health: String,
+    /// The hook before a switch.
+    pub before: String,
+    /// The hook after it.
+    pub after: String,
 }
 
 impl Resolved {
@@ -280,17 +291,16 @@ impl Resolved {
     fn read(&self) -> Result<Settings, Error> {
         let mut follows = Vec::new();
         let mut since = BTreeMap::new();
-        let mut health = BTreeMap::new();
+        let mut commands = BTreeMap::new();
         let mut serves = Vec::new();
         for (app, values) in &self.apps {
             let of = Reader { prefix: format!("apps.{app}."), values };
             let follow = of.follow(app)?;
             since.extend(of.since()?.map(|since| (follow.repository, since)));
             follows.push(follow);
-            let command = of.text("health")?;
-            if !command.is_empty() {
-                health.insert(app.clone(), command.to_owned());
-            }
+            let command = |name| of.text(name).map(str::to_owned);
+            let of_app = Commands { health: command("health")?, before: command("before")?, after: command("after")? };
+            commands.insert(app.clone(), of_app);
             let id = if of.text("app_id")?.is_empty() { app } else { of.text("app_id")? };
             serves.push(Serves {
                 app: app.clone(),
@@ -337,7 +347,7 @@ impl Resolved {
             metrics: of.address("metrics.listen", "an address with a port, such as 127.0.0.1:7451")?,
             gateway: of.gateway(serves)?,
             agent,
-            health,
+            commands,
         })
     }
 }
@@ -507,7 +517,25 @@ impl Reader<'_> {
         };
         let (keep, attempts) = (self.number("keep")?, self.number("attempts")?);
         let pin = Some(self.text("pin")?).filter(|version| !version.is_empty()).map(str::to_owned);
-        Ok(Install { channel: channel.to_owned(), pin, confirm, freshness, keep, attempts })
+        let hook = |name| {
+            let runs = !self.text(name)?.is_empty();
+            if runs { self.duration("hook_timeout").map(Some) } else { Ok(None) }
+        };
+        let needs =
+            |name: &str| self.parsed(name, "words such as [\"mains\", \"battery>=30\", \"unmetered\", \"idle\"]");
+        Ok(Install {
+            channel: channel.to_owned(),
+            pin,
+            confirm,
+            freshness,
+            keep,
+            attempts,
+            defer: self.duration("defer")?,
+            before: hook("before")?,
+            after: hook("after")?,
+            download: needs("download_if")?,
+            activate: needs("activate_if")?,
+        })
     }
 }
 

@@ -19,13 +19,14 @@ use crate::{
     release::Payload,
     seal::{Epoch, Lock},
     serving::QuestionId,
+    update::{Hook, Refused},
 };
 
 /// Names a [`Action::Persist`] until its [`Input::Stored`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Token(pub u64);
 
-/// The driver's own name for a report that waits for its answer.
+/// The driver's own name for a report, or a wish of someone at the device, that waits for its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ticket(pub u64);
 
@@ -218,6 +219,17 @@ pub enum Input {
         /// How; in words if it failed.
         result: Result<(), String>,
     },
+    /// A hook ended.
+    Hooked {
+        /// Of which app.
+        app: String,
+        /// On which bundle.
+        bundle: Hash,
+        /// Which.
+        hook: Hook,
+        /// What it wrote; or, if it says no, why, with that.
+        result: Result<String, String>,
+    },
     /// A health command ended.
     Health {
         /// Of which app.
@@ -241,6 +253,15 @@ pub enum Input {
     /// Settings that hold from now on; what is followed, and by whom it may be spoken with, are the same as before. The
     /// driver has checked them.
     Settings(Box<Config>),
+    /// Someone at the device wants something of an app's update; answered by [`Action::Grant`].
+    Wished {
+        /// For the answer.
+        ticket: Ticket,
+        /// Of which app.
+        app: String,
+        /// What.
+        wish: Wish,
+    },
     /// What only the device itself knows of the moment, when it changed.
     Conditions(Conditions),
     /// A device behind this node's gateway reports; it is answered by [`Action::Answer`].
@@ -255,6 +276,17 @@ pub enum Input {
         /// Which app.
         app: String,
     },
+}
+
+/// What someone at the device may want of an app's update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wish {
+    /// Put the release that is under way off, for so long from now.
+    Defer(Duration),
+    /// Go back to the last good version, and stay there.
+    RollBack,
+    /// Try again what failed, and end a stay.
+    Retry,
 }
 
 /// Why a request came to nothing.
@@ -404,6 +436,19 @@ pub enum Action {
         /// To which bundle.
         bundle: Option<Hash>,
     },
+    /// Run one of the app's hooks.
+    RunHook {
+        /// Of which app.
+        app: String,
+        /// On which bundle.
+        bundle: Hash,
+        /// Its version, for the hook's environment.
+        version: String,
+        /// Which.
+        hook: Hook,
+        /// End it after this time.
+        limit: Duration,
+    },
     /// Run the app's health command.
     CheckHealth {
         /// Of which app.
@@ -428,6 +473,13 @@ pub enum Action {
         ticket: Ticket,
         /// Why it is not taken.
         result: Result<(), Declined>,
+    },
+    /// Answer a wish: it is done, or under way and on disk, or why it is not done.
+    Grant {
+        /// Which wish.
+        ticket: Ticket,
+        /// Why it is not done.
+        result: Result<(), Refused>,
     },
     /// Tell people.
     Tell(Fact),

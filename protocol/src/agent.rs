@@ -46,7 +46,7 @@ use crate::{
     status::{self, Status},
     table::Table,
     trust::{Memory, Verified},
-    update::Update,
+    update::{Refused, Update},
     wire::{Digest, Holding, Message},
 };
 
@@ -63,6 +63,8 @@ enum After {
     Report { ticket: Ticket, kept: Vec<(Receipt, SignedReceipt)>, assigned: Option<(String, String, Option<String>)> },
     /// More of the month's budget may be used.
     Used(Month),
+    /// Someone at the device may be told that it is done.
+    Wish { ticket: Ticket },
     /// Nothing hangs on it.
     Nothing,
 }
@@ -302,9 +304,9 @@ impl Agent {
                 }
             }
             Input::StoreFailed { token, why } => {
-                actions.push(Action::Tell(Fact::StorageFailed { why }));
+                actions.push(Action::Tell(Fact::StorageFailed { why: why.clone() }));
                 if let Some(after) = self.pending.remove(&token) {
-                    self.store_failed(after, actions);
+                    self.store_failed(after, why, actions);
                 }
             }
             Input::Held { blob, size, pieces } => self.held(blob, size, &pieces, actions),
@@ -332,7 +334,12 @@ impl Agent {
             }
             Input::Settings(config) => self.settings_changed(*config, actions),
             Input::Choose(choice) => self.choose(choice, actions),
-            Input::Apply { app } => self.update(&app, actions, Update::apply),
+            Input::Apply { app } => self.update(&app, actions, |update| update.apply(now.time)),
+            Input::Hooked { app, bundle, hook, result } => {
+                let (time, config) = (self.now.time, self.config.clone());
+                self.update(&app, actions, |update| update.hooked(bundle, hook, result, time, &config));
+            }
+            Input::Wished { ticket, app, wish } => self.wished(ticket, &app, wish, actions),
             Input::Conditions(conditions) => self.conditions_changed(conditions, actions),
             Input::Reported { ticket, report } => self.reported(ticket, report, actions),
             Input::Confirm { app } => self.update(&app, actions, Update::confirm),
@@ -405,6 +412,7 @@ impl Agent {
                 .collect(),
             quota: self.config.quota,
             budget: self.budget_status(),
+            conditions: self.standing(),
         }
     }
 
@@ -557,6 +565,7 @@ impl Agent {
             After::Receipts { from, kept } => self.acknowledge(from, kept, actions),
             After::Report { ticket, kept, assigned } => self.report_stored(ticket, kept, assigned, actions),
             After::Used(month) => self.leased(month, true, actions),
+            After::Wish { ticket } => actions.push(Action::Grant { ticket, result: Ok(()) }),
             After::Nothing => {}
             After::App { app, own } => {
                 if let Some((receipt, signed)) = own {
@@ -568,7 +577,7 @@ impl Agent {
         }
     }
 
-    fn store_failed(&mut self, after: After, actions: &mut Vec<Action>) {
+    fn store_failed(&mut self, after: After, why: String, actions: &mut Vec<Action>) {
         match after {
             // The next sync brings it again; what nobody sent is tried again by then.
             After::Metadata { verified, from } => {
@@ -585,6 +594,9 @@ impl Agent {
                 actions.push(Action::Answer { ticket, result: Err(Declined::Storage) });
             }
             After::Used(month) => self.leased(month, false, actions),
+            After::Wish { ticket } => {
+                actions.push(Action::Grant { ticket, result: Err(Refused::Storage(why)) });
+            }
             After::Nothing => {}
             After::App { app, .. } => {
                 if let Some(update) = self.apps.get_mut(&app) {
@@ -618,7 +630,8 @@ impl Agent {
         let apps: Vec<String> =
             self.apps.iter().filter(|(_, update)| due(update)).map(|(app, _)| app.clone()).collect();
         for app in apps {
-            self.update(&app, actions, |update| update.wake(now));
+            let config = self.config.clone();
+            self.update(&app, actions, |update| update.wake(now, &config));
         }
         self.budget_due(actions);
         if self.asking().any(|job| job.wake_at(&self.config).is_some_and(|at| at <= now)) {

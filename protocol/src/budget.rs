@@ -187,7 +187,8 @@ impl Budget {
     /// Brings the rates in line with settings, hours and conditions. `now` is the time as far as it is trusted: months
     /// only go on. `wall` is the device's clock, without which hours are not kept and the usual rates hold.
     pub fn refresh(&mut self, budgets: &Budgets, conditions: Conditions, wall: Option<Wall>, trusted: Wall, now: Time) {
-        let far = if budgets.is_metered { Link::Metered } else { Link::Wan };
+        let is_metered = conditions.metered.unwrap_or(budgets.is_metered);
+        let far = if is_metered { Link::Metered } else { Link::Wan };
         self.far = Some(far);
         let local = wall.map(|wall| wall.0.saturating_add(conditions.utc_offset.into()));
         let mut changes: Option<Duration> = budgets.month.map(|_| LOOK_AGAIN);

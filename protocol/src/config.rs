@@ -16,6 +16,7 @@ use crate::{
     budget::Budgets,
     fetch::MIN_PIECE,
     label::{self, LabelError},
+    policy::Needs,
     serving::MAX_QUESTION_BYTES,
 };
 
@@ -161,6 +162,12 @@ impl Config {
                 install.pin.iter().try_for_each(|version| label::check_version(version))?;
                 bound("keep", u64::from(install.keep), 0, 16)?;
                 bound("attempts", u64::from(install.attempts), 1, 100)?;
+                span("defer", install.defer, Duration::ZERO)?;
+                install
+                    .before
+                    .iter()
+                    .chain(&install.after)
+                    .try_for_each(|limit| span("hook_timeout", *limit, SHORTEST))?;
             }
         }
         choice::check_attributes(&self.attributes)?;
@@ -266,10 +273,21 @@ pub struct Install {
     pub keep: u8,
     /// How often an install is tried again after a failure that is not the release's own, 1 to 100.
     pub attempts: u8,
+    /// How long someone at the device may put a release off, in all.
+    pub defer: Duration,
+    /// The time limit of the hook before a switch, if there is one.
+    pub before: Option<Duration>,
+    /// The time limit of the hook after a switch, if there is one.
+    pub after: Option<Duration>,
+    /// What the device must be like before anything is fetched for it.
+    pub download: Needs,
+    /// What the device must be like before a staged release is switched to.
+    pub activate: Needs,
 }
 
 impl Install {
-    /// Installs a channel with the defaults: no confirmation, tolerant, one earlier version kept, three attempts.
+    /// Installs a channel with the defaults: no confirmation, tolerant, one earlier version kept, three attempts, put off
+    /// for a day at most.
     #[must_use]
     pub fn of(channel: &str) -> Self {
         Self {
@@ -279,6 +297,11 @@ impl Install {
             freshness: Freshness::default(),
             keep: 1,
             attempts: 3,
+            defer: Duration::from_secs(24 * 3600),
+            before: None,
+            after: None,
+            download: Needs::default(),
+            activate: Needs::default(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod explain;
 mod moment;
+mod needs;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +23,8 @@ use crate::{
     trust::Verified,
 };
 
-pub use moment::{Conditions, Later, moment};
+pub use moment::{Conditions, Later, Moment, moment};
+pub use needs::{BadNeed, Needs, Power, Unmet};
 
 /// Releases of a channel that caches keep for those who still take them.
 const MAX_CURRENT: usize = 4;
@@ -77,6 +79,13 @@ pub enum Skip {
         /// Why: at least one reason.
         why: Vec<Refusal>,
     },
+    /// It would be fetched, but not as the device is now.
+    NotNow {
+        /// Its version.
+        version: String,
+        /// What is missing: at least one thing.
+        why: Vec<Unmet>,
+    },
     /// It is here, and is switched to later.
     Later {
         /// Its version.
@@ -98,6 +107,8 @@ pub enum Refusal {
     NotNewer,
     /// It failed here before.
     Bad,
+    /// Someone at the device went back, and holds it there.
+    Held,
     /// It failed on more devices than its publisher permits.
     Halted(Tally),
     /// The device is pinned to another version.
@@ -143,6 +154,9 @@ impl fmt::Display for Skip {
                     write!(f, "{between}{why}")
                 })
             }
+            Self::NotNow { version, why } => {
+                write!(f, "{version} is not fetched yet; it waits for {}", needs::listed(why))
+            }
             Self::Later { version, why } => write!(f, "{version} is staged; {why}"),
             Self::Stale { expired_for } => {
                 write!(f, "the signed metadata expired {} hours ago; waiting for fresh metadata", expired_for / 3600)
@@ -155,7 +169,8 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotNewer => write!(f, "it is not newer than the active one"),
-            Self::Bad => write!(f, "it failed here; waiting for a newer one"),
+            Self::Bad => write!(f, "it failed here; waiting for a newer one, or `burr retry`"),
+            Self::Held => write!(f, "someone at this device went back, and it stays so until `burr retry`"),
             Self::Halted(tally) => write!(f, "it halts by its own rules: {tally}"),
             Self::Pinned(version) => write!(f, "this device is pinned to {version}"),
             Self::TooFar { active } => write!(f, "it is too far from {active}, which is active"),
@@ -236,6 +251,7 @@ pub fn refusals(repository: RepositoryId, release: &Release, device: &Device<'_>
     if device.record.bad.contains(&id) {
         why.push(Refusal::Bad);
     }
+    why.extend(device.record.held.then_some(Refusal::Held));
     why.extend(device.halted.get(&id).copied().map(Refusal::Halted));
     let pin = device.install.pin.as_ref();
     why.extend(pin.filter(|pin| **pin != release.version).map(|pin| Refusal::Pinned(pin.clone())));

@@ -26,6 +26,8 @@ use crate::{
 const CONTEXT: &[u8] = b"burr receipt v1\0";
 /// Bytes of the words in one receipt (reason, output); longer ones are cut at a character.
 pub const MAX_WORDS: usize = 1024;
+/// Bytes of what hooks wrote in one receipt; of more, the end is kept.
+pub const MAX_SAID: usize = 512;
 /// Bytes of the certificate in one receipt; a device with a longer one does not count.
 pub const MAX_MEMBER: usize = 2048;
 /// Receipts kept of one device and repository.
@@ -87,6 +89,8 @@ pub struct Receipt {
     pub sources: Vec<(NodeId, u64)>,
     /// Milliseconds from the decision to the outcome.
     pub took_ms: u64,
+    /// The end of what the device's hooks wrote around the switch, at most [`MAX_SAID`].
+    pub said: String,
     /// When, by the device's own clock, if it had one.
     pub at: Option<Wall>,
     /// The age of the metadata that the decision rested on: the issue time that it was signed with.
@@ -187,7 +191,8 @@ impl Receipt {
         };
         let names = [("app", &self.app), ("channel", &self.channel)];
         words.len() <= MAX_WORDS
-            && !words.chars().any(is_odd)
+            && self.said.len() <= MAX_SAID
+            && !words.chars().chain(self.said.chars()).any(is_odd)
             && names.into_iter().all(|(what, name)| label::check_name(what, name).is_ok())
             && [&self.version].into_iter().chain(&self.active).all(|version| label::check_version(version).is_ok())
     }
@@ -213,8 +218,13 @@ fn is_odd(c: char) -> bool {
 /// Cuts words to [`MAX_WORDS`], keeping the end: the last lines of an output say most. Control characters become blanks.
 #[must_use]
 pub fn last_words(words: &str) -> String {
+    last_bytes(words, MAX_WORDS)
+}
+
+/// The same, cut to so many bytes.
+pub(crate) fn last_bytes(words: &str, most: usize) -> String {
     let words = words.replace(is_odd, " ");
-    let mut start = words.len().saturating_sub(MAX_WORDS);
+    let mut start = words.len().saturating_sub(most);
     while !words.is_char_boundary(start) {
         start += 1;
     }

@@ -62,6 +62,30 @@ pub struct AppRecord {
     pub bad: Vec<ReleaseId>,
     /// The highest counter that this device signed a receipt with.
     pub counter: u64,
+    /// The first version that was confirmed here: the last one to go back to, whose slot is never removed.
+    pub factory: Option<Installed>,
+    /// Whether someone at the device went back, and nothing is taken until they say so.
+    pub held: bool,
+    /// What someone at the device put off.
+    pub deferred: Option<Deferred>,
+}
+
+/// A release that someone put off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deferred {
+    /// Which.
+    pub id: ReleaseId,
+    /// Since when, for the first time.
+    pub since: Wall,
+    /// Until when.
+    pub until: Wall,
+}
+
+impl AppRecord {
+    /// The bundle on trial.
+    pub(crate) fn trial_bundle(&self) -> Option<Hash> {
+        self.trial.as_ref().map(|trial| trial.release.bundle)
+    }
 }
 
 /// Names a release: its number in a channel of a repository.
@@ -112,6 +136,8 @@ pub struct Trial {
     pub took_ms: u64,
     /// The issue time of the metadata that it was decided by.
     pub issued: Wall,
+    /// The end of what its hooks wrote, at most [`MAX_SAID`](crate::receipt::MAX_SAID).
+    pub said: String,
 }
 
 /// A value that is not what its key says.

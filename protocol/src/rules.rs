@@ -9,6 +9,7 @@ mod window;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use crate::{
     NodeId, RepositoryId, Wall,
     label::{self, LabelError},
     release::MAX_SEQ,
+    time::in_words,
     trust::version,
 };
 pub use expression::{Expression, ExpressionError, MAX_EXPRESSION};
@@ -29,6 +31,8 @@ pub const EVERYONE: u16 = 10_000;
 pub const MAX_ITEMS: usize = 16;
 /// Bytes of a constraint on versions, and of the reason of a yank.
 pub const MAX_TEXT: usize = 256;
+/// Seconds that a release may be put off at most: a year.
+const MAX_DEFER: u64 = 365 * 24 * 3600;
 /// The attribute of a device that [`Rules::platforms`] speaks of.
 pub const PLATFORM: &str = "platform";
 /// The attribute of a device that [`Rules::min_native`] speaks of.
@@ -77,6 +81,9 @@ pub struct Rules {
     /// How soon a device that has it switches to it.
     #[serde(skip_serializing_if = "is_default")]
     pub urgency: Urgency,
+    /// Seconds that someone at a device may put it off at most; the device's own limit holds too.
+    #[serde(skip_serializing_if = "is_default")]
+    pub defer: Option<u64>,
     /// The failures after which devices begin to take it no more, by themselves.
     #[serde(skip_serializing_if = "is_default")]
     pub halt: Option<Halt>,
@@ -222,6 +229,7 @@ impl Default for Rules {
             not_after: None,
             windows: Vec::new(),
             urgency: Urgency::Normal,
+            defer: None,
             halt: None,
             paused: false,
             yanked: None,
@@ -243,6 +251,9 @@ impl Rules {
         self.min_native.iter().chain(&self.via).try_for_each(|version| label::check_version(version))?;
         self.from.iter().chain(&self.not_from).try_for_each(|text| constraint(text).map(drop))?;
         self.halt.iter().try_for_each(Halt::check)?;
+        if let Some(seconds) = self.defer {
+            bound("the seconds that it may be put off", seconds, 0, MAX_DEFER)?;
+        }
         if let Some(reason) = &self.yanked {
             bound("the length of the reason", reason.len() as u64, 0, MAX_TEXT as u64)?;
         }
@@ -391,6 +402,9 @@ impl fmt::Display for Rules {
                 Urgency::Manual => Some("when told at the device"),
             }
             .map(str::to_owned),
+        );
+        asked.extend(
+            self.defer.map(|seconds| format!("put off for {} at most", in_words(Duration::from_secs(seconds)))),
         );
         asked.extend(self.halt.map(|Halt { failures, share, outcomes }| {
             format!("until {failures} or more, {} of at least {outcomes}, failed", percent(share))

@@ -11,7 +11,7 @@ use crate::{
     fetch::Job,
     member::{Capability, Certificate, MemberError},
     peers::Lie,
-    policy::Skip,
+    policy::{Conditions, Skip},
     record::{Installed, ReleaseId},
     release::Release,
     rules::Tally,
@@ -44,6 +44,8 @@ pub struct Status {
     pub quota: u64,
     /// What may be sent and taken.
     pub budget: Budget,
+    /// What the device says of its own condition.
+    pub conditions: Conditions,
 }
 
 /// What may be sent and taken now, and what was.

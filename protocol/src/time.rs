@@ -48,3 +48,12 @@ pub struct Now {
     /// Wall-clock time, if the device has a clock that was set.
     pub wall: Option<Wall>,
 }
+
+/// A span for people, in its largest two units.
+pub(crate) fn in_words(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let parts = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
+    let told: Vec<String> =
+        parts.iter().filter(|(n, _)| *n > 0).take(2).map(|(n, unit)| format!("{n} {unit}")).collect();
+    if told.is_empty() { "0 s".to_owned() } else { told.join(" ") }
+}

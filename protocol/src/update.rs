@@ -2,11 +2,16 @@
 //!
 //! A switch is written down before it happens ([`Trial`]) and its outcome before it is told, so whatever moment a
 //! crash picks, the restart knows where it stands: a trial goes on or goes back, and `current` is never in doubt.
+//!
+//! Commands around a switch are in `update/hooks.rs`, what people at the device may do in `update/by_hand.rs`.
+
+mod by_hand;
+mod hooks;
 
 use std::time::Duration;
 
 use crate::{
-    Hash, NodeId, RepositoryId, Time, Wall,
+    Hash, NodeId, Time, Wall,
     action::StageFailure,
     config::{Config, Confirm, Install, MAX_BAD},
     fact::UpdateStep,
@@ -16,12 +21,14 @@ use crate::{
     record::{AppRecord, Installed, ReleaseId, Trial},
     release::Release,
 };
+pub use by_hand::Refused;
+pub use hooks::Hook;
 
-/// A health command that the driver does not report on is taken for unhealthy this long after its own limit.
+/// A command that the driver does not report on is taken for failed this long after its own limit.
 const HEALTH_GRACE: Duration = Duration::from_secs(5);
 
 /// A bundle that is unpacked and verified on this device. Made from a whole payload alone.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Staged {
     offer: Offer,
     sources: Vec<(NodeId, u64)>,
@@ -41,6 +48,17 @@ pub enum Step {
     SaveOutcome(Report),
     /// Make a bundle (or none) current.
     Switch(Option<Hash>),
+    /// Run a hook.
+    RunHook {
+        /// On which bundle.
+        bundle: Hash,
+        /// Its version.
+        version: String,
+        /// Which.
+        hook: Hook,
+        /// Its time limit.
+        limit: Duration,
+    },
     /// Run the health command.
     CheckHealth {
         /// On which bundle.
@@ -66,10 +84,12 @@ pub enum Step {
 /// How an update ended: what its receipt says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Whose release.
-    pub repository: RepositoryId,
     /// Which release.
-    pub release: Release,
+    pub release: ReleaseId,
+    /// Its version.
+    pub version: String,
+    /// Its bundle.
+    pub bundle: Hash,
     /// The issue time of the metadata that it was decided by.
     pub issued: Wall,
     /// How it ended.
@@ -78,6 +98,8 @@ pub struct Report {
     pub sources: Vec<(NodeId, u64)>,
     /// Milliseconds from the decision to the switch.
     pub took_ms: u64,
+    /// The end of what its hooks wrote.
+    pub said: String,
 }
 
 /// What follows once the record is on disk.
@@ -86,15 +108,17 @@ enum Then {
     Switch,
     Return,
     End(UpdateStep, String),
-    /// Make the active version current, which is another one than before.
-    Resume,
+    /// Make the active version current, which is another one than before; then tell.
+    Resume(Option<(UpdateStep, String)>),
 }
 
 #[derive(Debug)]
 enum Phase {
     Idle,
-    /// After a start: `current` is made to name the active bundle.
-    Resuming,
+    /// `current` is made to name the active bundle, after a start, or when that is another one; then it is told.
+    Resuming {
+        told: Option<(UpdateStep, String)>,
+    },
     Fetching {
         offer: Offer,
         failures: u8,
@@ -106,6 +130,7 @@ enum Phase {
     /// It is in its slot, and waits for its moment.
     Ready {
         staged: Staged,
+        failures: u8,
         /// When time alone may bring the moment.
         again: Option<Time>,
     },
@@ -121,7 +146,19 @@ enum Phase {
         /// When to try again, after the store failed.
         again: Option<Time>,
     },
+    /// The hook before the switch runs; nothing is changed yet.
+    Preparing {
+        staged: Staged,
+        failures: u8,
+        until: Time,
+    },
     Switching,
+    /// On trial, while the hook after the switch runs.
+    Finishing {
+        until: Time,
+        /// Whether the app said already that it works.
+        confirmed: bool,
+    },
     OnTrial {
         until: Time,
     },
@@ -171,14 +208,15 @@ impl Update {
     #[must_use]
     pub fn phase(&self) -> &'static str {
         match &self.phase {
-            Phase::Idle | Phase::Resuming => "idle",
+            Phase::Idle | Phase::Resuming { .. } => "idle",
             Phase::Fetching { .. } => "fetching",
             Phase::Staging { .. } => "staging",
             Phase::Ready { .. } => "staged, waiting",
             Phase::Resting { .. } => "waiting to try again",
             Phase::Saving { .. } => "saving",
+            Phase::Preparing { .. } => "preparing",
             Phase::Switching => "switching",
-            Phase::OnTrial { .. } => "on trial",
+            Phase::Finishing { .. } | Phase::OnTrial { .. } => "on trial",
             Phase::Returning { .. } => "rolling back",
         }
     }
@@ -188,7 +226,9 @@ impl Update {
     pub fn needs(&self) -> Option<&Offer> {
         match &self.phase {
             Phase::Fetching { offer, .. } | Phase::Resting { offer, .. } => Some(offer),
-            Phase::Staging { staged, .. } | Phase::Ready { staged, .. } => Some(&staged.offer),
+            Phase::Staging { staged, .. } | Phase::Ready { staged, .. } | Phase::Preparing { staged, .. } => {
+                Some(&staged.offer)
+            }
             _ => None,
         }
     }
@@ -214,8 +254,9 @@ impl Update {
             return self.save(then);
         }
         let Some(active) = &self.record.active else { return Vec::new() };
-        self.phase = Phase::Resuming;
-        vec![Step::Switch(Some(active.bundle))]
+        let step = Step::Switch(Some(active.bundle));
+        self.phase = Phase::Resuming { told: None };
+        vec![step]
     }
 
     /// A release was decided for. Taking the one that is under way already changes nothing but its rules.
@@ -276,29 +317,51 @@ impl Update {
             Err(StageFailure::NoSpace(why)) => (why, false),
             Err(StageFailure::Other(why)) => (why, failures.saturating_add(1) >= self.install.attempts),
         };
-        let failures = failures.saturating_add(1);
+        let (staged, failures) = (staged.clone(), failures.saturating_add(1));
+        self.failed(&staged, failures, why, final_failure, now, config)
+    }
+
+    /// A release could not be installed: once and for all, or it is tried again after a while.
+    fn failed(
+        &mut self,
+        staged: &Staged,
+        failures: u8,
+        why: String,
+        for_good: bool,
+        now: Time,
+        config: &Config,
+    ) -> Vec<Step> {
         let offer = staged.offer.clone();
-        let version = offer.release().version.clone();
-        if final_failure {
-            let report = Report {
-                repository: offer.repository(),
-                release: offer.release().clone(),
+        if for_good {
+            return self.settle(Report {
+                release: offer.id(),
+                version: offer.release().version.clone(),
+                bundle: offer.release().bundle,
                 issued: offer.issued(),
                 outcome: Outcome::Failed { reason: last_words(&why) },
                 sources: staged.sources.clone(),
                 took_ms: millis(staged.took),
-            };
-            return self.settle(report);
+                said: String::new(),
+            });
         }
+        let version = offer.release().version.clone();
         self.phase = Phase::Resting { offer, failures, until: now + backoff(config, failures) };
         vec![Step::Tell { version, step: UpdateStep::Failed { why, again: true } }]
     }
 
     fn ready(&mut self) -> Vec<Step> {
-        let Phase::Staging { staged, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else { return Vec::new() };
+        let Phase::Staging { staged, failures } = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            return Vec::new();
+        };
         let version = staged.offer.release().version.clone();
-        self.phase = Phase::Ready { staged, again: None };
+        self.phase = Phase::Ready { staged, failures, again: None };
         vec![Step::Tell { version, step: UpdateStep::Staged }, Step::Over]
+    }
+
+    /// The release that is being fetched.
+    #[must_use]
+    pub fn fetching(&self) -> Option<&Release> {
+        if let Phase::Fetching { offer, .. } = &self.phase { Some(offer.release()) } else { None }
     }
 
     /// The release that is staged and may be switched to.
@@ -320,18 +383,17 @@ impl Update {
         }
     }
 
-    /// The staged release is tried now.
-    pub fn apply(&mut self) -> Vec<Step> {
-        let Phase::Ready { staged, .. } = &self.phase else { return Vec::new() };
-        let release = staged.offer.release().clone();
+    /// A staged release goes on trial; `said` is what its hook wrote.
+    fn begin(&mut self, staged: Staged, said: String) -> Vec<Step> {
         self.record.trial = Some(Trial {
             repository: staged.offer.repository(),
-            release,
+            release: staged.offer.release().clone(),
             starts: 1,
             back: None,
-            sources: staged.sources.clone(),
-            took_ms: millis(staged.took),
             issued: staged.offer.issued(),
+            sources: staged.sources,
+            took_ms: millis(staged.took),
+            said,
         });
         self.save(Then::Switch)
     }
@@ -349,11 +411,11 @@ impl Update {
                 self.phase = Phase::Idle;
                 vec![Step::Tell { version, step }, Step::Clean(self.slots()), Step::Over]
             }
-            Then::Resume if self.record.active.is_some() => {
-                self.phase = Phase::Resuming;
+            Then::Resume(told) if self.record.active.is_some() => {
+                self.phase = Phase::Resuming { told };
                 vec![self.switch_back()]
             }
-            Then::Resume => {
+            Then::Resume(_) => {
                 self.phase = Phase::Idle;
                 vec![Step::Over]
             }
@@ -380,17 +442,18 @@ impl Update {
         now: Time,
         config: &Config,
     ) -> Vec<Step> {
-        let on_trial = bundle == self.trial_bundle();
+        let on_trial = bundle == self.record.trial_bundle();
         match (&mut self.phase, result) {
-            (Phase::Resuming, Ok(())) => {
+            (Phase::Resuming { told }, Ok(())) => {
+                let told = told.take().map(|(step, version)| Step::Tell { version, step });
                 self.phase = Phase::Idle;
-                vec![Step::Clean(self.slots()), Step::Over]
+                told.into_iter().chain([Step::Clean(self.slots()), Step::Over]).collect()
             }
-            (Phase::Resuming, Err(why)) => {
+            (Phase::Resuming { .. }, Err(why)) => {
                 // The slot is gone or was altered: the version before it stands in until the newest is installed anew.
                 let lost = self.lose_active();
                 let mut steps = vec![Step::Tell { version: lost, step: UpdateStep::Failed { why, again: true } }];
-                steps.extend(self.save(Then::Resume));
+                steps.extend(self.save(Then::Resume(None)));
                 steps
             }
             (Phase::Switching, Ok(())) if on_trial => self.begin_trial(now),
@@ -423,20 +486,34 @@ impl Update {
         let Some(trial) = &self.record.trial else { return Vec::new() };
         let (bundle, version) = (trial.release.bundle, trial.release.version.clone());
         let mut steps = vec![Step::Tell { version: version.clone(), step: UpdateStep::OnTrial }];
-        match self.install.confirm {
-            Confirm::Immediately => steps.extend(self.confirmed()),
-            Confirm::Command(limit) => {
-                self.phase = Phase::OnTrial { until: now + limit + HEALTH_GRACE };
-                steps.push(Step::CheckHealth { bundle, version, limit });
-            }
-            Confirm::Call(limit) => self.phase = Phase::OnTrial { until: now + limit },
+        if let Some(limit) = self.install.after {
+            self.phase = Phase::Finishing { until: now + limit + HEALTH_GRACE, confirmed: false };
+            steps.push(Step::RunHook { bundle, version, hook: Hook::After, limit });
+        } else {
+            steps.extend(self.ask_for_confirmation(now));
         }
         steps
     }
 
+    fn ask_for_confirmation(&mut self, now: Time) -> Vec<Step> {
+        let Some(trial) = &self.record.trial else { return Vec::new() };
+        let (bundle, version) = (trial.release.bundle, trial.release.version.clone());
+        match self.install.confirm {
+            Confirm::Immediately => self.confirmed(),
+            Confirm::Command(limit) => {
+                self.phase = Phase::OnTrial { until: now + limit + HEALTH_GRACE };
+                vec![Step::CheckHealth { bundle, version, limit }]
+            }
+            Confirm::Call(limit) => {
+                self.phase = Phase::OnTrial { until: now + limit };
+                Vec::new()
+            }
+        }
+    }
+
     /// A health command ended.
     pub fn health(&mut self, bundle: Hash, healthy: bool, words: String) -> Vec<Step> {
-        if !matches!(self.phase, Phase::OnTrial { .. }) || self.trial_bundle() != Some(bundle) {
+        if !matches!(self.phase, Phase::OnTrial { .. }) || self.record.trial_bundle() != Some(bundle) {
             return Vec::new();
         }
         if healthy { self.confirmed() } else { self.back(words) }
@@ -444,13 +521,26 @@ impl Update {
 
     /// The app says that it works; that counts while it is on trial and waits for a call.
     pub fn confirm(&mut self) -> Vec<Step> {
-        let waits = matches!(self.phase, Phase::OnTrial { .. }) && matches!(self.install.confirm, Confirm::Call(_));
-        if waits { self.confirmed() } else { Vec::new() }
+        if !matches!(self.install.confirm, Confirm::Call(_)) {
+            return Vec::new();
+        }
+        match &mut self.phase {
+            Phase::OnTrial { .. } => self.confirmed(),
+            Phase::Finishing { confirmed, .. } => {
+                *confirmed = true;
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Time passed.
-    pub fn wake(&mut self, now: Time) -> Vec<Step> {
+    pub fn wake(&mut self, now: Time, config: &Config) -> Vec<Step> {
         match &mut self.phase {
+            Phase::Preparing { until, .. } if *until <= now => {
+                self.not_prepared("the hook `before` was lost".to_owned(), now, config)
+            }
+            Phase::Finishing { until, .. } if *until <= now => self.back("the hook `after` was lost".to_owned()),
             Phase::OnTrial { until } if *until <= now => self.back("not confirmed in time".to_owned()),
             Phase::Resting { offer, failures, until } if *until <= now => {
                 self.phase = Phase::Fetching { offer: offer.clone(), failures: *failures };
@@ -476,7 +566,10 @@ impl Update {
     #[must_use]
     pub fn wake_at(&self) -> Option<Time> {
         match &self.phase {
-            Phase::OnTrial { until } | Phase::Resting { until, .. } => Some(*until),
+            Phase::OnTrial { until }
+            | Phase::Preparing { until, .. }
+            | Phase::Finishing { until, .. }
+            | Phase::Resting { until, .. } => Some(*until),
             Phase::Saving { again, .. } | Phase::Returning { again, .. } | Phase::Ready { again, .. } => *again,
             _ => None,
         }
@@ -505,7 +598,10 @@ impl Update {
 
     /// The active version's slot is of no use: the one before it is active then, or none. Returns which it was.
     fn lose_active(&mut self) -> String {
-        let before = if self.record.previous.is_empty() { None } else { Some(self.record.previous.remove(0)) };
+        let before = self.record.active.as_ref().and_then(|active| self.before(active));
+        if let Some(before) = &before {
+            self.record.previous.retain(|previous| previous.bundle != before.bundle);
+        }
         let lost = std::mem::replace(&mut self.record.active, before);
         lost.map_or_else(String::new, |lost| lost.version)
     }
@@ -517,12 +613,12 @@ impl Update {
 
     /// Writes the outcome into the record; it is told once that is on disk.
     fn settle(&mut self, report: Report) -> Vec<Step> {
-        let id = ReleaseId::of(report.repository, &report.release);
-        let version = report.release.version.clone();
+        let (id, version) = (report.release.clone(), report.version.clone());
         let keep = usize::from(self.install.keep);
         let step = match &report.outcome {
             Outcome::Active => {
-                let new = Installed { id, version: version.clone(), bundle: report.release.bundle };
+                let new = Installed { id, version: version.clone(), bundle: report.bundle };
+                self.record.factory.get_or_insert_with(|| new.clone());
                 if let Some(old) = self.record.active.replace(new) {
                     self.record.previous.retain(|previous| previous.bundle != old.bundle);
                     self.record.previous.insert(0, old);
@@ -541,6 +637,7 @@ impl Update {
             }
         };
         self.record.trial = None;
+        self.record.deferred = None;
         self.starting = false;
         // A damaged record is the only way to the last number.
         self.record.counter = self.record.counter.saturating_add(1);
@@ -555,24 +652,23 @@ impl Update {
         }
     }
 
-    fn trial_bundle(&self) -> Option<Hash> {
-        self.record.trial.as_ref().map(|trial| trial.release.bundle)
-    }
-
-    /// The slots that stay: the active one and those to go back to.
+    /// The slots that stay: the active one and those to go back to, the first of all among them.
     fn slots(&self) -> Vec<Hash> {
-        self.record.active.iter().chain(&self.record.previous).map(|installed| installed.bundle).collect()
+        let AppRecord { active, previous, factory, .. } = &self.record;
+        active.iter().chain(previous).chain(factory).map(|installed| installed.bundle).collect()
     }
 }
 
 fn report(trial: Trial, outcome: Outcome) -> Report {
     Report {
-        repository: trial.repository,
-        release: trial.release,
+        release: ReleaseId::of(trial.repository, &trial.release),
+        version: trial.release.version,
+        bundle: trial.release.bundle,
         issued: trial.issued,
         outcome,
         sources: trial.sources,
         took_ms: trial.took_ms,
+        said: trial.said,
     }
 }
 

@@ -121,6 +121,8 @@ pub struct World {
     /// Bundles that do not stage, and bundles that are unhealthy.
     broken: BTreeSet<Hash>,
     unhealthy: BTreeSet<Hash>,
+    /// Bundles that hooks say no to.
+    unhooked: BTreeSet<Hash>,
     /// Packs that were verified: the same bytes are checked once.
     memory: Memory,
     packs: Packs,
@@ -159,6 +161,7 @@ impl World {
             sessions: 0,
             broken: BTreeSet::new(),
             unhealthy: BTreeSet::new(),
+            unhooked: BTreeSet::new(),
             memory: Memory::of(1 << 12),
             packs: Packs::default(),
             actions: Vec::new(),
@@ -193,6 +196,15 @@ impl World {
     /// From now on the health command says no to this bundle.
     pub fn make_unhealthy(&mut self, bundle: Hash) {
         self.unhealthy.insert(bundle);
+    }
+
+    /// From now on hooks say no to this bundle, or yes again.
+    pub fn refuse_in_hooks(&mut self, bundle: Hash, refused: bool) {
+        if refused {
+            self.unhooked.insert(bundle)
+        } else {
+            self.unhooked.remove(&bundle)
+        };
     }
 
     /// From now on this node lies.
@@ -631,13 +643,18 @@ impl World {
                 let result = self.machines[node].disk.switch(&app, bundle);
                 self.later(INSTALL, node, Event::Give(Box::new(Input::Switched { app, bundle, result })));
             }
+            Action::RunHook { app, bundle, hook, .. } => {
+                let bad = self.unhooked.contains(&bundle);
+                let result = if bad { Err(format!("the hook `{hook}` says no")) } else { Ok(format!("{hook}")) };
+                self.later(INSTALL, node, Event::Give(Box::new(Input::Hooked { app, bundle, hook, result })));
+            }
             Action::CheckHealth { app, bundle, .. } => {
                 let event = Event::Installed { app: app.into_boxed_str(), bundle: Box::new(bundle), stage: false };
                 self.later(INSTALL, node, event);
             }
             Action::Clean { app, keep } => self.machines[node].disk.clean(&app, &keep),
-            // Nothing here is behind a gateway.
-            Action::Answer { .. } => {}
+            // Nothing here is behind a gateway, and who wishes something hears the facts.
+            Action::Answer { .. } | Action::Grant { .. } => {}
             Action::Tell(fact) => {
                 if !self.thorough {
                     self.digest.update(&postcard::to_stdvec(&(self.time, node, &fact)).expect("facts encode"));

@@ -4,9 +4,11 @@
 use std::{collections::BTreeMap, fmt, process::ExitCode};
 
 use burr_node::{
+    Said,
     control::{self, Request},
     error::{Error, Kind},
 };
+use burr_protocol::policy::Power;
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -15,13 +17,15 @@ use super::Context;
 
 /// Say how the device stands, what it is, and what it takes.
 ///
-/// Channel, pin and attributes count at once and after restarts, before whatever files and flags say.
+/// How it stands holds until something else is said, or until the node ends. Channel, pin and attributes count at once and
+/// after restarts, before whatever files and flags say.
 #[derive(Debug, Subcommand)]
 pub(super) enum Arguments {
-    /// It is in use: releases for the background wait. It holds until `idle`, or until the node ends.
+    /// It is in use: releases for the background wait.
     Busy,
     /// It is not in use.
     Idle,
+    Condition(Condition),
     /// Install an app from this channel from now on.
     SetChannel {
         /// The channel.
@@ -55,10 +59,48 @@ pub(super) enum Arguments {
     },
 }
 
+/// Say where its power comes from and what its link costs, for `download_if` and `activate_if`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Condition {
+    /// power=mains, power=battery, battery=PERCENT, metered=yes, metered=no; what is not named stays.
+    #[arg(required = true, value_name = "NAME=VALUE", value_parser = condition)]
+    said: Vec<Said>,
+}
+
+/// All that is said at once.
+fn standing(said: &[Said]) -> (Request, Value) {
+    let or = |all: Said, one: &Said| Said {
+        busy: one.busy.or(all.busy),
+        power: one.power.or(all.power),
+        battery: one.battery.or(all.battery),
+        metered: one.metered.or(all.metered),
+    };
+    let all = said.iter().fold(Said::default(), or);
+    (Request::Device(all), json!(all))
+}
+
+fn condition(text: &str) -> Result<Said, String> {
+    let said = Said::default();
+    Ok(match text {
+        "power=mains" => Said { power: Some(Power::Mains), ..said },
+        "power=battery" => Said { power: Some(Power::Battery), ..said },
+        "metered=yes" => Said { metered: Some(true), ..said },
+        "metered=no" => Said { metered: Some(false), ..said },
+        _ => {
+            let percent = text.strip_prefix("battery=").map(|rest| rest.trim_end_matches('%'));
+            let battery: Option<u8> = percent.and_then(|percent| percent.parse().ok());
+            let battery = battery.filter(|battery| *battery <= 100);
+            let words = "say power=mains, power=battery, battery=0 to battery=100, metered=yes or metered=no";
+            Said { battery: Some(battery.ok_or(words)?), ..said }
+        }
+    })
+}
+
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, Error> {
     let (request, said) = match arguments {
-        Arguments::Busy => (Request::Busy { busy: true }, json!({ "busy": true })),
-        Arguments::Idle => (Request::Busy { busy: false }, json!({ "busy": false })),
+        Arguments::Busy => standing(&[Said { busy: Some(true), ..Said::default() }]),
+        Arguments::Idle => standing(&[Said { busy: Some(false), ..Said::default() }]),
+        Arguments::Condition(Condition { said }) => standing(&said),
         Arguments::SetChannel { channel, app } => {
             let said = json!({ "app": app, "channel": channel });
             (Request::SetChannel { app, channel }, said)
@@ -80,7 +122,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, E
     };
     control::ask::<()>(&context.data, &request)?;
     if context.json {
-        context.print(&Said(said))?;
+        context.print(&Told(said))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -94,9 +136,9 @@ fn attribute(pair: &str) -> Result<(String, String), Error> {
 
 #[derive(Serialize)]
 #[serde(transparent)]
-struct Said(Value);
+struct Told(Value);
 
-impl fmt::Display for Said {
+impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

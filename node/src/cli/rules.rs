@@ -1,5 +1,7 @@
 //! The rules of a release as arguments: given when it is published, and to change them later.
 
+use std::time::Duration;
+
 use burr_node::error::{Error, Kind};
 use burr_protocol::{
     Wall,
@@ -49,6 +51,9 @@ pub(super) struct Given {
     /// background (when idle, or at the next start), manual (by `burr apply`).
     #[arg(long, value_name = "HOW", value_parser = urgency)]
     urgency: Option<Urgency>,
+    /// How long someone at a device may put it off at most, such as 4h; devices have a limit of their own besides.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    defer: Option<Duration>,
     /// When it halts by itself, as FAILURES/SHARE/OUTCOMES: 3/20%/10 once three devices failed, if they are a fifth of
     /// those that tried it, and at least ten did. Devices of the app's fleets count, each once. Empty for never.
     #[arg(long, value_name = "THRESHOLD")]
@@ -86,6 +91,7 @@ impl Given {
                 .map_err(|error| Error::new(Kind::BadInput, "can't use --window").with_source(error))?;
         }
         rules.urgency = self.urgency.unwrap_or(rules.urgency);
+        rules.defer = self.defer.map(|time| time.as_secs()).or(rules.defer);
         if let Some(text) = &self.halt_at {
             rules.halt = halt(text)?;
         }

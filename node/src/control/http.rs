@@ -51,12 +51,15 @@ const READS: &[(&str, &str)] = &[
 /// What is asked with POST: its path, and the name of its [`Request`]. Fields come from the path and from the body.
 const CHANGES: &[(&str, &str)] = &[
     ("/v1/check", "check"),
-    ("/v1/device/busy", "busy"),
+    ("/v1/device", "device"),
     ("/v1/device/attributes", "attributes"),
     ("/v1/apps/{app}/channel", "set_channel"),
     ("/v1/apps/{app}/pin", "pin"),
     ("/v1/apps/{app}/confirm", "confirm"),
     ("/v1/apps/{app}/apply", "apply"),
+    ("/v1/apps/{app}/defer", "defer"),
+    ("/v1/apps/{app}/rollback", "rollback"),
+    ("/v1/apps/{app}/retry", "retry"),
     ("/v1/apps/{app}/import", "import"),
 ];
 
@@ -306,8 +309,12 @@ mod tests {
         for (pattern, _) in READS.iter().chain(CHANGES) {
             let path = pattern.replace("{app}", "shop").replace("{release}", "1.0.0");
             let mut fields = named(READS, &path).or_else(|| named(CHANGES, &path)).unwrap();
-            fields.entry("busy").or_insert(json!(true));
-            fields.entry("channel").or_insert(json!("beta"));
+            if *pattern == "/v1/apps/{app}/defer" {
+                fields.insert("seconds".to_owned(), json!(60));
+            }
+            if pattern.ends_with("/channel") {
+                fields.insert("channel".to_owned(), json!("beta"));
+            }
             let request: Request = serde_json::from_value(Value::Object(fields)).unwrap();
             assert!(!pattern.contains("{app}") || format!("{request:?}").contains("\"shop\""), "{request:?}");
         }

@@ -101,7 +101,7 @@ fn words(refusal: &Refusal) -> Value {
         Refusal::Skip(Skip::Nothing) => ("blocked", "no_channel"),
         Refusal::Skip(Skip::Refused { .. }) if refusal.needs_native() => ("blocked", "disable_auto_update_to_metadata"),
         Refusal::Skip(Skip::Refused { .. }) => ("blocked", "not_for_this_device"),
-        Refusal::Skip(Skip::Later { .. }) => ("blocked", "not_now"),
+        Refusal::Skip(Skip::Later { .. } | Skip::NotNow { .. }) => ("blocked", "not_now"),
         Refusal::Skip(Skip::Stale { .. }) => ("blocked", "metadata_expired"),
         Refusal::NotHere => ("blocked", "not_here_yet"),
     };

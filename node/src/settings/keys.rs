@@ -20,7 +20,7 @@ impl Key {
 }
 
 /// `BURR_*` variables without the prefix that are no settings: flags' own, and what a health command is given.
-pub(super) const OTHER_VARIABLES: &[&str] = &["DATA", "PASSPHRASE", "LOG", "APP", "VERSION", "BUNDLE", "SLOT"];
+pub(super) const OTHER_VARIABLES: &[&str] = &["DATA", "PASSPHRASE", "LOG", "APP", "VERSION", "BUNDLE", "SLOT", "HOOK"];
 
 /// Settings of the node.
 pub const KEYS: &[Key] = &[
@@ -59,7 +59,11 @@ pub const KEYS: &[Key] = &[
     Key { name: "budget.lan_up", default: "unlimited", help: "rate of what is given to nodes of this site" },
     Key { name: "budget.wan_down", default: "unlimited", help: "rate of what is taken from other sites" },
     Key { name: "budget.wan_up", default: "unlimited", help: "rate of what is given to other sites" },
-    Key { name: "budget.metered", default: "false", help: "whether the uplink is paid for by the byte" },
+    Key {
+        name: "budget.metered",
+        default: "false",
+        help: "whether the uplink is paid for by the byte, unless the device says so itself (`burr device`)",
+    },
     Key {
         name: "budget.metered_down",
         default: "unlimited",
@@ -157,6 +161,24 @@ pub const APP_KEYS: &[Key] = &[
         default: "",
         help: "metadata signed before this time is refused; for a factory image: when its newest was signed, as in 2026-11-24T12:00:00Z",
     },
+    Key {
+        name: "before",
+        default: "",
+        help: "shell command before a switch, in the new version's files; unless it exits with 0, nothing is switched",
+    },
+    Key {
+        name: "after",
+        default: "",
+        help: "shell command after a switch, before `health`; unless it exits with 0, the device goes back",
+    },
+    Key { name: "hook_timeout", default: "60s", help: "time for each of the two" },
+    Key {
+        name: "download_if",
+        default: "",
+        help: "what the device must say of itself before it fetches: mains, battery>=30, unmetered, idle (`burr device`)",
+    },
+    Key { name: "activate_if", default: "", help: "the same before it switches; it holds for critical releases too" },
+    Key { name: "defer", default: "1day", help: "how long a release may be put off in all by `burr defer`" },
     Key { name: "keep", default: "1", help: "earlier versions kept to go back to, 0 to 16" },
     Key {
         name: "attempts",

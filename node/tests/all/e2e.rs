@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod budgets;
+mod by_hand;
 mod control;
 mod crash;
 mod damage;

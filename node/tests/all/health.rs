@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use burr_node::health::{self, Health, HealthCommand, MAX_OUTPUT, Subject};
-use burr_protocol::Hash;
+use burr_protocol::{Hash, update::Hook};
 
 use crate::support::{scratch, small_app};
 
@@ -12,7 +12,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 async fn run(command: HealthCommand, at: &Path, limit: Duration) -> Health {
     let (app, version) = ("shop".to_owned(), "1.2".to_owned());
-    let subject = Subject { app, version, bundle: Hash::of(b"bundle"), tree: at.to_owned() };
+    let subject = Subject { app, version, bundle: Hash::of(b"bundle"), tree: at.to_owned(), hook: None };
     health::check(&command, &subject, limit).await
 }
 
@@ -87,4 +87,21 @@ async fn what_a_command_leaves_running_is_ended_too() {
     assert!(health.healthy, "{health:?}");
     let id = fs::read_to_string(dir.path().join("child")).unwrap();
     assert!(is_ended(&id).await);
+}
+
+#[tokio::test]
+async fn a_hook_gives_its_words_and_knows_which_it_is() {
+    let scratch = scratch();
+    let (app, version) = ("shop".to_owned(), "1.2".to_owned());
+    let tree = scratch.path().to_owned();
+    let subject = Subject { app, version, bundle: Hash::of(b"bundle"), tree, hook: Some(Hook::Before) };
+    let run = |command: &'static str, limit| health::hook(command, Hook::Before, &subject, limit);
+    let said = run("echo $BURR_HOOK of $BURR_VERSION", LONG).await;
+    assert_eq!(said, Ok("before of 1.2".to_owned()));
+    let refused = run("echo not now; exit 3", LONG).await;
+    assert_eq!(refused, Err("the hook `before` failed (exit status 3): not now".to_owned()));
+    let slow = run("echo thinking; sleep 1000", Duration::from_millis(300)).await;
+    assert_eq!(slow, Err("the hook `before` did not end within 0.3 s: thinking".to_owned()));
+    let much = run("yes 0123456789abcdef | head -c 1000000", LONG).await.expect("it ends well");
+    assert!(much.len() <= MAX_OUTPUT, "{}", much.len());
 }

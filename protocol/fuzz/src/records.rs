@@ -13,7 +13,7 @@ use burr_protocol::{
     config::{Config, Follow, Install},
     label::{check_name, check_version},
     receipt::{MAX_WORDS, Outcome, Receipt, SignedReceipt, last_words},
-    record::{AppRecord, Installed, Record, ReleaseId, Trial},
+    record::{AppRecord, Deferred, Installed, Record, ReleaseId, Trial},
     rules::{EVERYONE, Expression, Rules, Subject},
     trust::{
         client::encode,
@@ -210,6 +210,7 @@ fn sign(device: u8, counter: u64) -> (Receipt, SignedReceipt) {
         outcome: Outcome::RolledBack { reason: "unwell".to_owned() },
         sources: vec![(NodeId([5; 32]), 1001)],
         took_ms: 300,
+        said: "stopped".to_owned(),
         at: Some(shop::NOW),
         issued: Wall(shop::NOW.0 - 60),
         via: None,
@@ -231,6 +232,7 @@ fn record_seeds() -> Vec<Record> {
         sources: vec![(NodeId([5; 32]), 1001)],
         took_ms: 300,
         issued: shop::NOW,
+        said: "stopped".to_owned(),
     };
     let state = |trial| AppRecord {
         active: Some(installed.clone()),
@@ -238,6 +240,9 @@ fn record_seeds() -> Vec<Record> {
         trial,
         bad: vec![id.clone()],
         counter: 3,
+        factory: Some(installed.clone()),
+        held: true,
+        deferred: Some(Deferred { id: id.clone(), since: shop::NOW, until: Wall(shop::NOW.0 + 60) }),
     };
     let (receipt, signed) = receipt(0, 7);
     let mark = burr_protocol::wire::Mark { repository: receipt.repository, device: receipt.device, counter: 7 };

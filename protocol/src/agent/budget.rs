@@ -16,7 +16,7 @@ impl Agent {
     /// Brings the rates in line with settings, hours and conditions.
     pub(super) fn refresh_budget(&mut self, actions: &mut Vec<Action>) {
         let (now, trusted) = (self.now, self.trusted_now());
-        self.budget.refresh(&self.config.budgets, self.conditions, now.wall, trusted, now.time);
+        self.budget.refresh(&self.config.budgets, self.standing(), now.wall, trusted, now.time);
         self.lease_more(actions);
     }
 
@@ -61,6 +61,7 @@ impl Agent {
         self.config = config.into();
         self.refresh_budget(actions);
         self.plan(actions);
+        self.decide_all(actions);
         self.step_jobs(actions);
         self.serve_next(actions);
     }

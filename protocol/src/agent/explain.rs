@@ -32,7 +32,8 @@ impl Agent {
             let update = own.ok_or_else(|| NoAnswer::NotInstalled(app.clone()))?;
             let release = find(verified, question, Some(&update.install().channel))?;
             let starting = update.is_starting();
-            let here = Here { conditions: self.conditions, wall: self.now.wall, starting };
+            let deferred = self.now.wall.and_then(|now| update.deferred(release, now));
+            let here = Here { conditions: self.standing(), wall: self.now.wall, starting, deferred };
             let groups = self.groups(follow.repository);
             let device = self.device(update, &groups);
             let mut checks = checks(verified, release, &device, Some(here));

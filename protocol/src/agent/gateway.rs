@@ -98,6 +98,7 @@ impl Agent {
             outcome: ended.outcome.cut(),
             sources: Vec::new(),
             took_ms: 0,
+            said: String::new(),
             at: self.now.wall,
             issued: verified.issued(),
             via: Some(via.clone()),

@@ -1,7 +1,9 @@
 //! Releases that halt by themselves, as the agent sees it: what is counted when, and what follows.
 
 use super::Agent;
-use crate::{RepositoryId, action::Action, fact::Fact, receipt::Receipt, record::ReleaseId, trust::Verified};
+use crate::{
+    RepositoryId, action::Action, fact::Fact, receipt::Receipt, record::ReleaseId, release::Release, trust::Verified,
+};
 
 impl Agent {
     /// A receipt is kept from now on: if its release halts by it, nobody here begins to take it any more.
@@ -30,10 +32,7 @@ impl Agent {
     }
 
     fn tell_halted(&self, id: &ReleaseId, actions: &mut Vec<Action>) {
-        let verified = self.catalog.verified(id.repository);
-        let mut releases = verified.into_iter().flat_map(Verified::releases);
-        let release = releases.find(|release| release.channel == id.channel && release.seq == id.seq);
-        if let (Some(release), Some(tally)) = (release, self.halting.halted().get(id)) {
+        if let (Some(release), Some(tally)) = (self.listed(id), self.halting.halted().get(id)) {
             actions.push(Action::Tell(Fact::Halted {
                 repository: id.repository,
                 app: release.app.clone(),
@@ -42,5 +41,11 @@ impl Agent {
                 tally: *tally,
             }));
         }
+    }
+
+    /// A release, if it is listed still.
+    pub(super) fn listed(&self, id: &ReleaseId) -> Option<&Release> {
+        let mut releases = self.catalog.verified(id.repository)?.releases();
+        releases.find(|release| release.channel == id.channel && release.seq == id.seq)
     }
 }

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use super::{After, Agent, reports::mark};
 use crate::{
-    action::Action,
+    Now,
+    action::{Action, Ticket, Wish},
     config::Choice,
     fact::Fact,
-    policy::{self, Conditions, Skip},
+    policy::{self, Conditions, Moment, Skip},
     receipt::{MAX_MEMBER, Receipt},
     record::Record,
-    update::{Report, Step, Update},
+    trust::Verified,
+    update::{Refused, Report, Step, Update},
 };
 
 impl Agent {
@@ -51,6 +53,9 @@ impl Agent {
             }
             Step::SaveOutcome(report) => self.save_outcome(app, report, actions),
             Step::Switch(bundle) => actions.push(Action::Switch { app: app_name(), bundle }),
+            Step::RunHook { bundle, version, hook, limit } => {
+                actions.push(Action::RunHook { app: app_name(), bundle, version, hook, limit });
+            }
             Step::CheckHealth { bundle, version, limit } => {
                 actions.push(Action::CheckHealth { app: app_name(), bundle, version, limit });
             }
@@ -73,22 +78,24 @@ impl Agent {
     fn save_outcome(&mut self, app: &str, report: Report, actions: &mut Vec<Action>) {
         let Some(update) = self.apps.get(app) else { return };
         let state = update.record();
+        let id = report.release;
         // A device counts where a release may halt; elsewhere its certificate is nobody's business.
-        let may_halt = report.release.rules.halt.is_some();
+        let may_halt = self.listed(&id).is_some_and(|release| release.rules.halt.is_some());
         let member = self.config.certificate.clone().filter(|member| may_halt && member.len() <= MAX_MEMBER);
         let receipt = Receipt {
-            repository: report.repository,
+            repository: id.repository,
             device: self.me,
             counter: state.counter,
-            app: report.release.app,
-            channel: report.release.channel,
-            version: report.release.version,
-            seq: report.release.seq,
-            bundle: report.release.bundle,
+            app: app.to_owned(),
+            channel: id.channel,
+            version: report.version,
+            seq: id.seq,
+            bundle: report.bundle,
             active: state.active.as_ref().map(|active| active.version.clone()),
             outcome: report.outcome,
             sources: report.sources,
             took_ms: report.took_ms,
+            said: report.said,
             at: self.now.wall,
             issued: report.issued,
             via: None,
@@ -131,15 +138,28 @@ impl Agent {
 
     /// Switches to what is staged, if its moment has come.
     fn switch_or_wait(&mut self, app: &str, actions: &mut Vec<Action>) {
+        let conditions = self.standing();
         let Some(update) = self.apps.get_mut(app) else { return };
         let Some(release) = update.staged_release() else {
-            self.skips.remove(app);
+            let why = update.install().download.unmet(&conditions);
+            match update.fetching().filter(|_| !why.is_empty()).map(|release| release.version.clone()) {
+                Some(version) => self.waits(app, Skip::NotNow { version, why }, actions),
+                None => drop(self.skips.remove(app)),
+            }
             return;
         };
-        match policy::moment(&release.rules, self.conditions, self.now.wall, update.is_starting()) {
+        let moment = Moment {
+            conditions: &conditions,
+            needs: &update.install().activate,
+            wall: self.now.wall,
+            starting: update.is_starting(),
+            deferred: self.now.wall.and_then(|now| update.deferred(release, now)),
+        };
+        match policy::moment(&release.rules, &moment) {
             Ok(()) => {
                 self.skips.remove(app);
-                self.update(app, actions, Update::apply);
+                let now = self.now.time;
+                self.update(app, actions, |update| update.apply(now));
             }
             Err((why, again)) => {
                 let version = release.version.clone();
@@ -147,6 +167,12 @@ impl Agent {
                 self.waits(app, Skip::Later { version, why }, actions);
             }
         }
+    }
+
+    /// What the device says of itself, and what its settings say of its link where it is silent.
+    pub(super) fn standing(&self) -> Conditions {
+        let metered = self.conditions.metered.unwrap_or(self.config.budgets.is_metered);
+        Conditions { metered: Some(metered), ..self.conditions }
     }
 
     /// Nothing happens to an app for now, which is told when the reason changes.
@@ -185,11 +211,39 @@ impl Agent {
         self.decide(&app, actions);
     }
 
-    /// The device's conditions changed: what is staged may have its moment.
+    /// Someone at the device wants something of an update. What is granted is on disk first.
+    pub(super) fn wished(&mut self, ticket: Ticket, app: &str, wish: Wish, actions: &mut Vec<Action>) {
+        let Now { time, wall } = self.now;
+        let Some(update) = self.apps.get_mut(app) else {
+            actions.push(Action::Grant { ticket, result: Err(Refused::NotInstalled) });
+            return;
+        };
+        let follow = self.config.follows.iter().find(|follow| follow.app == app);
+        let verified = follow.and_then(|follow| self.catalog.verified(follow.repository));
+        let steps = match wish {
+            Wish::Defer(span) => update.defer(span, wall),
+            Wish::RollBack => update.roll_back(verified.map(Verified::issued).unwrap_or_default()),
+            Wish::Retry => update.retry(time),
+        };
+        match steps {
+            Ok(steps) => {
+                // The record as it is now, and what hangs on it after that: persists are written in their order.
+                let record = self.record(app);
+                self.persist(record.into_iter().collect(), After::Wish { ticket }, actions);
+                for step in steps {
+                    self.step(app, step, actions);
+                }
+            }
+            Err(why) => actions.push(Action::Grant { ticket, result: Err(why) }),
+        }
+    }
+
+    /// The device's conditions changed: what is wanted may be fetched now, or not, and what is staged may have its moment.
     pub(super) fn conditions_changed(&mut self, conditions: Conditions, actions: &mut Vec<Action>) {
         if self.conditions != conditions {
             self.conditions = conditions;
             self.refresh_budget(actions);
+            self.plan(actions);
             self.decide_all(actions);
         }
     }

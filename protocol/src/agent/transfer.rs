@@ -8,7 +8,7 @@ use crate::{
     action::{Action, FetchFailure},
     budget::Direction,
     cache::{self, Disk, Stored},
-    config::MAX_JOBS,
+    config::{Follow, MAX_JOBS},
     fact::Fact,
     fetch::{Complete, Job, PieceMap, Pieces, RequestId, Step, piece_size},
     peers::{Lie, Peer},
@@ -44,7 +44,12 @@ impl Agent {
             }
         }
         self.no_room = no_room;
-        let fetch: BTreeSet<Hash> = plan.fetch.iter().map(|(blob, _)| *blob).take(MAX_JOBS).collect();
+        // What is here of something stays, when the device's owner would not fetch the rest now.
+        let not_now: BTreeSet<RepositoryId> = self.not_now().collect();
+        let of = |blob: &Hash| wishes.iter().find(|(_, wished, _)| wished == blob).map(|(repository, ..)| *repository);
+        let may_be = |blob: &Hash| of(blob).is_none_or(|repository| !not_now.contains(&repository));
+        let fetch = plan.fetch.iter().map(|(blob, _)| *blob).filter(|blob| not_now.is_empty() || may_be(blob));
+        let fetch: BTreeSet<Hash> = fetch.take(MAX_JOBS).collect();
         let dropped: Vec<Hash> = self.jobs.keys().filter(|blob| !fetch.contains(blob)).copied().collect();
         for blob in dropped {
             self.drop_job(blob, actions);
@@ -68,6 +73,16 @@ impl Agent {
             return;
         }
         self.plan(actions);
+    }
+
+    /// Repositories of apps for which nothing is fetched, as the device is now.
+    fn not_now(&self) -> impl Iterator<Item = RepositoryId> {
+        let conditions = self.standing();
+        let asks = move |follow: &&Follow| {
+            let needs = follow.install.as_ref().map(|install| install.download);
+            needs.is_some_and(|needs| !needs.unmet(&conditions).is_empty())
+        };
+        self.config.follows.iter().filter(asks).map(|follow| follow.repository)
     }
 
     /// Blobs that are of use here, most useful first: what installs need, what others will ask for, and what is here

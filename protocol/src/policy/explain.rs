@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Conditions, Device, Refusal, check_fresh, moment, newest_first, refusals};
+use super::{Conditions, Device, Moment, Refusal, check_fresh, moment, newest_first, refusals};
 use crate::{
     Wall,
     record::ReleaseId,
@@ -42,6 +42,7 @@ pub struct Check {
 enum Rule {
     Number,
     Failed,
+    Held,
     Halt,
     Pin,
     Jump,
@@ -62,6 +63,7 @@ impl Rule {
         match refusal {
             Refusal::NotNewer => Self::Number,
             Refusal::Bad => Self::Failed,
+            Refusal::Held => Self::Held,
             Refusal::Halted(_) => Self::Halt,
             Refusal::Pinned(_) => Self::Pin,
             Refusal::TooFar { .. } => Self::Jump,
@@ -84,6 +86,7 @@ impl Rule {
         match self {
             Self::Number => "number",
             Self::Failed => "failed",
+            Self::Held => "held",
             Self::Halt => "halt",
             Self::Pin => "pin",
             Self::Jump => "jump",
@@ -121,6 +124,8 @@ pub struct Here {
     pub wall: Option<Wall>,
     /// Whether it has just started.
     pub starting: bool,
+    /// Until when someone put the release off.
+    pub deferred: Option<Wall>,
 }
 
 /// Every rule of a release with its verdict for a device: its own word, if `here` is given, or as far as another node
@@ -138,7 +143,14 @@ pub fn checks(verified: &Verified, release: &Release, device: &Device<'_>, here:
         Ok(()) => freshness(Verdict::Holds, format!("the signed metadata is good until {}", time(verified.expires()))),
         Err(stale) => freshness(Verdict::Against, stale.to_string()),
     });
-    if let Err((why, _)) = moment(&release.rules, here.conditions, here.wall, here.starting) {
+    let standing = Moment {
+        conditions: &here.conditions,
+        needs: &device.install.activate,
+        wall: here.wall,
+        starting: here.starting,
+        deferred: here.deferred,
+    };
+    if let Err((why, _)) = moment(&release.rules, &standing) {
         checks.push(Check { rule: "moment".to_owned(), verdict: Verdict::Later, words: why.to_string() });
     }
     checks
@@ -207,6 +219,7 @@ fn asked(verified: &Verified, release: &Release, device: &Device<'_>) -> Vec<(Ru
             }),
         ),
         (Rule::Failed, Some("it has not failed on this device".to_owned())),
+        (Rule::Held, None),
         (Rule::Halt, rules.halt.map(|at| format!("it halts at {at}; too few failures are known here for that"))),
         (Rule::Pin, device.install.pin.as_ref().map(|pin| format!("this device is pinned to {pin}"))),
         (Rule::Jump, rules.within.map(|_| format!("it is close enough to {version}, which is active"))),

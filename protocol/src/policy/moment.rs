@@ -4,9 +4,10 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::needs::{Needs, Power, Unmet, listed};
 use crate::{
     Wall,
-    rules::{Rules, Urgency, Window},
+    rules::{Rules, Urgency, Window, time},
 };
 
 /// What only the device itself knows of the moment. The driver tells it when it changes.
@@ -16,12 +17,18 @@ pub struct Conditions {
     pub idle: bool,
     /// Seconds that the local time is ahead of UTC.
     pub utc_offset: i32,
+    /// Where its power comes from, if it says so.
+    pub power: Option<Power>,
+    /// The charge of its battery in percent, if it says so.
+    pub battery: Option<u8>,
+    /// Whether its link is paid by the byte, if it says so.
+    pub metered: Option<bool>,
 }
 
 impl Default for Conditions {
-    /// A device that nobody uses, in UTC.
+    /// A device that nobody uses, in UTC, of which nothing else is known.
     fn default() -> Self {
-        Self { idle: true, utc_offset: 0 }
+        Self { idle: true, utc_offset: 0, power: None, battery: None, metered: None }
     }
 }
 
@@ -36,25 +43,46 @@ pub enum Later {
     Busy,
     /// For someone at the device.
     Told,
+    /// For what the device's settings ask.
+    Needs(Vec<Unmet>),
+    /// For the time until which someone at the device put it off.
+    Deferred(Wall),
 }
 
-/// Whether a staged release is switched to now: if not, why, and how long until time alone may change that.
-///
-/// `wall` is the device's clock, if it has one; `starting` is whether the device has just started, so that a switch
-/// disturbs nobody.
+/// A device at the moment at which it has a release staged.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment<'a> {
+    /// What it says of itself.
+    pub conditions: &'a Conditions,
+    /// What its settings ask of that.
+    pub needs: &'a Needs,
+    /// Its clock, if it has one.
+    pub wall: Option<Wall>,
+    /// Whether it has just started, so that a switch disturbs nobody.
+    pub starting: bool,
+    /// Until when someone put the release off.
+    pub deferred: Option<Wall>,
+}
+
+/// Whether a staged release is switched to now: if not, why, and how long until time alone may change that. What the
+/// device's own settings ask holds for every release; nothing else does for a critical one.
 ///
 /// # Errors
 /// [`Later`] is no failure.
-pub fn moment(
-    rules: &Rules,
-    conditions: Conditions,
-    wall: Option<Wall>,
-    starting: bool,
-) -> Result<(), (Later, Option<Duration>)> {
+pub fn moment(rules: &Rules, device: &Moment<'_>) -> Result<(), (Later, Option<Duration>)> {
+    let Moment { conditions, needs, wall, starting, deferred } = *device;
+    let unmet = needs.unmet(conditions);
+    if !unmet.is_empty() {
+        return Err((Later::Needs(unmet), None));
+    }
     match rules.urgency {
         Urgency::Critical => return Ok(()),
         Urgency::Manual => return Err((Later::Told, None)),
         Urgency::Normal | Urgency::Background => {}
+    }
+    if let (Some(until), Some(wall)) = (deferred, wall) {
+        let left = u64::try_from(until.0.saturating_sub(wall.0)).unwrap_or_default();
+        return Err((Later::Deferred(until), Some(Duration::from_secs(left))));
     }
     if !rules.windows.is_empty() {
         let Some(wall) = wall else { return Err((Later::NoClock, None)) };
@@ -79,6 +107,8 @@ impl fmt::Display for Later {
             }
             Self::NoClock => write!(f, "it has a window, and this device has no clock to keep it by"),
             Self::Busy => write!(f, "it waits until this device is idle, or starts again"),
+            Self::Needs(unmet) => write!(f, "it waits for {}", listed(unmet)),
+            Self::Deferred(until) => write!(f, "someone at this device put it off until {}", time(*until)),
             Self::Told => write!(f, "it waits for `burr apply`"),
         }
     }

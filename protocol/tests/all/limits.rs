@@ -35,6 +35,7 @@ fn receipt(device: u64, counter: u64) -> (Receipt, SignedReceipt) {
         outcome: Outcome::Active,
         sources: Vec::new(),
         took_ms: 0,
+        said: String::new(),
         at: None,
         issued: Wall(0),
         via: None,

@@ -5,7 +5,7 @@ use burr_protocol::{
     Hash, NodeId, RepositoryId, Wall,
     budget::Month,
     receipt::SignedReceipt,
-    record::{AppRecord, Installed, Record, ReleaseId, Trial},
+    record::{AppRecord, Deferred, Installed, Record, ReleaseId, Trial},
     release::{Capacitor, Payload, Release},
     rules::Rules,
     seal::{Epoch, EpochKey, Owner, ReleaseKey, SUITE, Sealed},
@@ -65,13 +65,31 @@ fn trial() -> impl Strategy<Value = Trial> {
             sources,
             took_ms,
             issued: Wall(issued),
+            said: "stopped".to_owned(),
         },
     )
 }
 
 fn state() -> impl Strategy<Value = AppRecord> {
-    (option::of(installed()), vec(installed(), 0..3), option::of(trial()), vec(release_id(), 0..3), any::<u64>())
-        .prop_map(|(active, previous, trial, bad, counter)| AppRecord { active, previous, trial, bad, counter })
+    let deferred = (release_id(), any::<[i64; 2]>()).prop_map(|(id, [since, until])| Deferred {
+        id,
+        since: Wall(since),
+        until: Wall(until),
+    });
+    let by_hand = (option::of(installed()), any::<bool>(), option::of(deferred));
+    let rest = (option::of(trial()), vec(release_id(), 0..3), any::<u64>());
+    (option::of(installed()), vec(installed(), 0..3), rest, by_hand).prop_map(
+        |(active, previous, (trial, bad, counter), (factory, held, deferred))| AppRecord {
+            active,
+            previous,
+            trial,
+            bad,
+            counter,
+            factory,
+            held,
+            deferred,
+        },
+    )
 }
 
 fn receipt() -> impl Strategy<Value = Record> {

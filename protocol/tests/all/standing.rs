@@ -46,6 +46,7 @@ fn receipt(shop: &Verified, number: u8, counter: u64, seq: u64, outcome: Outcome
         active: if took { Some(format!("{seq}.0")) } else { Some("1.0".to_owned()) },
         outcome,
         sources: Vec::new(),
+        said: String::new(),
         took_ms: 5,
         at: Some(Wall(NOW.0 - ago)),
         issued: NOW,
@@ -136,7 +137,7 @@ fn every_rule_is_told_and_all_of_them_say_what_the_device_decides() {
         (rules(&|r| r.paused = true), "pause", false),
         (rules(&|r| r.yanked = Some("it burns".to_owned())), "yank", false),
     ];
-    let here = Here { conditions: Conditions::default(), wall: Some(NOW), starting: false };
+    let here = Here { conditions: Conditions::default(), wall: Some(NOW), starting: false, deferred: None };
     let groups = BTreeSet::from(["berlin".to_owned()]);
     for (rules, rule, may) in table {
         let shop = shop_of(&rules);

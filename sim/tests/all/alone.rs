@@ -90,6 +90,7 @@ fn receipt(shop: &Publisher, device: u64) -> SignedReceipt {
         issued: EPOCH,
         via: None,
         member: None,
+        said: String::new(),
     };
     SignedReceipt::sign(&receipt, &key)
 }

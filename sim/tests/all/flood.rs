@@ -90,6 +90,7 @@ fn receipt(repository: RepositoryId, device: u64, counter: u64) -> SignedReceipt
         outcome: Outcome::Active,
         sources: Vec::new(),
         took_ms: 0,
+        said: String::new(),
         at: None,
         issued: Wall(0),
         via: None,

@@ -2,10 +2,13 @@
 //! `protocol/README.md`.
 
 mod budgets;
+mod by_hand;
+mod conditions;
 mod crash;
 mod delivery;
 mod freshness;
 mod halting;
+mod hooks;
 mod lies;
 mod limits;
 mod moments;

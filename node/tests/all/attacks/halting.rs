@@ -56,6 +56,7 @@ fn accusation(shop: &Shop, release: &Release, by: &SigningKey, counter: u64, mem
         outcome: Outcome::RolledBack { reason: "it does not start".to_owned() },
         sources: Vec::new(),
         took_ms: 1,
+        said: String::new(),
         at: None,
         issued: EPOCH,
         via: None,

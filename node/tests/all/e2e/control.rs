@@ -97,9 +97,28 @@ fn every_path_of_the_contract_answers_and_every_answer_fits_it() {
     say(&shop.publisher, &manual).ok();
     contract.check("post", "/v1/check", &post(at, &data, "/v1/check", &Value::Null));
     device.hear_step("2.0.0", "staged");
-    contract.check("post", "/v1/device/busy", &post(at, &data, "/v1/device/busy", &json!({ "busy": true })));
-    contract.check("post", "/v1/apps/{app}/apply", &post(at, &data, "/v1/apps/shop/apply", &Value::Null));
+    let said = json!({ "busy": true, "power": "battery", "battery": 80, "metered": true });
+    contract.check("post", "/v1/device", &post(at, &data, "/v1/device", &said));
+    let status = get(at, "/v1/status");
+    contract.check("get", "/v1/status", &status);
+    assert_eq!(
+        (&status.json()["conditions"]["battery"], &status.json()["conditions"]["idle"]),
+        (&json!(80), &json!(false))
+    );
+    let wish = |what: &str, body: &Value| {
+        let answer = post(at, &data, &format!("/v1/apps/shop/{what}"), body);
+        contract.check("post", &format!("/v1/apps/{{app}}/{what}"), &answer);
+        answer.status
+    };
+    assert_eq!(wish("defer", &json!({ "seconds": 3600 })), 204);
+    assert_eq!(wish("defer", &json!({ "seconds": 3_600_000 })), 400);
+    assert_eq!(wish("rollback", &Value::Null), 400, "there is nothing before 1.0.0");
+    assert_eq!(wish("retry", &Value::Null), 204);
+    assert_eq!(wish("apply", &Value::Null), 204);
     device.hear_step("2.0.0", "on_trial");
+    assert_eq!(wish("retry", &Value::Null), 409);
+    assert_eq!(wish("rollback", &Value::Null), 204);
+    device.hear_step("2.0.0", "rolled_back");
     let imported = post(publisher.control(), &shop.publisher, "/v1/apps/shop/import", &Value::Null);
     contract.check("post", "/v1/apps/{app}/import", &imported);
     assert_eq!(imported.status, 204);
@@ -126,10 +145,10 @@ fn every_path_of_the_contract_answers_and_every_answer_fits_it() {
     assert_eq!(get(at, "/v1/nothing").status, 404);
     let wrong = post(at, &data, "/v1/apps/nothing/confirm", &Value::Null).json();
     assert!(wrong["message"].as_str().unwrap().contains("no app \"nothing\""), "{wrong}");
-    let nonsense = post(at, &data, "/v1/device/busy", &json!({ "busy": "perhaps" }));
+    let nonsense = post(at, &data, "/v1/device", &json!({ "busy": "perhaps" }));
     assert_eq!(nonsense.status, 400, "{nonsense:?}");
     let endless = json!({ "busy": true, "because": "x".repeat(1 << 20) });
-    assert_eq!(post(at, &data, "/v1/device/busy", &endless).status, 413);
+    assert_eq!(post(at, &data, "/v1/device", &endless).status, 413);
 }
 
 #[test]

@@ -165,6 +165,9 @@ impl World {
             Action::Dismiss { link, .. } => drop(self.links.remove(&link)),
             Action::Answer { .. } => unreachable!("no device is behind it"),
             Action::Serve(_) | Action::Decline(_) => unreachable!("nobody asks it for blobs"),
+            Action::RunHook { app, bundle, hook, .. } => {
+                self.handle(Input::Hooked { app, bundle, hook, result: Ok(String::new()) });
+            }
             Action::Refuse(node) | Action::Drop(node) => {
                 // Its connections are dropped, of which the driver tells.
                 if self.connected.remove(&node) {
@@ -198,7 +201,11 @@ impl World {
             Action::CheckHealth { app, bundle, .. } => self.duties.push(Duty::CheckHealth { app, bundle }),
             Action::Clean { keep, .. } => self.slots.retain(|slot| keep.contains(slot)),
             Action::Tell(Fact::Update { step, .. }) => self.on_trial = matches!(step, UpdateStep::OnTrial),
-            Action::Subscribe(_) | Action::Announce { .. } | Action::Verdict { .. } | Action::Tell(_) => {}
+            Action::Subscribe(_)
+            | Action::Announce { .. }
+            | Action::Verdict { .. }
+            | Action::Grant { .. }
+            | Action::Tell(_) => {}
         }
     }
 

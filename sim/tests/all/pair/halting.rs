@@ -69,6 +69,7 @@ impl Pair {
                 outcome: Outcome::RolledBack { reason: "trust me".to_owned() },
                 sources: Vec::new(),
                 took_ms: 1,
+                said: String::new(),
                 at: None,
                 issued: burr_sim::story::EPOCH,
                 via: None,

@@ -28,7 +28,8 @@ fn busy() -> Pair {
 
 impl Pair {
     fn say_busy(&mut self) {
-        self.world.give(self.device, Input::Conditions(Conditions { idle: false, utc_offset: 0 }));
+        self.world
+            .give(self.device, Input::Conditions(Conditions { idle: false, utc_offset: 0, ..Conditions::default() }));
     }
 
     fn publishes(&mut self, rules: Rules, version: &str) {
@@ -47,7 +48,8 @@ fn a_window_is_waited_for_in_local_time_with_everything_ready() {
     // §8.11
     let mut pair = Pair::new(stable());
     // The world begins on 2026-11-01 at 00:00 UTC, a Sunday; the device is two hours ahead.
-    pair.world.give(pair.device, Input::Conditions(Conditions { idle: true, utc_offset: 2 * 3600 }));
+    pair.world
+        .give(pair.device, Input::Conditions(Conditions { idle: true, utc_offset: 2 * 3600, ..Conditions::default() }));
     let windows = vec!["sat,sun 01:00-02:00".parse().expect("a window"), "sun 04:00-05:00".parse().expect("a window")];
     pair.publishes(Rules { windows, ..Rules::default() }, "1.0.0");
     assert_eq!((pair.staged(), pair.active()), (1, None));

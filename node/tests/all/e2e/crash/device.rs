@@ -2,7 +2,8 @@
 //!
 //! One device goes from version to version. In each version it is killed once in every phase, at a drawn moment; where
 //! the kill really struck is read off what the device had told by then and what is on its disk. After each kill,
-//! `current` is read whole. The link brings bytes at a known speed, so that a fetch lasts, and counts them.
+//! `current` is read whole. Hooks around the switch and the health command write down that they began, and a line from each
+//! survives its device. The link brings bytes at a known speed, so that a fetch lasts, and counts them.
 
 use std::{
     collections::BTreeMap,
@@ -24,11 +25,11 @@ use super::{
 use crate::support::{noise, tree};
 
 /// Times that the device is killed.
-const KILLS: usize = 60;
+const KILLS: usize = 70;
 /// Kills that must have struck in each phase.
 const LEAST: usize = 5;
-/// Kills of a version on trial: more, and the device takes it for the version's fault.
-const MAX_TRIAL_KILLS: usize = 2;
+/// Kills of a version on trial.
+const MAX_TRIAL_KILLS: usize = 3;
 /// Bytes of a version that do not compress.
 const SIZE: usize = 16 << 20;
 /// Bytes a second that the link brings.
@@ -42,17 +43,22 @@ enum Phase {
     Fetch,
     /// It is unpacked and verified.
     Verify,
-    /// Its slot is there, the switch is not written down.
+    /// Its slot is there, and it is not told yet.
     Stage,
-    /// The switch is written down or made, and not told.
+    /// The hook before the switch runs.
+    Prepare,
+    /// The switch is being written down or made, and not told.
     Switch,
-    /// It is on trial.
+    /// It is on trial, and the hook after the switch runs.
+    Finish,
+    /// The health command runs.
     Confirm,
     /// The update is over.
     After,
 }
 
-const PHASES: [Phase; 5] = [Phase::Fetch, Phase::Verify, Phase::Stage, Phase::Switch, Phase::Confirm];
+const PHASES: [Phase; 7] =
+    [Phase::Fetch, Phase::Verify, Phase::Stage, Phase::Prepare, Phase::Switch, Phase::Finish, Phase::Confirm];
 
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,13 +91,18 @@ impl Story {
     }
 
     fn start(&self) -> Node {
-        let health = "sleep 0.1 && test -f index.html";
+        let log = self.log();
+        let begins = |what: &str| format!("echo {what} $BURR_VERSION >> '{}'", log.display());
+        let health = format!("{} && sleep 0.1 && test -f index.html", begins("health"));
+        let before = format!("apps.shop.before={} && sleep 0.05 && {}", begins("before"), begins("prepared"));
+        let after = format!("apps.shop.after={} && sleep 0.05", begins("after"));
+        let hooks = ["--set", &before, "--set", &after];
         let quick = ["--set", "tuning.dial_backoff=50ms", "--set", "tuning.dial_backoff_max=200ms"];
         let peer = self.link.address();
-        let arguments = ["--install", &self.shop.link, "--health", health, "--peer", &peer];
+        let arguments = ["--install", &self.shop.link, "--health", &health, "--peer", &peer];
         // A kill that strikes before the trial is told may come after it was written down: those count as starts too.
         let patient = ["--set", "tuning.max_trial_starts=100"];
-        Node::start(&self.data, &[&arguments[..], &quick[..], &patient[..]].concat())
+        Node::start(&self.data, &[&arguments[..], &quick[..], &patient[..], &hooks[..]].concat())
     }
 
     fn publish(&mut self) -> Version {
@@ -104,6 +115,16 @@ impl Story {
             bundle: release["bundle"].as_str().unwrap().to_owned(),
             size: release["payload"]["size"].as_u64().unwrap(),
         }
+    }
+
+    /// What hooks and health commands write.
+    fn log(&self) -> PathBuf {
+        self.shop.data("log")
+    }
+
+    fn logged(&self, what: &str, version: &Version) -> bool {
+        let line = format!("{what} {}", version.name);
+        fs::read_to_string(self.log()).unwrap_or_default().lines().any(|logged| logged == line)
     }
 
     fn slot(&self, bundle: &str) -> PathBuf {
@@ -148,10 +169,14 @@ fn struck(heard: &[Value], story: &Story, version: &Version, target: Option<&Pat
     let step = |step: &str| heard.iter().any(|fact| fact["version"] == *version.name && fact["step"]["step"] == step);
     if step("active") {
         Phase::After
-    } else if step("on_trial") {
+    } else if story.logged("health", version) {
         Phase::Confirm
-    } else if step("staged") || target.is_some_and(|target| target.starts_with(&version.bundle)) {
+    } else if step("on_trial") || story.logged("after", version) {
+        Phase::Finish
+    } else if story.logged("prepared", version) || target.is_some_and(|target| target.starts_with(&version.bundle)) {
         Phase::Switch
+    } else if step("staged") || story.logged("before", version) {
+        Phase::Prepare
     } else if story.slot(&version.bundle).exists() {
         Phase::Stage
     } else if heard.iter().any(|fact| fact["fact"] == "fetch_completed") {
@@ -173,7 +198,7 @@ fn a_device_that_is_killed_anywhere_goes_on_and_loses_nothing() {
     let mut hits: BTreeMap<Phase, usize> = BTreeMap::new();
     let (mut kills, mut versions, mut wanted, mut twice) = (0, 0_u64, 0, 0);
     // How long each lasts, about.
-    let durations = [700, 60, 3, 6, 100].map(Duration::from_millis);
+    let durations = [700, 60, 3, 50, 6, 50, 100].map(Duration::from_millis);
     let mut durations: BTreeMap<Phase, Duration> = PHASES.into_iter().zip(durations).collect();
 
     while kills < KILLS {
@@ -243,21 +268,26 @@ fn wait_for(device: &mut Node, story: &Story, version: &Version, aim: Phase) {
     let heard_already = device.heard.iter().any(|fact| step(fact, &["on_trial", "active"]));
     match aim {
         _ if heard_already => {}
-        Phase::Stage => {
-            let begun = Instant::now();
-            while !story.slot(&version.bundle).exists() && begun.elapsed() < DEADLINE {
-                thread::sleep(Duration::from_micros(200));
-            }
-        }
+        Phase::Stage => poll(|| story.slot(&version.bundle).exists()),
+        Phase::Switch => poll(|| story.logged("prepared", version)),
+        Phase::Confirm => poll(|| story.logged("health", version)),
         _ => device.hear(&format!("{aim} of {}", version.name), |fact| {
             let further = match aim {
                 Phase::Fetch => fact["fact"] == "fetch_started",
                 Phase::Verify => fact["fact"] == "fetch_completed" || step(fact, &["staged"]),
-                Phase::Stage | Phase::Switch => step(fact, &["staged", "on_trial"]),
-                Phase::Confirm | Phase::After => step(fact, &["on_trial", "active"]),
+                Phase::Stage | Phase::Prepare | Phase::Switch => step(fact, &["staged", "on_trial"]),
+                Phase::Finish | Phase::Confirm | Phase::After => step(fact, &["on_trial", "active"]),
             };
             further.then_some(())
         }),
+    }
+}
+
+/// Waits for what no fact tells.
+fn poll(is: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is() && begun.elapsed() < DEADLINE {
+        thread::sleep(Duration::from_micros(200));
     }
 }
 
