@@ -101,10 +101,11 @@ impl Provider {
         self.asked * 1000 / self.window
     }
 
-    /// Whether it answers at once: what is asked of it takes nothing from those who wait for it.
+    /// Whether what is asked of it takes nothing from those who wait for it: it answers at once, or nothing was asked of it
+    /// for a while. On a LAN even a source that many wait for answers quickly, so that says nothing there.
     pub(super) fn has_spare(&self, now: Time) -> bool {
         let quick = self.takes.zip(self.delay).is_none_or(|(takes, delay)| takes <= delay + QUICK);
-        quick || (self.asked == 0 && now.since(self.moved) >= UNKNOWN)
+        (quick && !self.near) || (self.asked == 0 && now.since(self.moved) >= UNKNOWN)
     }
 
     pub(super) fn ask(&mut self, bytes: u64, now: Time) {
