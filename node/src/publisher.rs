@@ -32,8 +32,8 @@ pub use source::Source;
 use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
-    process,
-    time::{SystemTime, UNIX_EPOCH},
+    process, thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use burr_protocol::{
@@ -311,17 +311,25 @@ impl Drop for Lock {
     }
 }
 
+/// How long another process is waited for: a node that signs by itself is done in a moment.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_LOOK: Duration = Duration::from_millis(50);
+
 fn lock(directory: &Path) -> Result<Lock, Error> {
     let at = directory.join(LOCK);
     let file = File::options().create(true).truncate(false).write(true).open(&at);
     let file = file.map_err(|error| Error::file("open", &at, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock(file)),
-        Err(TryLockError::WouldBlock) => {
-            let words = format!("another process is publishing from {}", directory.display());
-            Err(Error::new(Kind::Busy, words).with_hint("wait until it is done, then try again"))
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Lock(file)),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOCK_LOOK),
+            Err(TryLockError::WouldBlock) => {
+                let words = format!("another process is publishing from {}", directory.display());
+                return Err(Error::new(Kind::Busy, words).with_hint("wait until it is done, then try again"));
+            }
+            Err(TryLockError::Error(error)) => return Err(Error::file("lock", &at, error)),
         }
-        Err(TryLockError::Error(error)) => Err(Error::file("lock", &at, error)),
     }
 }
 

@@ -52,7 +52,7 @@ const V3: &str = "3.0.0";
 const INTERRUPTED: u8 = 130;
 
 /// Show the main job from end to end, in separate processes on this machine: publish, carry, verify, roll back, report,
-/// roll out in part, promote.
+/// roll out in part, promote, halt.
 ///
 /// A publisher, a kiosk, a courier, four devices and two liars, each with a data directory of its own, talk over the
 /// loopback interface. Nothing outside of a temporary directory is touched, and nothing is left running. Exits with 0
@@ -106,6 +106,7 @@ async fn tell(watch: &mut Watch, bundle: &Bundle) -> Result<(), Error> {
     let link = format!("{app}/stable@{repository}");
     let device = ["--install", &link, "--health", HEALTH];
     let every_channel = format!("{app}@{repository}");
+    rules::enrol(watch).await?;
     let v1 = publish(watch, bundle, V1, true, &[]).await?;
     watch.start_node(PUBLISHER, &[], &[]).await?;
     watch.start_node(KIOSK, &["--cache", &every_channel, "--collect"], &[PUBLISHER]).await?;

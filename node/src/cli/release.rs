@@ -254,8 +254,7 @@ fn find(publisher: &Publisher, which: &Which) -> Result<Release, Error> {
 
 fn with_rules(context: &Context, change: &Change, new: impl Fn(Rules) -> Result<Rules, Error>) -> Result<(), Error> {
     make(context, change, |publisher, release, passphrase| {
-        let rules = new(release.rules.clone())?;
-        publisher.set_rules(&release.channel, release.seq, &rules, passphrase)
+        publisher.change_rules(&release.channel, release.seq, &new, passphrase)
     })
 }
 

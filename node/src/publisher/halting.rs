@@ -4,22 +4,13 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use burr_protocol::{RepositoryId, fact::Fact, record::ReleaseId, rules::Rules, status::Halted};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::Publisher;
-use crate::{
-    control,
-    error::{Error, Kind},
-    node::Node,
-};
-
-/// How long somebody else's work on the repository is waited for before it is tried again.
-const BUSY_WAIT: Duration = Duration::from_millis(500);
-const BUSY_TRIES: u32 = 20;
+use crate::{control, error::Error, node::Node};
 
 /// Pauses what halts of the apps that are published from `data`, for as long as the node runs. What can't be done is
 /// told, once for each release.
@@ -75,29 +66,16 @@ enum Signed {
 
 fn sign(data: &Path, app: &str, id: &ReleaseId) -> Result<Signed, Error> {
     let passphrase = std::env::var("BURR_PASSPHRASE").ok();
-    let mut tries = 0;
-    loop {
-        match try_to_sign(data, app, id, passphrase.as_deref()) {
-            Err(error) if error.kind() == Kind::Busy && tries < BUSY_TRIES => {
-                tries += 1;
-                std::thread::sleep(BUSY_WAIT);
-            }
-            signed => return signed,
-        }
-    }
-}
-
-fn try_to_sign(data: &Path, app: &str, id: &ReleaseId, passphrase: Option<&str>) -> Result<Signed, Error> {
     let mut publisher = Publisher::open(data, app)?;
     let own: RepositoryId = publisher.id();
     let is = |release: &&burr_protocol::release::Release| release.channel == id.channel && release.seq == id.seq;
-    let Some(release) = publisher.releases().find(is).filter(|_| own == id.repository).cloned() else {
+    let Some(release) = publisher.releases().find(is).filter(|_| own == id.repository) else {
         return Ok(Signed::NotHere);
     };
     if release.rules.paused || release.rules.yanked.is_some() {
         return Ok(Signed::NotHere);
     }
-    let rules = Rules { paused: true, ..release.rules };
-    let (_, done) = publisher.set_rules(&id.channel, id.seq, &rules, passphrase)?;
+    let pause = |rules| Ok(Rules { paused: true, ..rules });
+    let (_, done) = publisher.change_rules(&id.channel, id.seq, pause, passphrase.as_deref())?;
     Ok(if done { Signed::Paused } else { Signed::KeysMissing })
 }

@@ -23,21 +23,25 @@ use super::{
 use crate::error::{Error, Kind};
 
 impl Publisher {
-    /// Gives a release of a channel other rules, if the keys at hand are enough; the answer is the draft with all
-    /// signatures that can be made here, and whether it holds already.
+    /// Changes the rules of a release of a channel, if the keys at hand are enough; the answer is the draft with all
+    /// signatures that can be made here, and whether it holds already. `change` is given the rules that hold once nobody
+    /// else is at it: what another process signed in the meantime, a pause perhaps, is not lost.
     ///
     /// # Errors
-    /// [`Kind::BadInput`] if there is no such release, it has these rules already, or they break a bound; otherwise as
-    /// [`Publisher::publish`].
-    pub fn set_rules(
+    /// [`Kind::BadInput`] if there is no such release, it has these rules already, or they break a bound; what `change`
+    /// says; otherwise as [`Publisher::publish`].
+    pub fn change_rules(
         &mut self,
         channel: &str,
         seq: u64,
-        rules: &Rules,
+        change: impl FnOnce(Rules) -> Result<Rules, Error>,
         passphrase: Option<&str>,
     ) -> Result<(Draft, bool), Error> {
         self.attempt(passphrase, |_, repository| {
-            Ok((repository.propose_rules(channel, seq, rules, now()).map_err(refused)?, None))
+            let mut listed = repository.verified().releases();
+            let listed = listed.find(|release| release.channel == channel && release.seq == seq);
+            let rules = change(listed.map(|release| release.rules.clone()).unwrap_or_default())?;
+            Ok((repository.propose_rules(channel, seq, &rules, now()).map_err(refused)?, None))
         })
     }
 
@@ -45,7 +49,7 @@ impl Publisher {
     ///
     /// # Errors
     /// [`Kind::BadInput`] if there is no such release, or its version is not newer than those of the other channel;
-    /// otherwise as [`Publisher::set_rules`].
+    /// otherwise as [`Publisher::change_rules`].
     pub fn promote(
         &mut self,
         channel: &str,
@@ -61,7 +65,7 @@ impl Publisher {
     /// back in numbers.
     ///
     /// # Errors
-    /// As [`Publisher::set_rules`].
+    /// As [`Publisher::change_rules`].
     pub fn bring_back(&mut self, channel: &str, seq: u64, passphrase: Option<&str>) -> Result<(Draft, bool), Error> {
         let rules = Rules { brings_back: Some(seq), ..Rules::default() };
         self.again(channel, seq, channel, &rules, passphrase)

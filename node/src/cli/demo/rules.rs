@@ -1,5 +1,5 @@
-//! The demo's last chapter: releases by rule. A rollout to a quarter, a release that goes from channel to channel, and a
-//! channel that goes back.
+//! The demo's last chapter: releases by rule. A rollout to a quarter, a release that goes from channel to channel, a
+//! channel that goes back, and a release that halts by itself.
 
 use burr_node::error::Error;
 use burr_protocol::{
@@ -9,10 +9,13 @@ use burr_protocol::{
     standing::Standing,
 };
 
-use super::{DEVICES, FIRST, KIOSK, PUBLISHER, bundle::Bundle, publish, read, watch::Watch};
+use super::{DEVICES, FIRST, KIOSK, PUBLISHER, bundle::Bundle, process, publish, read, watch::Watch};
 
 const V4: &str = "4.0.0";
 const V5: &str = "5.0.0";
+const V6: &str = "6.0.0";
+/// Whose members the devices are: their outcomes count where a release halts by itself, those of strangers do not.
+const FLEET: &str = "stores";
 /// A quarter, in hundredths of a percent.
 const QUARTER: u16 = 2_500;
 /// The number of version 4 on its channel.
@@ -22,7 +25,24 @@ const SEQ: u64 = 4;
 pub(super) async fn tell(watch: &mut Watch, bundle: &Bundle, repository: RepositoryId) -> Result<(), Error> {
     rollout(watch, bundle, repository).await?;
     promote(watch, bundle).await?;
-    roll_back(watch, bundle).await
+    roll_back(watch, bundle).await?;
+    halt(watch, bundle, repository).await
+}
+
+/// Makes the devices members of a fleet before they run, by files: they have not met the publisher.
+pub(super) async fn enrol(watch: &mut Watch) -> Result<(), Error> {
+    watch.ask(PUBLISHER, &["fleet", "create", FLEET]).await?;
+    for role in DEVICES {
+        let invited = watch.ask(PUBLISHER, &["enrol", FLEET]).await?;
+        let invitation: String = read(invited["invitation"].clone())?;
+        let file = |ending| process::data(watch.home(), role).with_extension(ending).to_string_lossy().into_owned();
+        let (request, answer) = (file("request"), file("answer"));
+        watch.ask(role, &["join", &invitation, "--request", &request]).await?;
+        watch.ask(PUBLISHER, &["enrol", FLEET, "--sign", &request, "--out", &answer]).await?;
+        watch.ask(role, &["join", &invitation, "--answer", &answer]).await?;
+    }
+    watch.act(PUBLISHER, &format!("made the devices members of the fleet {FLEET}, by files"));
+    Ok(())
 }
 
 async fn rollout(watch: &mut Watch, bundle: &Bundle, repository: RepositoryId) -> Result<(), Error> {
@@ -33,9 +53,9 @@ async fn rollout(watch: &mut Watch, bundle: &Bundle, repository: RepositoryId) -
     let mut places = DEVICES.map(|role| place(watch, repository, role));
     places.sort_unstable();
     let more = places[1].max(QUARTER + 1);
-    raise(watch, bundle, more).await?;
+    raise(watch, bundle, V4, more).await?;
     settle(watch, repository, more).await?;
-    raise(watch, bundle, EVERYONE).await?;
+    raise(watch, bundle, V4, EVERYONE).await?;
     let all = |watch: &Watch| DEVICES.iter().all(|role| watch.is_active(role, V4));
     watch.wait("every device runs version 4", all).await?;
     let once = DEVICES.iter().all(|role| watch.times_active(role, V4) == 1);
@@ -48,10 +68,10 @@ fn place(watch: &Watch, repository: RepositoryId, role: &str) -> u16 {
     drawn_at(repository, "stable", SEQ, watch.running(role).node)
 }
 
-async fn raise(watch: &mut Watch, bundle: &Bundle, share: u16) -> Result<(), Error> {
+async fn raise(watch: &mut Watch, bundle: &Bundle, version: &str, share: u16) -> Result<(), Error> {
     let given = percent(share).replace(' ', "");
-    watch.ask(PUBLISHER, &["release", "set-rollout", &given, V4, "--app", bundle.app]).await?;
-    watch.act(PUBLISHER, &format!("raised the rollout of {V4} to {}", percent(share)));
+    watch.ask(PUBLISHER, &["release", "set-rollout", &given, version, "--app", bundle.app]).await?;
+    watch.act(PUBLISHER, &format!("raised the rollout of {version} to {}", percent(share)));
     Ok(())
 }
 
@@ -112,7 +132,44 @@ async fn roll_back(watch: &mut Watch, bundle: &Bundle) -> Result<(), Error> {
     Ok(())
 }
 
+async fn halt(watch: &mut Watch, bundle: &Bundle, repository: RepositoryId) -> Result<(), Error> {
+    watch.title("Version 6 is bad, and halts by itself after one failure");
+    let rules = ["--rollout", "0%", "--halt-at", "1/1%/1"];
+    let v6 = publish(watch, bundle, V6, false, &rules).await?;
+    // One device on stable is drawn at first, wherever the draw has put it.
+    let mut drawn: Vec<(u16, &str)> = DEVICES
+        .into_iter()
+        .filter(|role| *role != FIRST)
+        .map(|role| (drawn_at(repository, "stable", v6.seq, watch.running(role).node), role))
+        .collect();
+    drawn.sort_unstable();
+    let (share, victim) = drawn[0];
+    raise(watch, bundle, V6, share).await?;
+    let halted = |watch: &Watch| {
+        watch.reached(victim, V6, |step| matches!(step, UpdateStep::RolledBack { .. })) && watch.halted(PUBLISHER, V6)
+    };
+    watch.wait("a device has fallen over version 6, and the publisher's node has heard of it", halted).await?;
+    raise(watch, bundle, V6, EVERYONE).await?;
+    let others: Vec<&str> = drawn[1..].iter().map(|(_, role)| *role).collect();
+    let off = |watch: &Watch| {
+        let why = ["its publisher paused it", "halts by its own rules"];
+        others.iter().all(|role| why.iter().all(|why| watch.waits(role, why)))
+    };
+    watch.wait("the other devices on stable hold off by themselves, and because it is paused", off).await?;
+    let shown = watch.ask(PUBLISHER, &["release", "show", V6, "--app", bundle.app]).await?;
+    let paused = shown[0]["rules"]["paused"] == true;
+    let spared = others.iter().all(|role| !watch.reached(role, V6, |_| true));
+    let seen = format!("{victim} fell over it; {} never tried it; its pause is signed: {paused}", others.join(" and "));
+    watch.claim("a release that fails halts by itself, and its publisher's node pauses it", spared && paused, seen);
+    Ok(())
+}
+
 impl Watch {
+    /// Whether a role found that a version halts by its own rules.
+    fn halted(&self, role: &str, wanted: &str) -> bool {
+        self.facts(role).any(|fact| matches!(fact, Fact::Halted { version, .. } if version == wanted))
+    }
+
     /// Whether a role said that it takes nothing for now, in these words.
     fn waits(&self, role: &str, words: &str) -> bool {
         self.facts(role).any(|fact| matches!(fact, Fact::Waiting { why, .. } if why.contains(words)))
