@@ -31,7 +31,12 @@ pub(crate) async fn serve(stream: Stream, blobs: &Blobs, turns: &Asking) -> io::
     let (read, mut to) = stream.split();
     let mut read = BufReader::with_capacity(MAX_QUESTION, read);
     let mut open: Option<OpenFiles> = None;
-    while let Some(question) = next(&mut read).await? {
+    loop {
+        // Whoever asks no more for now keeps no file open.
+        if read.buffer().is_empty() {
+            open = None;
+        }
+        let Some(question) = next(&mut read).await? else { break };
         let (hash, ranges) = decode(&question).ok_or(io::ErrorKind::InvalidData)?;
         if open.as_ref().is_none_or(|open| open.hash != hash) {
             open = Some(blobs.open_files(hash).await.map_err(io::Error::other)?);
@@ -47,10 +52,6 @@ pub(crate) async fn serve(stream: Stream, blobs: &Blobs, turns: &Asking) -> io::
         let answered = answer(&mut to, blobs, hash, wanted, &mut sent).await;
         turns.over(turn, sent).await;
         answered?;
-        // Whoever asks no more for now keeps no file open.
-        if read.buffer().is_empty() {
-            open = None;
-        }
     }
     timeout(PATIENCE, to.close()).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
