@@ -66,15 +66,15 @@ impl FleetKeys {
         self.keep(epoch, &key).map_err(|error| failed(&error))
     }
 
-    /// Keeps the key that an enroller handed to this device.
+    /// Keeps the keys that an enroller handed to this device.
     pub(crate) fn take_over(&self, handed: &[u8], repository: RepositoryId, fleet: &str) -> Result<(), Error> {
         let taken = seal::take_over(handed, repository, fleet, &self.device);
-        let (epoch, key) = taken.map_err(|error| {
-            Error::new(Kind::Key, format!("the key of fleet {fleet} that came is not for this device"))
+        let taken = taken.map_err(|error| {
+            Error::new(Kind::Key, format!("the keys of fleet {fleet} that came are not for this device"))
                 .with_source(error)
                 .with_hint("ask for a new invitation, and join again")
         })?;
-        self.keep(&epoch, &key)
+        taken.iter().try_for_each(|(epoch, key)| self.keep(epoch, key))
     }
 
     /// Keeps a key, durably.

@@ -93,7 +93,7 @@ impl Joining {
     }
 }
 
-/// Keeps a certificate, and the fleet's key if it came with one. The certificate is written last: it makes the rest count.
+/// Keeps a certificate, and the fleet's keys if it came with some. The certificate is written last: it makes the rest count.
 pub(crate) fn keep(data: &Path, welcome: &Welcome) -> Result<(), Error> {
     if !welcome.wrapped.is_empty() {
         let unreadable = |error| Error::new(Kind::BadInput, "the certificate that came is none").with_source(error);

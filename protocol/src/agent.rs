@@ -47,7 +47,7 @@ use crate::{
     table::Table,
     trust::{Memory, Verified},
     update::{Refused, Update},
-    wire::{Digest, Holding, Message},
+    wire::{Digest, Holding, Mark, Message},
 };
 
 /// What is said and done once a persist is on disk.
@@ -218,6 +218,7 @@ impl Agent {
         for repository in self.config.closed.iter().flat_map(|closed| closed.fleets.keys()) {
             self.catalog.follow(*repository);
         }
+        let mut receipts = Vec::new();
         for record in records {
             match record {
                 Record::App { app, state } => {
@@ -228,7 +229,7 @@ impl Agent {
                         if receipt.via.is_some() && receipt.signer() == self.me {
                             self.last_via = self.last_via.max(receipt.counter);
                         }
-                        self.receipts.insert(&receipt, signed, self.config.max_receipts);
+                        receipts.push((receipt, signed));
                     }
                     Err(why) => facts.push(Fact::RecordDropped { why: format!("a kept receipt is {why}") }),
                 },
@@ -251,6 +252,12 @@ impl Agent {
                 | Record::Metadata { .. } => {}
             }
         }
+        // After the metadata, which says whose have room kept for them.
+        for (receipt, signed) in receipts {
+            let has_a_say = self.has_a_say(&receipt);
+            self.receipts.insert(&receipt, signed, has_a_say, self.config.max_receipts);
+        }
+        self.receipts.recall_missed();
         for follow in &self.config.follows {
             if let Some(install) = &follow.install {
                 let mut state = states.remove(&follow.app).unwrap_or_default();
@@ -290,7 +297,7 @@ impl Agent {
                 }
                 if self.connected(node, dialled, actions) {
                     actions.push(Action::Tell(Fact::PeerConnected { node }));
-                    Self::send(node, &Message::Digest(self.digest()), actions);
+                    Self::send(node, &Message::Digest(self.digest(self.receipts.marks())), actions);
                 }
             }
             Input::Disconnected { node } => self.lost(node, actions),
@@ -525,10 +532,11 @@ impl Agent {
         }
     }
 
-    fn digest(&self) -> Digest {
+    /// A digest of all metadata, with these marks.
+    fn digest(&self, marks: Vec<Mark>) -> Digest {
         // What is not given is not claimed.
         let holdings = if self.config.serve { self.catalog.holdings() } else { Vec::new() };
-        Digest { marks: self.receipts.marks(), ..self.news(holdings) }
+        Digest { marks, ..self.news(holdings) }
     }
 
     /// A digest of this metadata alone.
@@ -642,7 +650,9 @@ impl Agent {
         }
         if self.next_sync <= now {
             self.next_sync = now + self.config.sync_interval;
-            let digest = Message::Digest(self.digest());
+            // Who is connected heard all marks on contact.
+            let marks = self.receipts.changed_marks();
+            let digest = Message::Digest(self.digest(marks));
             let peers: Vec<NodeId> = self.peers.iter().map(|(node, _)| node).collect();
             for node in peers {
                 Self::send(node, &digest, actions);

@@ -57,15 +57,12 @@ impl Halting {
         self.counts.contains_key(&repository)
     }
 
-    /// Counts a receipt that is kept now; returns whether its release halts by it.
-    pub(crate) fn count(&mut self, receipt: &Receipt, verified: &Verified, now: Wall) -> bool {
+    /// Counts a receipt that is kept now, of a device that has a say; returns whether its release halts by it.
+    pub(crate) fn count(&mut self, receipt: &Receipt) -> bool {
         let id = release_of(receipt);
         let Some(count) = self.counts.get_mut(&id.repository).and_then(|counts| counts.get_mut(&id)) else {
             return false;
         };
-        if !has_a_say(receipt, verified, now) {
-            return false;
-        }
         count.add(receipt);
         self.judge(&id)
     }
@@ -94,7 +91,7 @@ impl Halting {
         now: Wall,
     ) -> Vec<ReleaseId> {
         let repository = verified.repository();
-        let same_members = before.is_some_and(|before| members(before).eq(members(verified)));
+        let same_members = before.is_some_and(|before| same_members(before, verified));
         let mut held = self.counts.remove(&repository).filter(|_| same_members).unwrap_or_default();
         let (mut counts, mut anew) = (BTreeMap::new(), false);
         for release in verified.releases() {
@@ -137,13 +134,16 @@ fn release_of(receipt: &Receipt) -> ReleaseId {
 }
 
 /// Whether the device is a member of a fleet of its repository, by what came with the receipt.
-fn has_a_say(receipt: &Receipt, verified: &Verified, now: Wall) -> bool {
-    let fleets = verified.fleets().map(|(name, _)| name.to_owned()).collect();
-    let is_member = |bytes: &Vec<u8>| member::admit(verified, &fleets, bytes, receipt.device, now).is_ok();
+pub(crate) fn has_a_say(receipt: &Receipt, verified: &Verified, now: Wall) -> bool {
+    let fleets = || verified.fleets().map(|(name, _)| name.to_owned()).collect();
+    let is_member = |bytes: &Vec<u8>| member::admit(verified, &fleets(), bytes, receipt.device, now).is_ok();
     receipt.member.as_ref().is_some_and(is_member)
 }
 
-/// What decides who is a member.
-fn members(verified: &Verified) -> impl Iterator<Item = impl PartialEq> {
-    verified.fleets().map(|(name, fleet)| (name, &fleet.signers, &fleet.revoked))
+/// Whether two states of metadata decide in the same way who is a member.
+pub(crate) fn same_members(before: &Verified, verified: &Verified) -> bool {
+    fn members(verified: &Verified) -> impl Iterator<Item = impl PartialEq> {
+        verified.fleets().map(|(name, fleet)| (name, &fleet.signers, &fleet.revoked))
+    }
+    members(before).eq(members(verified))
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ const MAX_REFUSED: usize = 1024;
 const MAX_NEAR: usize = 1024;
 /// Receipt marks remembered of one peer.
 const MAX_MARKS_HELD: usize = 4096;
+/// Announcements of one peer that are looked at in such a time: it passes on only what is news.
+const MAX_ANNOUNCED: u32 = 64;
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(4);
 
 /// An address in the driver's own notation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -64,6 +68,8 @@ pub struct Peer {
     pub doubted: BTreeSet<RepositoryId>,
     /// When it was last given each repository's pack, and which.
     pub given: BTreeMap<RepositoryId, (Hash, Time)>,
+    /// Since when, and how often, it announced something.
+    announced: (Time, u32),
     /// Whether this node chose it: configured, dialled, or a member that serves others.
     chosen: bool,
     origin: Option<Origin>,
@@ -323,6 +329,15 @@ impl Peer {
             let counter = self.marks.entry(key).or_default();
             *counter = (*counter).max(mark.counter);
         }
+    }
+
+    /// Whether an announcement of the peer is worth a look: a flood of them costs a signature each.
+    pub fn may_announce(&mut self, now: Time) -> bool {
+        if now.since(self.announced.0) >= ANNOUNCE_INTERVAL {
+            self.announced = (now, 0);
+        }
+        self.announced.1 = self.announced.1.saturating_add(1);
+        self.announced.1 <= MAX_ANNOUNCED
     }
 
     /// The peer looks for a blob.

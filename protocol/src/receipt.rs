@@ -258,13 +258,24 @@ pub struct Receipts {
     count: usize,
     /// The lowest counter of each device that came and could not be kept, until it comes again.
     missed: Numbers,
+    /// Devices that a kept receipt's certificate makes members: strangers' receipts go before theirs.
+    members: BTreeSet<(RepositoryId, NodeId)>,
+    /// Devices whose mark changed since it was told last.
+    changed: BTreeSet<(RepositoryId, NodeId)>,
 }
 
 impl Receipts {
     /// No receipts yet, on the device `own`.
     #[must_use]
     pub fn new(own: NodeId) -> Self {
-        Self { own, kept: BTreeMap::new(), count: 0, missed: BTreeMap::new() }
+        Self {
+            own,
+            kept: BTreeMap::new(),
+            count: 0,
+            missed: BTreeMap::new(),
+            members: BTreeSet::new(),
+            changed: BTreeSet::new(),
+        }
     }
 
     /// Whether a receipt of this number is here already, or newer ones pushed it out.
@@ -277,42 +288,74 @@ impl Receipts {
     }
 
     /// Keeps a verified receipt and returns those that had to go for it (at most two). It may be itself that goes: when
-    /// there is no room and no device has more, whoever sent it has to keep it.
-    pub fn insert(&mut self, receipt: &Receipt, signed: SignedReceipt, bound: usize) -> Vec<Mark> {
+    /// there is no room and no device has more, whoever sent it has to keep it. `is_member` says whether its certificate
+    /// makes its device a member.
+    pub fn insert(&mut self, receipt: &Receipt, signed: SignedReceipt, is_member: bool, bound: usize) -> Vec<Mark> {
         let key = (receipt.repository, receipt.device);
         if self.missed.get(&key) == Some(&receipt.counter) {
             self.missed.remove(&key);
         }
+        if is_member {
+            self.members.insert(key);
+        }
+        self.changed.insert(key);
         let kept = self.kept.entry(key).or_default();
         if kept.insert(receipt.counter, signed).is_none() {
             self.count += 1;
         }
         let mut gone = Vec::new();
-        if kept.len() > MAX_PER_DEVICE
-            && let Some((counter, _)) = kept.pop_first()
-        {
-            self.count -= 1;
-            gone.push(Mark { repository: key.0, device: key.1, counter });
+        if kept.len() > MAX_PER_DEVICE {
+            gone.extend(self.drop_oldest(key));
         }
         if self.count > bound {
             // The device with most receipts gives one up: a chatty device can't push the others' out, nor can many
-            // invented ones, and what this device has to report goes last.
+            // invented ones; they go before those of members, so that who makes up devices hides nothing that these say;
+            // and what this device has to report goes last.
             let weight = |(device, kept): &(&(RepositoryId, NodeId), &Table<u64, SignedReceipt>)| {
-                (device.1 != self.own, kept.len(), **device == key)
+                (device.1 != self.own, !self.members.contains(device), kept.len(), **device == key)
             };
             let most = self.kept.iter().max_by_key(weight).map(|(key, _)| *key);
-            if let Some(key) = most
-                && let Some(kept) = self.kept.get_mut(&key)
-                && let Some((counter, _)) = kept.pop_first()
-            {
-                self.count -= 1;
-                if kept.is_empty() {
-                    self.kept.remove(&key);
-                }
-                gone.push(Mark { repository: key.0, device: key.1, counter });
-            }
+            gone.extend(most.and_then(|key| self.drop_oldest(key)));
         }
         gone
+    }
+
+    fn drop_oldest(&mut self, key: (RepositoryId, NodeId)) -> Option<Mark> {
+        let kept = self.kept.get_mut(&key)?;
+        let (counter, _) = kept.pop_first()?;
+        self.count -= 1;
+        if kept.is_empty() {
+            self.kept.remove(&key);
+            self.members.remove(&key);
+            self.changed.remove(&key);
+        }
+        Some(Mark { repository: key.0, device: key.1, counter })
+    }
+
+    /// Who is a member changed: judges all devices of a repository by what their kept receipts show.
+    pub fn judge_members(&mut self, repository: RepositoryId, is_member: impl Fn(&Receipt) -> bool) {
+        self.members.retain(|(other, _)| *other != repository);
+        let of_it = self.kept.range((repository, NodeId([0; 32]))..=(repository, NodeId([u8::MAX; 32])));
+        let shows = |kept: &Table<u64, SignedReceipt>| {
+            kept.values().filter_map(SignedReceipt::peek).any(|receipt| is_member(&receipt))
+        };
+        self.members.extend(of_it.filter(|(_, kept)| shows(kept)).map(|(key, _)| *key));
+    }
+
+    /// After a restart: a device's own receipts have no gap in their numbers, so one that is missing was missed, unless
+    /// it was never to be had.
+    pub fn recall_missed(&mut self) {
+        for (key, kept) in &self.kept {
+            let gap = kept.keys().zip(kept.keys().skip(1)).find(|(number, next)| **number + 1 < **next);
+            let is_own =
+                || kept.first().and_then(|(_, signed)| signed.peek()).is_some_and(|receipt| receipt.via.is_none());
+            if let Some((number, _)) = gap
+                && self.missed.len() < MAX_MARKS
+                && is_own()
+            {
+                self.missed.insert(*key, number + 1);
+            }
+        }
     }
 
     /// A receipt came that could not be kept: it is not claimed by the mark of a later one.
@@ -325,22 +368,33 @@ impl Receipts {
         }
         let lowest = self.missed.entry(key).or_insert(mark.counter);
         *lowest = mark.counter.min(*lowest);
+        if self.kept.contains_key(&key) {
+            self.changed.insert(key);
+        }
     }
 
     /// The newest counter held of each device, or the one before the first that was missed; at most [`MAX_MARKS`].
     #[must_use]
     pub fn marks(&self) -> Vec<Mark> {
-        self.kept
-            .iter()
-            .filter_map(|(key, kept)| {
-                let (newest, _) = kept.last()?;
-                // One that newer ones have pushed out since is missed no more.
-                let missed = self.missed.get(key).filter(|missed| !self.knows(key.0, key.1, **missed));
-                let missed = missed.map_or(u64::MAX, |missed| missed.saturating_sub(1));
-                Some(Mark { repository: key.0, device: key.1, counter: missed.min(*newest) })
-            })
-            .take(MAX_MARKS)
-            .collect()
+        self.kept.keys().filter_map(|key| self.mark(*key)).take(MAX_MARKS).collect()
+    }
+
+    /// Those marks that changed since this was asked last; where they are over [`MAX_MARKS`], the next answer has the
+    /// others.
+    pub fn changed_marks(&mut self) -> Vec<Mark> {
+        let told: Vec<_> = self.changed.iter().take(MAX_MARKS).copied().collect();
+        for key in &told {
+            self.changed.remove(key);
+        }
+        told.into_iter().filter_map(|key| self.mark(key)).collect()
+    }
+
+    fn mark(&self, key: (RepositoryId, NodeId)) -> Option<Mark> {
+        let (newest, _) = self.kept.get(&key)?.last()?;
+        // One that newer ones have pushed out since is missed no more.
+        let missed = self.missed.get(&key).filter(|missed| !self.knows(key.0, key.1, **missed));
+        let missed = missed.map_or(u64::MAX, |missed| missed.saturating_sub(1));
+        Some(Mark { repository: key.0, device: key.1, counter: missed.min(*newest) })
     }
 
     /// Up to [`MAX_RECEIPTS`] receipts of the repositories in `wanted` that a peer lacks which holds those that `held`

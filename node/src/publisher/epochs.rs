@@ -84,21 +84,24 @@ impl Publisher {
         })
     }
 
-    /// What a new device of a fleet is handed at its enrolment: the newest epoch's key, sealed to it; nothing for a
-    /// fleet that has no key yet.
+    /// What a new device of a fleet is handed at its enrolment: the keys of the listed epochs, as far as they are here,
+    /// sealed to it, so that it reads what is released already; nothing for a fleet that has no key yet.
     ///
     /// # Errors
-    /// [`Kind::BadInput`] for a fleet that is not there or a key that is none, [`Kind::Key`] if the fleet's key is not
-    /// here or does not open.
+    /// [`Kind::BadInput`] for a fleet that is not there or a key that is none, [`Kind::Key`] if the newest epoch's key
+    /// is not here, or one does not open.
     pub fn hand_over(&self, fleet: &str, device: SealKey, passphrase: Option<&str>) -> Result<Vec<u8>, Error> {
-        let repository = &self.repository;
-        let newest = newest_epoch(fleet_of(repository, fleet)?);
-        if newest == 0 {
-            return Ok(Vec::new());
+        let listed = &fleet_of(&self.repository, fleet)?.keys;
+        let Some((newest, _)) = listed.last_key_value() else { return Ok(Vec::new()) };
+        let ring = self.ring(passphrase)?;
+        let mut keys = Vec::new();
+        for number in listed.keys() {
+            let epoch = epoch_of(&self.repository, fleet, *number);
+            let key =
+                if number == newest { Some(self.need_key_of(&ring, &epoch)?) } else { self.key_of(&ring, &epoch)? };
+            keys.extend(key.map(|key| (epoch, key)));
         }
-        let epoch = epoch_of(repository, fleet, newest);
-        let key = self.need_key_of(&self.ring(passphrase)?, &epoch)?;
-        seal::hand_over(&epoch, &key, device, *random()?).map_err(bad_device)
+        seal::hand_over(keys, device, *random()?).map_err(bad_device)
     }
 
     /// The lists of keys that the metadata names, with the files that they are in.

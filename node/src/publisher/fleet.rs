@@ -18,7 +18,8 @@ use std::{
 use burr_protocol::{
     NodeId, SealKey, Wall, label,
     member::{
-        Answer, Capability, Certificate, EnrolError, Invitation, InvitationId, InvitationKey, Refusal, Request, Welcome,
+        self, Answer, Capability, Certificate, EnrolError, Invitation, InvitationId, InvitationKey, Refusal, Request,
+        Welcome,
     },
     trust::{
         audit::{self, Act},
@@ -153,10 +154,16 @@ impl Publisher {
             return Ok(Answer::Refused(Refusal::Unknown));
         }
         let certificate = match &invited.used {
-            // The answer may have been lost on its way: the same device gets the same again.
+            // The answer may have been lost on its way: the same device gets the same again, while that counts. Who was
+            // revoked must not be handed the key of an epoch that began without it.
             Some(used) if (used.node, used.seal_key) == (asked.node, asked.seal_key) => {
                 let at = self.fleet_directory(&fleet, MEMBERS)?.join(certificate_name(used.serial));
-                fs::read(&at).map_err(|error| Error::file("read", &at, error))?
+                let bytes = fs::read(&at).map_err(|error| Error::file("read", &at, error))?;
+                let (repository, fleets) = (self.files().open()?, [fleet.clone()].into());
+                if member::admit(repository.verified(), &fleets, &bytes, asked.node, now()).is_err() {
+                    return Ok(Answer::Refused(Refusal::NoMember));
+                }
+                bytes
             }
             Some(_) => return Ok(Answer::Refused(Refusal::Used)),
             None if invited.expires < now() => return Ok(Answer::Refused(Refusal::Expired)),

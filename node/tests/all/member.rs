@@ -72,14 +72,24 @@ impl Fleet {
     }
 
     fn invite_as(&self, node: &Node, group: &str, capability: Capability) -> Invitation {
-        let invite = Invite {
-            groups: [group.to_owned()].into(),
-            capabilities: [capability].into(),
+        let addresses = vec![node.listeners()[0].to_string()];
+        let groups = [group.to_owned()].into();
+        self.invite_with(Invite { groups, capabilities: [capability].into(), addresses, ..self.by_file() })
+    }
+
+    /// An invitation of a device that can't reach its enroller.
+    fn by_file(&self) -> Invite {
+        Invite {
+            groups: [].into(),
+            capabilities: [Capability::Device].into(),
             valid: Duration::from_hours(1),
             member_for: DEFAULT_MEMBER_FOR,
-            enroller: node.id(),
-            addresses: vec![node.listeners()[0].to_string()],
-        };
+            enroller: burr_node::membership::node(&self.data("publisher")).unwrap(),
+            addresses: Vec::new(),
+        }
+    }
+
+    fn invite_with(&self, invite: Invite) -> Invitation {
         self.publisher().invite("stores", invite, None).unwrap()
     }
 
@@ -351,16 +361,7 @@ async fn a_revoked_member_cut_off_by_those_who_hear_of_it() {
 fn a_request_can_go_as_a_file() {
     // §13.6
     let fleet = Fleet::new();
-    let enroller = burr_node::membership::node(&fleet.data("publisher")).unwrap();
-    let invite = Invite {
-        groups: [].into(),
-        capabilities: [Capability::Kiosk].into(),
-        valid: Duration::from_hours(1),
-        member_for: DEFAULT_MEMBER_FOR,
-        enroller,
-        addresses: Vec::new(),
-    };
-    let invitation = fleet.publisher().invite("stores", invite, None).unwrap();
+    let invitation = fleet.invite_with(Invite { capabilities: [Capability::Kiosk].into(), ..fleet.by_file() });
     let request = Joining::begin(&fleet.data("device"), invitation.clone()).unwrap().request();
     let answer = fleet.publisher().enrol(&request, None).unwrap();
     // The courier's own device has no use for it.
@@ -373,6 +374,33 @@ fn a_request_can_go_as_a_file() {
         use std::os::unix::fs::PermissionsExt as _;
         let mode = fs::metadata(fleet.data("device").join(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+}
+
+#[test]
+fn who_is_no_member_any_more_gets_nothing_by_its_old_invitation() {
+    // §13.6, T52: a device may ask again, but not for the key of an epoch that began without it.
+    let fleet = Fleet::new();
+    let rotate = || assert!(fleet.publisher().rotate_for_members("stores", None).unwrap().1);
+    rotate();
+    let short = Invite { member_for: Duration::ZERO, ..fleet.by_file() };
+    let invitations = [("revoked", fleet.by_file()), ("expired", short)].map(|(name, invite)| {
+        let invitation = fleet.invite_with(invite);
+        let request = Joining::begin(&fleet.data(name), invitation.clone()).unwrap().request();
+        let welcome = fleet.publisher().enrol(&request, None).unwrap();
+        assert!(matches!(&welcome, Answer::Welcome(welcome) if !welcome.wrapped.is_empty()), "{name}");
+        (name, invitation, request)
+    });
+    let revoked = burr_node::membership::node(&fleet.data("revoked")).unwrap();
+    fleet.publisher().revoke("stores", &revoked.to_string(), None).unwrap();
+    // Certificates count to the second.
+    std::thread::sleep(Duration::from_millis(1100));
+    rotate();
+    for (name, invitation, request) in invitations {
+        let answer = fleet.publisher().enrol(&request, None).unwrap();
+        assert_eq!(answer, Answer::Refused(Refusal::NoMember), "{name}");
+        let told = Joining::begin(&fleet.data(name), invitation).unwrap().finish(&answer.encode()).unwrap_err();
+        assert!(told.to_string().contains("no member any more"), "{told}");
     }
 }
 

@@ -114,7 +114,8 @@ fn keys(mut program: Program<'_>) {
 }
 
 fn handover(mut program: Program<'_>) {
-    let true_bytes = hand_over(&epoch(1), &epoch_key(), device().public(), [7; 32]).expect("a sound key");
+    let keys = || [(epoch(1), epoch_key())];
+    let true_bytes = hand_over(keys(), device().public(), [7; 32]).expect("a sound key");
     let mut bytes = true_bytes.clone();
     program.alter(&mut bytes);
     let fleets = ["stores", "offices"];
@@ -122,7 +123,7 @@ fn handover(mut program: Program<'_>) {
     let taken = take_over(&bytes, repository, fleet, &device());
     let same = bytes == true_bytes && repository == shop::id() && fleet == "stores";
     assert_eq!(taken.is_ok(), same, "it is for this device, fleet and epoch alone");
-    if let Ok((epoch_of, key)) = taken {
+    for (epoch_of, key) in taken.into_iter().flatten() {
         assert_eq!((epoch_of, key.as_bytes()), (epoch(1), epoch_key().as_bytes()));
     }
 }
@@ -163,7 +164,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         key: epoch_key().wrap(&ReleaseKey::new(owner(1, 1), [9; 32]), [3; 24]),
     };
     let list = share(&epoch(1), &epoch_key(), &[SealKey([40; 32])], [7; 32]).expect("sound keys");
-    let handed = hand_over(&epoch(1), &epoch_key(), SealKey([40; 32]), [7; 32]).expect("a sound key");
+    let handed = hand_over([(epoch(1), epoch_key())], SealKey([40; 32]), [7; 32]).expect("a sound key");
     let nothing: &[u8] = &[0, 255, 255, 3];
     vec![
         [&[0, 100, 0, 0, 1], nothing].concat(),

@@ -2,15 +2,21 @@
 
 use super::Agent;
 use crate::{
-    RepositoryId, action::Action, fact::Fact, receipt::Receipt, record::ReleaseId, release::Release, trust::Verified,
+    RepositoryId, action::Action, fact::Fact, halting, receipt::Receipt, record::ReleaseId, release::Release,
+    trust::Verified,
 };
 
 impl Agent {
-    /// A receipt is kept from now on: if its release halts by it, nobody here begins to take it any more.
+    /// Whether what came with a receipt makes its device a member of a fleet of its repository.
+    pub(super) fn has_a_say(&self, receipt: &Receipt) -> bool {
+        let verified = self.catalog.verified(receipt.repository);
+        verified.is_some_and(|verified| halting::has_a_say(receipt, verified, self.trusted_now()))
+    }
+
+    /// The receipt of one who has a say is kept from now on: if its release halts by it, nobody here begins to take it any
+    /// more.
     pub(super) fn count(&mut self, receipt: &Receipt, actions: &mut Vec<Action>) {
-        let now = self.trusted_now();
-        let Some(verified) = self.catalog.verified(receipt.repository) else { return };
-        if self.halting.count(receipt, verified, now) {
+        if self.halting.count(receipt) {
             let id = ReleaseId { repository: receipt.repository, channel: receipt.channel.clone(), seq: receipt.seq };
             self.tell_halted(&id, actions);
             self.decide_all(actions);
@@ -26,6 +32,9 @@ impl Agent {
     ) {
         let now = self.trusted_now();
         let Some(verified) = self.catalog.verified(repository) else { return };
+        if !before.is_some_and(|before| halting::same_members(before, verified)) {
+            self.receipts.judge_members(repository, |receipt| halting::has_a_say(receipt, verified, now));
+        }
         for id in self.halting.listed(before, verified, &self.receipts, now) {
             self.tell_halted(&id, actions);
         }

@@ -22,6 +22,10 @@ impl Agent {
     }
 
     fn judge(&mut self, node: NodeId, bytes: &[u8], actions: &mut Vec<Action>) -> Verdict {
+        let now = self.now.time;
+        if !self.peers.get_mut(node).is_some_and(|peer| peer.may_announce(now)) {
+            return Verdict::Ignore;
+        }
         let announcement = match Announcement::decode(bytes) {
             Ok(announcement) => announcement,
             Err(why) => {

@@ -101,8 +101,9 @@ impl Agent {
             outcome: receipt.outcome.clone(),
         }));
         self.sent.values_mut().for_each(|sent| sent.is_due(receipt));
-        let gone = self.receipts.insert(receipt, signed, self.config.max_receipts);
-        if !gone.contains(&mark(receipt)) {
+        let has_a_say = self.has_a_say(receipt);
+        let gone = self.receipts.insert(receipt, signed, has_a_say, self.config.max_receipts);
+        if has_a_say && !gone.contains(&mark(receipt)) {
             self.count(receipt, actions);
         }
         if !gone.is_empty() {

@@ -16,7 +16,7 @@ use crate::{
 pub const MAX_REQUEST: usize = 1024;
 /// Bytes of an answer at most: a trust pack and its company.
 pub const MAX_ANSWER: usize = MAX_PACK + MAX_CERTIFICATE + MAX_WRAPPED + 1024;
-/// Bytes of the fleet's wrapped key at most.
+/// Bytes of the fleet's wrapped keys at most.
 pub const MAX_WRAPPED: usize = 4 << 10;
 
 /// What the node's signature covers besides the request, so that it can't be taken for anything else.
@@ -61,7 +61,7 @@ pub struct Welcome {
     pub certificate: Vec<u8>,
     /// The newest metadata of the repository, which the certificate is judged by.
     pub pack: Vec<u8>,
-    /// The fleet's key, sealed to the device; empty for a fleet without.
+    /// The fleet's keys, sealed to the device; empty for a fleet without.
     pub wrapped: Vec<u8>,
 }
 
@@ -80,6 +80,9 @@ pub enum Refusal {
     /// The enroller can't sign for the fleet now.
     #[error("the enroller can't sign for the fleet now; its log says why")]
     Unable,
+    /// It was enrolled by this invitation, and is no member any more.
+    #[error("this device was a member by this invitation, and is no member any more; ask for a new invitation")]
+    NoMember,
 }
 
 /// A request or an answer that is not to be believed.

@@ -22,12 +22,15 @@ use crate::SealKey;
 pub const MAX_MEMBERS: usize = 1 << 16;
 
 /// Bytes of a blob of keys at most.
-pub const MAX_KEYS: u64 = (MAGIC.len() + 4 + MAX_MEMBERS * ENTRY) as u64;
+pub const MAX_KEYS: u64 = (ENTRIES_AT + MAX_MEMBERS * ENTRY) as u64;
 
 const MAGIC: &[u8] = b"burr keys 1\n";
 const MARK: usize = 16;
 const PUBLIC: usize = 32;
-const ENTRY: usize = MARK + PUBLIC + 32 + TAG;
+/// Bytes of one entry.
+pub(super) const ENTRY: usize = MARK + PUBLIC + 32 + TAG;
+/// Where the entries begin.
+pub(super) const ENTRIES_AT: usize = MAGIC.len() + 4;
 
 type Private = <X25519HkdfSha256 as Kem>::PrivateKey;
 type Public = <X25519HkdfSha256 as Kem>::PublicKey;
@@ -113,7 +116,7 @@ pub fn share(epoch: &Epoch, key: &EpochKey, devices: &[SealKey], entropy: [u8; 3
 /// How many devices a blob of this size gives a key to.
 #[must_use]
 pub fn devices_in(size: u64) -> u64 {
-    size.saturating_sub(MAGIC.len() as u64 + 4) / ENTRY as u64
+    size.saturating_sub(ENTRIES_AT as u64) / ENTRY as u64
 }
 
 /// Finds a device's key of an epoch in the epoch's blob; `None` if the device has none, which is to say that it is not

@@ -7,6 +7,7 @@ use burr_protocol::{
     config::{Config, ConfigError, MAX_ADDRESSES, MAX_PEERS},
     peers::{Address, Lie, Peers, Place, Standing},
     receipt::{MAX_WORDS, Outcome, Receipt, ReceiptError, Receipts, SignedReceipt, last_words},
+    wire::{MAX_MARKS, Mark},
 };
 use ed25519_dalek::SigningKey;
 
@@ -103,11 +104,11 @@ fn a_chatty_device_pushes_out_its_own_receipts_alone() {
     // §9.6
     let mut receipts = Receipts::new(node(0));
     for (receipt, signed) in [receipt(0, 1), receipt(1, 1)] {
-        assert_eq!(receipts.insert(&receipt, signed, 10), []);
+        assert_eq!(receipts.insert(&receipt, signed, false, 10), []);
     }
     for counter in 1..=100 {
         let (receipt, signed) = receipt(2, counter);
-        receipts.insert(&receipt, signed, 10);
+        receipts.insert(&receipt, signed, false, 10);
     }
     assert_eq!(receipts.iter().count(), 10);
     assert!(receipts.knows(REPOSITORY, node(0), 1) && receipts.knows(REPOSITORY, node(1), 1));
@@ -120,20 +121,68 @@ fn invented_devices_push_out_nobody() {
     let mut receipts = Receipts::new(node(0));
     for device in 0..3 {
         let (receipt, signed) = receipt(device, 1);
-        receipts.insert(&receipt, signed, 3);
+        receipts.insert(&receipt, signed, false, 3);
     }
     let (second, signed) = receipt(0, 2);
     // The device's own come first: a stranger's goes for it.
-    assert_eq!(receipts.insert(&second, signed, 3).len(), 1);
+    assert_eq!(receipts.insert(&second, signed, false, 3).len(), 1);
     let known: BTreeSet<_> = receipts.iter().map(|signed| signed.verify().unwrap().device).collect();
     for device in 10..200 {
         let (receipt, signed) = receipt(device, 1);
-        let gone = receipts.insert(&receipt, signed, 3);
+        let gone = receipts.insert(&receipt, signed, false, 3);
         assert_eq!(gone.iter().map(|mark| mark.device).collect::<Vec<_>>(), [node(device)]);
     }
     let after: BTreeSet<_> = receipts.iter().map(|signed| signed.verify().unwrap().device).collect();
     assert_eq!(known, after);
     assert_eq!(receipts.highest(REPOSITORY, node(0)), 2);
+}
+
+#[test]
+fn invented_devices_take_no_room_from_members() {
+    // §9.6
+    let mut receipts = Receipts::new(node(0));
+    for device in 10..13 {
+        let (receipt, signed) = receipt(device, 1);
+        receipts.insert(&receipt, signed, false, 3);
+    }
+    for device in 1..=3 {
+        let (receipt, signed) = receipt(device, 1);
+        let gone = receipts.insert(&receipt, signed, true, 3);
+        assert!(gone[..].iter().all(|mark| (10..13).any(|stranger| mark.device == node(stranger))), "{gone:?}");
+    }
+    let kept = |receipts: &Receipts, device| receipts.knows(REPOSITORY, node(device), 1);
+    assert!((1..=3).all(|device| kept(&receipts, device)));
+    let (stranger, signed) = receipt(13, 1);
+    receipts.insert(&stranger, signed, false, 3);
+    assert!(!kept(&receipts, 13), "whoever sent it has to keep it");
+    // One who is no member any more is a stranger like others.
+    receipts.judge_members(REPOSITORY, |receipt| receipt.device != node(2));
+    let (fourth, signed) = receipt(4, 1);
+    receipts.insert(&fourth, signed, true, 3);
+    assert!(!kept(&receipts, 2) && [1, 3, 4].iter().all(|device| kept(&receipts, *device)));
+}
+
+#[test]
+fn marks_are_told_once_and_again_when_they_change() {
+    // §6.3, §9.3
+    let mut receipts = Receipts::new(node(0));
+    let mark = |device, counter| Mark { repository: REPOSITORY, device: node(device), counter };
+    let devices = u64::try_from(MAX_MARKS).unwrap() + 100;
+    for device in 0..devices {
+        let (receipt, signed) = receipt(device, 1);
+        receipts.insert(&receipt, signed, false, 10_000);
+    }
+    let told = [(); 3].map(|()| receipts.changed_marks().len());
+    assert_eq!(told, [MAX_MARKS, 100, 0], "all of them, whatever their number");
+    assert_eq!(receipts.marks().len(), MAX_MARKS);
+    let (second, signed) = receipt(7, 2);
+    receipts.insert(&second, signed, false, 10_000);
+    assert_eq!(receipts.changed_marks(), [mark(7, 2)]);
+    receipts.missed(&mark(7, 3));
+    let (fourth, signed) = receipt(7, 4);
+    receipts.insert(&fourth, signed, false, 10_000);
+    assert_eq!(receipts.changed_marks(), [mark(7, 2)], "it holds the fourth, and claims no more than the second");
+    assert_eq!(receipts.changed_marks(), []);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use burr_protocol::{
     action::{Action, Input, Token},
     config::Config,
     receipt::{Outcome, Receipt, SignedReceipt},
+    record::Record,
     wire::{Digest, Mark, Message},
 };
 use burr_sim::{Publisher, story::EPOCH};
@@ -162,4 +163,31 @@ fn a_receipt_that_could_not_be_written_comes_again_though_a_later_one_was() {
     assert_eq!(sent(&receiver.give(Input::Stored(token))), [Message::Stored(vec![mark(2)])]);
     assert_eq!(receiver.agent.receipts().iter().count(), 3);
     assert_eq!(receiver.next_digest().marks, [mark(3)]);
+    assert_eq!(receiver.next_digest().marks, [], "what was told is not told again");
+}
+
+#[test]
+fn a_receipt_that_was_missed_is_asked_for_after_a_restart_too() {
+    // §9.3
+    let shop = Publisher::new("shop", "the shop", EPOCH);
+    let record = |device, counter| {
+        let signed = receipt(shop.id(), device, counter);
+        let mark = Mark { repository: shop.id(), device: signed.peek().unwrap().device, counter };
+        (Record::Receipt { mark, receipt: Some(signed) }, mark)
+    };
+    // Of one device the second was never written down, of the other the first ones went for newer ones.
+    let kept = [record(0, 1), record(0, 3), record(1, 5), record(1, 6)];
+    let (claimed, whole) = (kept[0].1, kept[3].1);
+    let config = Config { follows: vec![shop.cached()], ..Config::default() };
+    let now = Now { time: Time(0), wall: Some(EPOCH) };
+    let records = kept.into_iter().map(|(record, _)| record).collect();
+    let (mut agent, _) = Agent::new(SigningKey::from_bytes(&[1; 32]), config, records, BTreeMap::new(), now);
+    let mut actions = Vec::new();
+    agent.handle(now, Input::Connected { node: STRANGER, address: None }, &mut actions);
+    let [Message::Digest(digest)] = &sent(&actions)[..] else { panic!("{actions:?}") };
+    let mut marks = digest.marks.clone();
+    marks.sort();
+    let mut expected = [claimed, whole];
+    expected.sort();
+    assert_eq!(marks, expected);
 }

@@ -1,12 +1,19 @@
 //! Floods below and beside what the protocol says: announcements, gossip's own control messages, and frames of the
 //! multiplexer, from peers that write every byte themselves, so that no library of theirs holds anything back.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use burr_protocol::{
     Hash,
     fact::Fact,
     peers::{Address, Lie},
+    trust::pack::Pack,
     wire::Announcement,
 };
 use libp2p::{
@@ -21,6 +28,7 @@ use super::{
     DEADLINE, Desk, Device, EPOCH, Hands,
     mesh::{Gossip, Process},
     raw::Raw,
+    rogue::Rogue,
     shop::{Bent, Shop, bent, key, next},
 };
 use crate::support::noise as any_bytes;
@@ -190,6 +198,83 @@ async fn t44_control_messages_of_gossip_without_end_cost_a_node_little() {
         raw.end().await;
     }
     victim.survived("control messages of gossip").await;
+}
+
+/// Announcements that nobody is blamed for, all different: of a root to come, and true ones of before, told anew.
+async fn babble(victim: Address, topic: String, told: [Announcement; 2], rate: u32, sent: Arc<AtomicU64>) {
+    const TURN: Duration = Duration::from_millis(20);
+    let mut turns = tokio::time::interval(TURN);
+    let mut number = 0_u64;
+    loop {
+        // Whoever is sent away comes back as another.
+        let raw = Raw::connect(&victim).await;
+        let mut stream = raw.open("/meshsub/1.1.0").await;
+        let mut frames = vec![subscribe(&topic)];
+        loop {
+            turns.tick().await;
+            for _ in 0..rate / u32::try_from(Duration::from_secs(1).as_millis() / TURN.as_millis()).unwrap() {
+                number += 1;
+                let told = &told[usize::from(number.is_multiple_of(2))];
+                let told = Announcement { pack: Hash::of(&number.to_be_bytes()), ..told.clone() }.encode();
+                frames.push(rpc(&field(2, &[field(2, &told), field(4, topic.as_bytes())].concat())));
+            }
+            let length = frames.len() as u64;
+            if !pour(&mut stream, frames.drain(..)).await {
+                break;
+            }
+            sent.fetch_add(length, Ordering::Relaxed);
+        }
+        raw.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t22_ten_thousand_announcements_a_second_cost_less_than_a_core_and_delay_no_news() {
+    const RATE: u32 = 10_000;
+    let desk = Desk::new();
+    let mut victim = Victim::start(&desk).await;
+    let listener = Rogue::start(victim.shop.id()).await;
+    listener.subscribe().await;
+    listener.meet(&victim.address()).await;
+    let old = announcement(&victim.shop);
+    while listener.announcements().is_empty() {
+        victim.serves().await;
+    }
+    let (sent, topic) = (Arc::new(AtomicU64::new(0)), format!("/burr/1/{}", victim.shop.id()));
+    let told = [old.clone(), Announcement { root: 1000, ..old }];
+    let flood = tokio::spawn(babble(victim.address(), topic, told, RATE, Arc::clone(&sent)));
+    let (begun, used) = (Instant::now(), victim.process.used());
+    let mut delays = Vec::new();
+    while delays.len() < 9 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        victim.shop.renew(EPOCH);
+        let (news, since) = (announcement(&victim.shop).timestamp, Instant::now());
+        victim.kiosk.import(&victim.shop).await;
+        let tells = |bytes: &Vec<u8>| Announcement::decode(bytes).is_ok_and(|told| told.timestamp == news);
+        listener.until_heard("the news", |_, heard| heard.iter().any(tells)).await;
+        delays.push(since.elapsed());
+    }
+    let (lasted, used) = (begun.elapsed(), victim.process.used().saturating_sub(used));
+    flood.abort();
+    let sent = sent.load(Ordering::Relaxed);
+    delays.sort();
+    eprintln!("{sent} in {lasted:.1?} took {used:.1?} of a processor; news after {delays:?}");
+    assert!(sent > 1000 * lasted.as_secs(), "it was no flood");
+    assert!(used < lasted, "it took more than one processor");
+    // The machine may be busy with something else now and then.
+    assert!(delays[delays.len() / 2] < Duration::from_secs(2), "{delays:?}");
+    for bytes in listener.announcements() {
+        assert_eq!(Announcement::decode(&bytes).unwrap().root, 1, "what can't be judged was passed on");
+    }
+    listener.end().await;
+    victim.survived("announcements").await;
+}
+
+/// What a kiosk announces of a shop as it is.
+fn announcement(shop: &Shop) -> Announcement {
+    let pack = shop.pack();
+    let timestamp = Pack::decode(&pack).unwrap().timestamp.to_vec();
+    Announcement { repository: shop.id(), timestamp, pack: Hash::of(&pack), root: 1 }
 }
 
 /// What goes on and on, by the number of its turn.

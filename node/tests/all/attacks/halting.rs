@@ -134,3 +134,43 @@ async fn t47_receipts_of_strangers_and_of_one_member_many_times_halt_nothing() {
     rogue.end().await;
     device.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t47_a_crowd_that_one_made_up_hides_no_halt() {
+    const ROOM: usize = 20;
+    let desk = Desk::new();
+    let mut shop = Shop::open(EPOCH);
+    let fleet = key(FLEET);
+    let keys = vec![fleet.verifying_key()];
+    shop.change(&Change::AddFleet { fleet: "stores".to_owned(), keys, threshold: 1 }, &fleet);
+    let release = shop.release("1.0.0");
+    shop.set_rules(release.seq, &Rules { halt: Some("3/0%/0".parse().unwrap()), ..Rules::default() });
+    let (app, room) = ([("install", "stable")], ROOM.to_string());
+    let settings = [("max_receipts", room.as_str())];
+    let clock = Hands::at(EPOCH);
+    let mut device = Device::start_with(&desk.at("device"), shop.id(), &clock, &app, &settings).await;
+    device.node.import(shop.id(), shop.pack(), Vec::new()).await.unwrap();
+    device.hear_verified(shop.version()).await;
+
+    // All room is taken by devices that nobody enrolled, before and after each member speaks.
+    let rogue = Rogue::start(shop.id()).await;
+    rogue.meet(&device.address()).await;
+    let crowd = |from: u8| -> Vec<_> {
+        (from..from + 40).map(|seed| accusation(&shop, &release, &key(seed), 1, None)).collect()
+    };
+    for (at, member) in [60, 61, 62].into_iter().enumerate() {
+        let strangers = crowd(100 + 40 * u8::try_from(at).unwrap());
+        rogue.say(device.id(), &Message::Receipts(strangers.clone())).await;
+        device.hear_kept(strangers.len()).await;
+        let shown = Some(certificate(&shop, &key(member), FLEET));
+        rogue.say(device.id(), &Message::Receipts(vec![accusation(&shop, &release, &key(member), 1, shown)])).await;
+        device.hear_kept(1).await;
+    }
+    device.hear("a halt", |fact| matches!(fact, Fact::Halted { .. }).then_some(())).await;
+    // Nor does it after a restart, when everything is read back.
+    device.stop().await;
+    let device = Device::start_with(&desk.at("device"), shop.id(), &clock, &app, &settings).await;
+    assert_eq!(device.status().await.halted.len(), 1);
+    rogue.end().await;
+    device.stop().await;
+}

@@ -1,11 +1,12 @@
 //! Metadata that must not be believed, offered over the wire by a stranger, or by one who stole keys.
 
 use burr_protocol::{
-    RepositoryId, Wall,
+    Hash, NodeId, RepositoryId, Wall,
     peers::Lie,
     trust::write::{Change, Role},
 };
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     DAY, Desk, Device, EPOCH, Hands,
@@ -459,6 +460,51 @@ async fn t45_a_time_run_ahead_by_a_stolen_key_is_rotated_away() {
         next(signed);
         signed["x-issued"] = json!(in_words(Wall(EPOCH.0 - DAY)));
     });
+    no_lie(&device.refuses(shop.id(), back.pack()).await);
+    device.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t45_revocations_run_ahead_by_stolen_keys_are_rotated_away() {
+    let desk = Desk::new();
+    let (mut shop, mut device) = installed(&desk).await;
+    let fleet = key(50);
+    let add = Change::AddFleet { fleet: "stores".to_owned(), keys: vec![fleet.verifying_key()], threshold: 1 };
+    shop.change(&add, &fleet);
+    shop.revoke("stores", NodeId([1; 32]), &fleet);
+    // A thief of the fleet's key and of the online ones counts the list to its end: no member could be revoked any more.
+    let mut ahead = Bent::of(&shop.pack());
+    let list = ahead.channels.get_mut("fleet.stores").unwrap();
+    *list = bent(list, &[&fleet], |signed| {
+        let target = &mut signed["targets"]["fleet/stores/revoked.json"];
+        target["custom"]["seq"] = json!((1_u64 << 53) - 1);
+        let file = serde_json::to_vec(&target["custom"]).unwrap();
+        target["hashes"]["sha256"] = json!(Hash(Sha256::digest(&file).into()).to_string());
+        target["length"] = json!(file.len());
+        next(signed);
+    });
+    ahead.pin(&key(3), &key(4));
+    no_lie(&device.judge(shop.id(), ahead.pack()).await);
+    device.hear_verified(shop.version() + 1).await;
+    shop.rotate(Role::Snapshot, 30);
+    shop.revoke("stores", NodeId([2; 32]), &fleet);
+    shop.release("2.0.0");
+    device.import(&shop).await;
+    device.hear_active("2.0.0").await;
+    // From there the list goes on, and not back.
+    let before = Bent::of(&shop.pack());
+    shop.revoke("stores", NodeId([3; 32]), &fleet);
+    shop.release("3.0.0");
+    device.import(&shop).await;
+    device.hear_active("3.0.0").await;
+    let mut back = Bent::of(&shop.pack());
+    let list = back.channels.get_mut("fleet.stores").unwrap();
+    let version = serde_json::from_slice::<serde_json::Value>(list).unwrap()["signed"]["version"].clone();
+    *list = bent(&before.channels["fleet.stores"], &[&fleet], |signed| {
+        signed["version"] = version;
+        next(signed);
+    });
+    back.pin(&key(30), &key(4));
     no_lie(&device.refuses(shop.id(), back.pack()).await);
     device.stop().await;
 }

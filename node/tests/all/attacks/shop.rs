@@ -9,7 +9,7 @@ use std::{
 
 use burr_node::bundle::Packed;
 use burr_protocol::{
-    Hash, RepositoryId, Wall,
+    Hash, NodeId, RepositoryId, Wall,
     release::{Payload, Release},
     rules::Rules,
     trust::{
@@ -173,6 +173,14 @@ impl Shop {
             Role::Channel(channel) => drop(self.keys.channels.insert(channel, new)),
             Role::Fleet(_) => panic!("the shop has no fleet"),
         }
+    }
+
+    /// Takes a member of a fleet back, signed by the fleet's key.
+    pub(super) fn revoke(&mut self, fleet: &str, node: NodeId, key: &SigningKey) {
+        let draft = self.repository.propose_revocation(fleet, node, 1, self.now).unwrap();
+        let mut all = self.keys.all();
+        all.push(key);
+        self.repository.sign_and_submit(draft, &all, self.now).unwrap();
     }
 
     /// Takes a release of `stable` back.

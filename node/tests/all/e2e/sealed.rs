@@ -229,10 +229,11 @@ fn who_joins_over_the_network_reads_what_was_sealed_before() {
         assert_eq!(current(&device_at).as_deref(), release["bundle"].as_str());
         assert_eq!(fs::read(device_at.join("apps/shop/current").join(&build.name)).unwrap(), build.secret);
 
-        // In the next epoch it is in the list; who comes then is handed that epoch's key.
+        // In the next epoch it is in the list; who comes then is handed the keys of both, and reads what there is.
         say(&shop, &["fleet", "rotate", "stores"]).ok();
         join_there(&shop, &late_at);
         let mut late = Node::start(&late_at, &run);
+        late.hear_step("1.0.0", "active");
         let release = publish_sealed(&shop, &source, "2.0.0");
         assert_eq!(release["enc"]["epoch"], 2);
         for node in [&mut device, &mut late] {

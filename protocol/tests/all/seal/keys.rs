@@ -107,15 +107,23 @@ fn the_keys_of_an_epoch_are_of_that_epoch_alone() {
 }
 
 #[test]
-fn a_new_device_is_handed_the_newest_key_and_nobody_else_takes_it() {
-    let handed = hand_over(&epoch(3), &epoch_key(5), device(1).public(), [8; 32]).unwrap();
-    let (taken, key) = take_over(&handed, RepositoryId([1; 32]), "stores", &device(1)).unwrap();
-    assert_eq!((taken, *key.as_bytes()), (epoch(3), [5; 32]));
-    let other = |number: u64| [&number.to_be_bytes()[..], &handed[8..]].concat();
+fn a_new_device_is_handed_the_keys_of_all_epochs_and_nobody_else_takes_them() {
+    let keys = || [1, 2, 4].map(|number| (epoch(number), epoch_key(u8::try_from(number).unwrap())));
+    let handed = hand_over(keys(), device(1).public(), [8; 32]).unwrap();
+    let taken = take_over(&handed, RepositoryId([1; 32]), "stores", &device(1)).unwrap();
+    let plain = |(epoch, key): &(Epoch, EpochKey)| (epoch.clone(), *key.as_bytes());
+    assert!(taken.iter().map(plain).eq(keys().iter().map(plain)));
     assert!(take_over(&handed, RepositoryId([1; 32]), "stores", &device(2)).is_err());
     assert!(take_over(&handed, RepositoryId([1; 32]), "trucks", &device(1)).is_err());
-    for bad in [&handed[..7], &handed[..8], &other(4), &other(0), &other(u64::MAX)] {
+    let one = handed.len() / 3;
+    let numbered = |number: u64| [&number.to_be_bytes()[..], &handed[8..]].concat();
+    let moved = [&handed[one..2 * one], &handed[..one]].concat();
+    let twice = [&handed[..one], &handed[..one]].concat();
+    for bad in [&handed[..7], &handed[..one - 1], &handed[..one + 8], &[]] {
         assert!(take_over(bad, RepositoryId([1; 32]), "stores", &device(1)).is_err(), "{} bytes", bad.len());
+    }
+    for bad in [numbered(3), numbered(0), numbered(u64::MAX), moved, twice] {
+        assert!(take_over(&bad, RepositoryId([1; 32]), "stores", &device(1)).is_err());
     }
 }
 
