@@ -232,7 +232,7 @@ impl Default for Config {
             max_receipts: 4096,
             provider_bytes: 8 << 20,
             requests_per_job: 256,
-            request_bytes: 256 << 10,
+            request_bytes: 4 << 20,
             patience: Duration::from_secs(10),
             dial_backoff: (Duration::from_secs(1), Duration::from_secs(300)),
             metadata_patience: Duration::from_secs(10),

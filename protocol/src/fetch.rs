@@ -8,23 +8,27 @@
 //! of the site takes it; the others wait until it is near. Each provider is asked for as much ahead as keeps its pipe
 //! full (`fetch/provider.rs`), and what one holds up is asked of another as well: the first answer counts.
 
+mod alone;
 mod claims;
 mod pieces;
 mod plan;
 mod provider;
+mod request;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
-
-pub use self::pieces::{GROUP, MAX_PIECES, MIN_PIECE, PieceMap, Pieces, piece_size};
 use self::{
     claims::{Claims, RUN},
     plan::{Copies, Plan},
     provider::{Afar, Provider},
+    request::Under,
+};
+pub use self::{
+    pieces::{GROUP, MAX_PIECES, MIN_PIECE, PieceMap, Pieces, piece_size},
+    request::{Request, RequestId},
 };
 use crate::{Hash, NodeId, RepositoryId, Time, config::Config, table::Table};
 
@@ -34,13 +38,11 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
 /// A node that has had nothing to do for this long takes what another one claims.
 const IDLE: Duration = Duration::from_secs(1);
+/// Bytes of a request at most while others fetch the blob too: it can move to another provider soon.
+const SHARED: u64 = 256 << 10;
 /// At the end, a piece that took at least this long, and twice as long as pieces take, is asked of another as well.
 const SHORTEST_HEDGE: Duration = Duration::from_millis(100);
 const SHORTEST_HEDGE_FAR: Duration = Duration::from_secs(3);
-
-/// A request to one provider.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct RequestId(pub u64);
 
 /// A blob that is whole and verified here. Made by a fetch, or by the driver for what it already holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,42 +51,6 @@ pub struct Complete {
     pub blob: Hash,
     /// Its size in bytes.
     pub size: u64,
-}
-
-/// What to ask of a provider.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Request {
-    /// Its name.
-    pub id: RequestId,
-    /// Whom to ask.
-    pub node: NodeId,
-    /// Which blob.
-    pub blob: Hash,
-    /// The blob's size in bytes, from the signed release.
-    pub size: u64,
-    /// First byte, a multiple of the piece.
-    pub start: u64,
-    /// One past the last byte; at most `size`.
-    pub end: u64,
-}
-
-#[derive(Debug)]
-struct Under {
-    request: Request,
-    first: usize,
-    count: usize,
-    since: Time,
-    bytes: u64,
-    /// Pieces that are here.
-    done: usize,
-    /// Another provider holds this up, and this one is asked as well.
-    second: bool,
-}
-
-impl Under {
-    fn rest(&self) -> std::ops::Range<usize> {
-        self.first + self.done..self.first + self.count
-    }
 }
 
 /// A piece that came.
@@ -120,6 +86,8 @@ pub struct Job {
     told: BTreeSet<NodeId>,
     /// Bytes that may be asked of near ones, and of far ones, by what the ways cost.
     allowed: [u64; 2],
+    /// Bytes of a long run at most; 0 while others fetch the blob too.
+    longest: u64,
     started: Time,
     /// When something came last.
     moved: Time,
@@ -158,6 +126,7 @@ impl Job {
             slow: Vec::new(),
             told: BTreeSet::new(),
             allowed: [u64::MAX; 2],
+            longest: 0,
             started: now,
             moved: now,
             searched: now,
@@ -328,9 +297,12 @@ impl Job {
             came.push(under.first + under.done);
             under.done += 1;
         }
-        let since = under.since;
+        let asked = under.asked_for();
+        if !came.is_empty() {
+            under.moved = now;
+        }
         for piece in came {
-            self.came(piece, node, since, now, config);
+            self.came(piece, node, asked, now, config);
         }
     }
 
@@ -338,19 +310,23 @@ impl Job {
     pub fn fetched(&mut self, id: RequestId, now: Time, config: &Config) {
         let Some(under) = self.under.remove(&id) else { return };
         for piece in under.rest() {
-            self.came(piece, under.request.node, under.since, now, config);
+            self.came(piece, under.request.node, under.asked_for(), now, config);
         }
     }
 
-    fn came(&mut self, piece: usize, node: NodeId, since: Time, now: Time, config: &Config) {
+    fn came(&mut self, piece: usize, node: NodeId, since: Option<Time>, now: Time, config: &Config) {
         self.moved = now;
         let bytes = self.bytes_of(piece, 1);
         let mut from_afar = false;
         if let Some(provider) = self.providers.get_mut(&node) {
-            provider.brought(bytes, since, now, self.piece, config);
+            provider.brought(bytes, now);
+            if let Some(since) = since {
+                provider.took(since, now, self.piece, config);
+            }
             from_afar = !provider.near;
             if from_afar {
-                self.afar.brought(provider.is_source(), since, now, self.piece, config);
+                let pooled = since.filter(|_| provider.is_pooled());
+                self.afar.brought(pooled, now, self.piece, config);
             }
         }
         if self.have.contains(piece) {
@@ -489,7 +465,8 @@ impl Job {
     /// Bytes that may be asked of a provider now.
     fn room(&self, provider: &Provider) -> u64 {
         let allowed = self.allowed[usize::from(!provider.near)];
-        if allowed < self.piece.min(self.size) { 0 } else { provider.room().min(allowed) }
+        let room = self.long_room(provider).unwrap_or_else(|| provider.room());
+        if allowed < self.piece.min(self.size) { 0 } else { room.min(allowed) }
     }
 
     /// What to do now.
@@ -499,6 +476,7 @@ impl Job {
             provider.rests = None;
         }
         self.claim(now);
+        self.look_around(config);
         self.give_up(now, config);
         let mut steps: Vec<Step> = std::mem::take(&mut self.ended).into_iter().map(Step::Cancel).collect();
         let mut plan = Plan::of(self);
@@ -556,7 +534,7 @@ impl Job {
             *allowed = allowed.saturating_sub(if *allowed == u64::MAX { 0 } else { bytes });
         }
         (first..first + count).for_each(|piece| plan.free.remove(piece));
-        self.under.insert(id, Under { request, first, count, since: now, bytes: 0, done: 0, second });
+        self.under.insert(id, Under { request, first, count, since: now, moved: now, bytes: 0, done: 0, second });
         Step::Ask(request)
     }
 
@@ -612,6 +590,9 @@ impl Job {
         let provider = self.providers.get(&node)?;
         let source = provider.is_source();
         let open = plan.free.of_words(self.open(provider, plan, now));
+        if self.long_room(provider).is_some() {
+            return self.choose_long(&open, self.room(provider));
+        }
         let rank = |piece: usize| match (source && self.copies.none.contains(piece), self.claims.mine.contains(piece)) {
             // Of a source: what nobody else has, this node's own first, then what others are to take.
             (true, true) => (0, self.claims.order(piece), piece as u64),
@@ -621,7 +602,7 @@ impl Job {
         };
         let first = open.iter().min_by_key(|piece| (rank(*piece), *piece))?;
         let kind = |piece: usize| rank(piece).0;
-        let longest = (config.request_bytes.min(self.room(provider)) / self.piece).max(1);
+        let longest = (config.request_bytes.min(SHARED).min(self.room(provider)) / self.piece).max(1);
         let longest = usize::try_from(longest).unwrap_or(1).min(RUN - first % RUN);
         let longest = if provider.near || source { longest } else { 1 };
         let end = open.count().min(first + longest);
@@ -637,7 +618,7 @@ impl Job {
         let takes: Vec<Duration> = self.providers.values().filter_map(|provider| provider.takes).collect();
         let usual = takes.iter().sum::<Duration>() / u32::try_from(takes.len().max(1)).unwrap_or(u32::MAX);
         let late = |under: &Under| {
-            let waited = now.since(under.since);
+            let waited = now.since(under.moved);
             self.providers.get(&under.request.node).is_some_and(|provider| {
                 let shortest = if provider.near { SHORTEST_HEDGE } else { SHORTEST_HEDGE_FAR };
                 waited >= (usual * 2).max(shortest)
@@ -666,7 +647,7 @@ impl Job {
             let helper = helper.min_by_key(|(node, provider)| (!provider.near, provider.load(), **node));
             let Some((helper, provider)) = helper.map(|(node, provider)| (*node, provider)) else { continue };
             let held = &provider.held;
-            let most = usize::try_from(self.room(provider) / self.piece).unwrap_or(usize::MAX).max(1);
+            let most = usize::try_from(self.room(provider) / self.piece).unwrap_or(RUN).clamp(1, RUN);
             let free = |piece: &usize| held.contains(*piece) && !self.have.contains(*piece) && !twice.contains(piece);
             let count = (first..end).take(most).take_while(free).count();
             steps.push(self.ask(helper, first, count, true, now, next_id, plan));
@@ -689,7 +670,7 @@ impl Job {
             // Whoever says what may be asked says when it may be more.
             (None, None)
         } else if self.has_provider() {
-            (Some(self.checked + CHECK_INTERVAL), None)
+            (Some(self.look_at()), None)
         } else {
             (None, Some(self.searched + config.search_interval))
         };

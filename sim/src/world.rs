@@ -539,15 +539,19 @@ impl World {
 
     fn connect(&mut self, node: NodeIndex, other: NodeIndex) {
         let there = self.machines[other].agent.is_some() && !self.machines[node].mute && !self.machines[other].mute;
-        if self.path(node, other).is_none() || !there {
+        let Some(path) = self.path(node, other).filter(|_| there) else {
             return self.give(node, Input::DialFailed { address: address(other) });
-        }
+        };
         self.sessions += 1;
         let session = self.sessions;
         for (this, that, address) in [(node, other, Some(address(other))), (other, node, None)] {
             let id = self.id(that);
             let number = u32::try_from(that).expect("fewer nodes than 2^32");
             if !self.machines[this].connected.contains_key(&number) {
+                if path.is_near() {
+                    // Its address is one of this network.
+                    self.give(this, Input::Near { node: id });
+                }
                 self.machines[this].connected.insert(number, Connection { session, clear: self.time });
                 self.give(this, Input::Connected { node: id, address });
             }

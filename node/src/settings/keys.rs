@@ -120,7 +120,11 @@ pub const KEYS: &[Key] = &[
     Key { name: "gateway.rate", default: "50", help: "requests a second that one address may make, 1 to 1000000" },
     Key { name: "tuning.provider_bytes", default: "8 MiB", help: "bytes asked of one provider at a time at most" },
     Key { name: "tuning.requests_per_job", default: "256", help: "requests under way for one payload, 1 to 1024" },
-    Key { name: "tuning.request_bytes", default: "256 KiB", help: "bytes of one request at most, 64 KiB to 16 MiB" },
+    Key {
+        name: "tuning.request_bytes",
+        default: "4 MiB",
+        help: "bytes of one request at most, 64 KiB to 16 MiB; 256 KiB while others fetch the same",
+    },
     Key { name: "tuning.patience", default: "10s", help: "longest rest of a provider that failed or held things up" },
     Key { name: "tuning.dial_backoff", default: "1s", help: "shortest wait between two dials of one address" },
     Key { name: "tuning.dial_backoff_max", default: "5m", help: "longest wait between two dials of one address" },

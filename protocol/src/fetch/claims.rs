@@ -79,6 +79,12 @@ impl Claims {
         weight(self.seed, piece / RUN)
     }
 
+    /// The piece that this node begins with when it fetches alone.
+    pub(super) fn place(&self) -> usize {
+        let pieces = self.mine.count() as u64;
+        usize::try_from(self.seed % pieces.max(1)).expect("fewer pieces than fit")
+    }
+
     /// This node's own order of pieces.
     pub(super) fn taste(&self, piece: usize) -> u64 {
         weight(!self.seed, piece)

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::pieces::Pieces;
+use super::{alone::LASTS, pieces::Pieces};
 use crate::{Time, config::Config};
 
 /// Pieces that may be asked for before anything is known: one is on its way while the next is asked for.
@@ -41,6 +41,8 @@ pub(super) struct Provider {
     pub(super) heard: Time,
     /// When it last brought something, or was asked while nothing was under way.
     moved: Time,
+    /// When it was asked last while nothing was under way, and the bytes that it brought since.
+    busy: (Time, u64),
     /// Failures since it last brought something.
     strikes: u32,
     /// It is not asked before.
@@ -71,6 +73,7 @@ impl Provider {
             takes: None,
             heard: now,
             moved: now,
+            busy: (now, 0),
             strikes: 0,
             rests: None,
         }
@@ -111,14 +114,29 @@ impl Provider {
     pub(super) fn ask(&mut self, bytes: u64, now: Time) {
         if self.asked == 0 {
             self.moved = now;
+            self.busy = (now, 0);
         }
         self.asked += bytes;
     }
 
-    /// A piece came, which was asked for at `since`.
-    pub(super) fn brought(&mut self, bytes: u64, since: Time, now: Time, piece: u64, config: &Config) {
+    /// Bytes of a run that may be asked of it where nobody waits for pieces: half of what it brought in one go, and no more
+    /// than it brings in [`LASTS`].
+    pub(super) fn run(&self) -> u64 {
+        let (since, bytes) = self.busy;
+        let lasted = self.moved.since(since).max(LASTS * 2);
+        let part = u128::from(bytes) * LASTS.as_millis() / lasted.as_millis();
+        u64::try_from(part).expect("less than it brought")
+    }
+
+    /// A piece came.
+    pub(super) fn brought(&mut self, bytes: u64, now: Time) {
         self.asked = self.asked.saturating_sub(bytes);
+        self.busy.1 += bytes;
         (self.moved, self.strikes) = (now, 0);
+    }
+
+    /// A piece that was asked for at `since` is here.
+    pub(super) fn took(&mut self, since: Time, now: Time, piece: u64, config: &Config) {
         let took = now.since(since);
         let delay = self.delay.map_or(took, |delay| delay.min(took));
         self.delay = Some(delay);
@@ -143,11 +161,16 @@ impl Provider {
 
     /// Whether it holds up what is asked of it.
     pub(super) fn is_stalled(&self, now: Time) -> bool {
+        self.stalls_at().is_some_and(|at| at <= now)
+    }
+
+    /// When it does, if it brings nothing; never, while nothing is asked of it.
+    pub(super) fn stalls_at(&self) -> Option<Time> {
         let shortest = if self.near { SHORTEST_STALL } else { SHORTEST_STALL_FAR };
         let patience = self.takes.map_or(shortest, |takes| (takes * 3).max(shortest));
         // Longer each time: one that is merely slow comes to its end.
         let patience = patience * 2u32.pow(self.strikes.min(6));
-        self.asked > 0 && now.since(self.moved) >= patience
+        (self.asked > 0).then(|| self.moved + patience)
     }
 }
 
@@ -169,13 +192,13 @@ impl Afar {
         Self { window: FIRST_WINDOW * piece, delay: None, takes: None, last: None, every: None }
     }
 
-    /// A piece came from afar, by one of these or by a source.
-    pub(super) fn brought(&mut self, by_source: bool, since: Time, now: Time, piece: u64, config: &Config) {
+    /// A piece came from afar, by a source, or by one of these, which was asked for it at `pooled`.
+    pub(super) fn brought(&mut self, pooled: Option<Time>, now: Time, piece: u64, config: &Config) {
         if let Some(last) = self.last.replace(now) {
             let passed = now.since(last);
             self.every = Some(self.every.map_or(passed, |every| (every * 7 + passed) / 8));
         }
-        if !by_source {
+        if let Some(since) = pooled {
             let took = now.since(since);
             let delay = self.delay.map_or(took, |delay| delay.min(took));
             self.delay = Some(delay);

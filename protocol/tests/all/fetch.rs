@@ -258,3 +258,100 @@ fn what_came_of_a_request_is_not_asked_for_again() {
     assert_eq!(bytes, size - MIN_PIECE);
     assert!(again.iter().all(|request| request.start != first.start));
 }
+
+/// One source that brings a piece every so often, and what was asked of it.
+struct Source {
+    job: Job,
+    now: Time,
+    next: u64,
+    under: BTreeMap<u64, (Request, u64)>,
+    requests: Vec<Request>,
+    ended: usize,
+    /// Pieces that came, each as often as it did.
+    came: Vec<u64>,
+}
+
+impl Source {
+    fn new(size: u64) -> Self {
+        let mut job = job(size);
+        job.provides(node(1), size, &PieceMap::All, Time(0));
+        let (under, requests) = (BTreeMap::new(), Vec::new());
+        Self { job, now: Time(0), next: 0, under, requests, ended: 0, came: Vec::new() }
+    }
+
+    fn step(&mut self) {
+        for step in self.job.steps(self.now, &mut self.next, &Config::default()) {
+            match step {
+                Step::Ask(request) => {
+                    self.requests.push(request);
+                    self.under.insert(request.id.0, (request, 0));
+                }
+                Step::Cancel(id) => {
+                    self.under.remove(&id.0);
+                    self.ended += 1;
+                }
+            }
+        }
+    }
+
+    /// Brings the next pieces of what was asked first.
+    fn bring(&mut self, pieces: usize, every: Duration) {
+        for _ in 0..pieces {
+            self.step();
+            self.now = self.now + every;
+            let Some((id, (request, bytes))) = self.under.first_entry().map(|entry| (*entry.key(), *entry.get()))
+            else {
+                return;
+            };
+            let more = MIN_PIECE.min(request.end - request.start - bytes);
+            self.came.push(request.start + bytes);
+            self.job.received(request.id, more, self.now, &Config::default());
+            if bytes + more == request.end - request.start {
+                self.under.remove(&id);
+                self.job.fetched(request.id, self.now, &Config::default());
+            } else {
+                self.under.insert(id, (request, bytes + more));
+            }
+        }
+    }
+}
+
+#[test]
+fn who_fetches_alone_asks_few_questions_and_never_for_much_at_once() {
+    // §7.4: 50 MB at 1 MiB a second.
+    let mut source = Source::new(50_000_000);
+    source.bring(763, Duration::from_millis(62));
+    assert!(source.job.complete().is_some());
+    let requests = source.requests.len();
+    assert!(requests < 60, "{requests} requests for 763 pieces");
+    let longest = source.requests.iter().map(|request| request.end - request.start).max();
+    assert!(longest.is_some_and(|longest| longest <= 2300 << 10), "{longest:?}: about two seconds");
+    source.came.sort_unstable();
+    assert!(source.came.windows(2).all(|two| two[0] < two[1]), "no piece came twice");
+}
+
+#[test]
+fn when_another_comes_long_runs_end_and_nothing_that_came_comes_again() {
+    // §7.4, §7.7
+    let size = 50_000_000;
+    let mut source = Source::new(size);
+    source.bring(300, Duration::from_millis(62));
+    source.step();
+    let long = source.under.len();
+    assert!(source.under.values().all(|(request, _)| request.end - request.start > 4 * MIN_PIECE));
+    let (before, now) = (source.requests.len(), source.now);
+    source.job.fetches(node(2), true, now);
+    source.step();
+    assert_eq!(source.ended, long);
+    // An interruption, too, costs no more than what was under way of one piece.
+    source.job.without(node(1));
+    source.under.clear();
+    source.job.provides(node(1), size, &PieceMap::All, now);
+    while source.job.complete().is_none() {
+        source.job.fetches(node(2), true, source.now);
+        source.bring(1, Duration::from_millis(62));
+    }
+    assert!(source.requests[before..].iter().all(|request| request.end - request.start <= 4 * MIN_PIECE));
+    source.came.sort_unstable();
+    assert!(source.came.windows(2).all(|two| two[0] < two[1]), "no piece came twice");
+}

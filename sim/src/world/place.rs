@@ -75,6 +75,11 @@ enum Kind {
 }
 
 impl Path {
+    /// Whether both ends are at one place.
+    pub(super) fn is_near(&self) -> bool {
+        matches!(self.kind, Kind::Near)
+    }
+
     /// Bytes a second that loss leaves to one flow (Mathis, Semke, Mahdavi and Ott, "The macroscopic behavior of the
     /// TCP congestion avoidance algorithm", CCR 1997).
     pub(super) fn limit(&self) -> f64 {
@@ -355,8 +360,6 @@ impl World {
             let drawn = self.luck(node, "neighbours").sample(here.len(), count);
             let found: Vec<u32> = drawn.into_iter().map(|at| here[at]).filter(|other| *other != number).collect();
             for other in found {
-                let id = self.id(other as usize);
-                self.give(node, Input::Near { node: id });
                 self.find(node, other as usize);
             }
         }

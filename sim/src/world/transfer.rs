@@ -25,6 +25,8 @@ pub(super) struct Transfer {
     question: Option<QuestionId>,
     /// Once the question is answered.
     flow: Option<FlowId>,
+    /// It is at the provider, behind another one of the same node: their stream is answered in order.
+    behind: bool,
     /// Bytes that the agent and the disk know of.
     reported: u64,
     /// The earliest of its events that are in the queue.
@@ -42,8 +44,9 @@ impl World {
             return self.later(Duration::from_millis(1), node, Event::Failed(request.id, FetchFailure::Lost));
         };
         let provider = u32::try_from(provider).expect("fewer nodes than 2^32");
+        let far = path.far;
         let transfer =
-            Transfer { request, provider, question: None, flow: None, reported: 0, due: None, far: path.far };
+            Transfer { request, provider, question: None, flow: None, behind: false, reported: 0, due: None, far };
         self.machines[node].transfers.insert(request.id, transfer);
         let wait = (path.delay * 2).max(Duration::from_millis(1));
         self.later(wait, node, Event::Flow(request.id));
@@ -65,8 +68,16 @@ impl World {
 
     /// The question has arrived at the provider, and waits for its turn.
     fn begin(&mut self, node: NodeIndex, id: RequestId) {
-        let Some(transfer) = self.machines[node].transfers.get(&id) else { return };
-        let (request, provider) = (transfer.request, transfer.provider as usize);
+        let transfers = &mut self.machines[node].transfers;
+        let Some((request, provider)) = transfers.get(&id).map(|t| (t.request, t.provider)) else { return };
+        let behind = transfers.iter().take_while(|(other, _)| **other < id).any(|(_, t)| t.provider == provider);
+        if let Some(transfer) = transfers.get_mut(&id) {
+            transfer.behind = behind;
+        }
+        if behind {
+            return;
+        }
+        let provider = provider as usize;
         if self.path(provider, node).is_none() || !self.is_connected(node, provider) {
             return self.fail(node, id, FetchFailure::Lost);
         }
@@ -117,13 +128,14 @@ impl World {
         }
     }
 
-    /// A provider does not answer a question.
+    /// A provider does not answer a question: it ends the stream, and what else was asked on it is lost.
     pub(super) fn decline(&mut self, provider: NodeIndex, question: QuestionId) {
         let Some((node, id)) = self.machines[provider].questions.remove(&question) else { return };
         let node = node as usize;
         if self.machines[node].transfers.contains_key(&id) {
             self.drop_transfer(node, id);
             self.later(Duration::from_millis(1), node, Event::Failed(id, FetchFailure::Refused));
+            self.lose_transfers(node, provider);
         }
     }
 
@@ -207,7 +219,13 @@ impl World {
     /// Ends a request; what came of it is on the disk.
     pub(super) fn drop_transfer(&mut self, node: NodeIndex, id: RequestId) {
         self.settle(node, id);
-        let Some(transfer) = self.machines[node].transfers.remove(&id) else { return };
+        let transfers = &mut self.machines[node].transfers;
+        let Some(transfer) = transfers.remove(&id) else { return };
+        let next = transfers.iter().find(|(_, next)| next.provider == transfer.provider);
+        if let Some((next, _)) = next.filter(|(_, next)| next.behind) {
+            let next = *next;
+            self.later(Duration::ZERO, node, Event::Flow(next));
+        }
         let Some(flow) = transfer.flow else { return };
         let bytes = self.network.stop(flow, self.time);
         let served = transfer.question.map(|id| Event::Give(Box::new(Input::Served { id, bytes })));
