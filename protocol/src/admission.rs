@@ -13,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NodeId, RepositoryId, Time, action::LinkId, config::MAX_PEERS, member::Certificate};
+use crate::{NodeId, RepositoryId, Time, action::LinkId, config::MAX_PEERS, member::Certificate, table::Table};
 
 /// Connections that may wait for their proof at a time; the oldest of the most crowded origin makes room.
 pub const MAX_UNPROVEN: usize = 32;
@@ -71,8 +71,8 @@ struct Waiting {
 /// The connections that wait for their proof, and what those that gave it showed.
 #[derive(Debug, Default)]
 pub(crate) struct Door {
-    waiting: BTreeMap<LinkId, Waiting>,
-    admitted: BTreeMap<NodeId, Admitted>,
+    waiting: Table<LinkId, Waiting>,
+    admitted: Table<NodeId, Admitted>,
     /// Since when, and how often, people were told of strangers.
     told: (Time, u32),
 }

@@ -82,11 +82,11 @@ pub struct Agent {
     now: Now,
     catalog: Catalog,
     /// Where the newest second history of a repository parts from what is held.
-    forks: BTreeMap<RepositoryId, String>,
+    forks: Table<RepositoryId, String>,
     /// Verified, but not on disk yet.
     arriving: Table<RepositoryId, Verified>,
     /// Imported, but it could not be written.
-    unwritten: BTreeMap<RepositoryId, Verified>,
+    unwritten: Table<RepositoryId, Verified>,
     peers: Peers,
     /// Who waits to be admitted, and who was.
     door: Door,
@@ -113,7 +113,7 @@ pub struct Agent {
     /// What the device said last of itself.
     conditions: Conditions,
     /// Of each epoch whose key is needed, a release that it must open.
-    locks: BTreeMap<Epoch, Lock>,
+    locks: Table<Epoch, Lock>,
     /// How far the way to those keys is; nothing of one that is being looked for the first time.
     keys: BTreeMap<Epoch, Access>,
     /// What devices behind the gateway chose.
@@ -121,7 +121,7 @@ pub struct Agent {
     /// The highest number of a receipt that was signed for one of them.
     last_via: u64,
     /// Why each app takes nothing: told when it changes.
-    skips: BTreeMap<String, Skip>,
+    skips: Table<String, Skip>,
     pending: Table<Token, After>,
     next_token: u64,
     next_request: u64,
@@ -169,9 +169,9 @@ impl Agent {
             me,
             now,
             catalog: Catalog::default(),
-            forks: BTreeMap::new(),
+            forks: Table::default(),
             arriving: Table::default(),
-            unwritten: BTreeMap::new(),
+            unwritten: Table::default(),
             peers: Peers::of_site(config.site.clone()),
             door: Door::default(),
             jobs: Table::default(),
@@ -187,11 +187,11 @@ impl Agent {
             sent: Table::default(),
             apps: Table::default(),
             conditions: Conditions::default(),
-            locks: BTreeMap::new(),
+            locks: Table::default(),
             keys: BTreeMap::new(),
             assigned: Assigned::default(),
             last_via: 0,
-            skips: BTreeMap::new(),
+            skips: Table::default(),
             pending: Table::default(),
             next_token: 0,
             next_request: 0,
@@ -224,7 +224,7 @@ impl Agent {
                 Record::App { app, state } => {
                     states.insert(app, state);
                 }
-                Record::Receipt { receipt: Some(signed), .. } => match signed.verify() {
+                Record::Receipt { receipt: Some(signed), .. } => match self.memory.verify_receipt(&signed) {
                     Ok(receipt) => {
                         if receipt.via.is_some() && receipt.signer() == self.me {
                             self.last_via = self.last_via.max(receipt.counter);
@@ -659,7 +659,8 @@ impl Agent {
             }
             self.judge_members_again(None, actions);
             self.look_for_keys_again(actions);
-            for (repository, verified) in std::mem::take(&mut self.unwritten) {
+            let mut unwritten = std::mem::take(&mut self.unwritten);
+            while let Some((repository, verified)) = unwritten.pop_first() {
                 if self.catalog.is_newer(catalog::holding(&verified)) {
                     self.pack(None, repository, verified.pack(), actions);
                 }

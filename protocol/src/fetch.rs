@@ -309,6 +309,10 @@ impl Job {
     /// A request is answered in full.
     pub fn fetched(&mut self, id: RequestId, now: Time, config: &Config) {
         let Some(under) = self.under.remove(&id) else { return };
+        let rest = (under.request.end - under.request.start).saturating_sub(under.bytes);
+        if rest > 0 {
+            *self.sources.entry(under.request.node).or_default() += rest;
+        }
         for piece in under.rest() {
             self.came(piece, under.request.node, under.asked_for(), now, config);
         }

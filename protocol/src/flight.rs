@@ -16,7 +16,7 @@ use crate::{
     cache::Stored,
     config::Config,
     fact::Fact,
-    receipt::{SignedReceipt, Signer},
+    receipt::{Recorded, SignedReceipt, Signer},
     record::Record,
     wire,
 };
@@ -124,7 +124,7 @@ impl Recording {
         let signed = self.moments.iter().flat_map(|moment| &moment.signed);
         let signed = signed.map(|signed| (signed.receipt.clone(), signed.clone())).collect();
         let Start { me, config, records, store, now } = self.start.clone();
-        Agent::new(Signer::Recorded { me, signed }, config, records, store, now)
+        Agent::new(Signer::Recorded(Box::new(Recorded { me, signed })), config, records, store, now)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     receipt::{Receipt, Receipts, SignedReceipt},
     record::ReleaseId,
     rules::{Halt, Tally},
+    table::Table,
     trust::Verified,
     wire::Mark,
 };
@@ -20,7 +21,7 @@ use crate::{
 /// The releases that may halt, of all repositories.
 #[derive(Debug, Default)]
 pub(crate) struct Halting {
-    counts: BTreeMap<RepositoryId, BTreeMap<ReleaseId, Count>>,
+    counts: Table<RepositoryId, BTreeMap<ReleaseId, Count>>,
     halted: BTreeMap<ReleaseId, Tally>,
 }
 

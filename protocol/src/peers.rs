@@ -112,9 +112,9 @@ struct Dialled {
 pub struct Peers {
     connected: Table<NodeId, Peer>,
     /// Where nodes that are about to connect come from.
-    arriving: BTreeMap<NodeId, Origin>,
+    arriving: Table<NodeId, Origin>,
     addresses: Table<Address, Dialled>,
-    refused: BTreeMap<NodeId, Lie>,
+    refused: Table<NodeId, Lie>,
     refused_order: Vec<NodeId>,
     /// Nodes that were heard of on this node's own network.
     near: BTreeSet<NodeId>,

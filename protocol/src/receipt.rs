@@ -13,7 +13,7 @@ use std::{
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
-pub use self::signer::Signer;
+pub use self::signer::{Recorded, Signer};
 use crate::{
     Hash, NodeId, RepositoryId, Wall,
     gateway::{Via, is_device},
@@ -158,6 +158,13 @@ impl SignedReceipt {
     /// # Errors
     /// [`ReceiptError`] when it is malformed or not signed by whom it names.
     pub fn verify(&self) -> Result<Receipt, ReceiptError> {
+        let receipt = self.read()?;
+        self.check(&receipt)?;
+        Ok(receipt)
+    }
+
+    /// Checks bounds alone.
+    pub(crate) fn read(&self) -> Result<Receipt, ReceiptError> {
         if self.receipt.len() > 4 * MAX_WORDS + MAX_MEMBER {
             return Err(ReceiptError::Malformed);
         }
@@ -172,13 +179,17 @@ impl SignedReceipt {
         if receipt.member.as_ref().is_some_and(|member| member.len() > MAX_MEMBER || receipt.via.is_some()) {
             return Err(ReceiptError::Malformed);
         }
+        Ok(receipt)
+    }
+
+    /// Checks the signature of what it reads as.
+    pub(crate) fn check(&self, receipt: &Receipt) -> Result<(), ReceiptError> {
         let mut signature = [0; 64];
         signature[..32].copy_from_slice(&self.signature.0);
         signature[32..].copy_from_slice(&self.signature.1);
         VerifyingKey::from_bytes(&receipt.signer().0)
             .and_then(|key| key.verify_strict(&signed_bytes(&self.receipt), &signature.into()))
-            .map_err(|_| ReceiptError::Signature)?;
-        Ok(receipt)
+            .map_err(|_| ReceiptError::Signature)
     }
 }
 

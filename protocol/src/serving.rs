@@ -4,14 +4,11 @@
 //! the one that was given least since it came (start-time fair queueing: Goyal, Vin, Cheng 1996), one answer a node at a
 //! time. An answer that takes long holds up no others. What can't be given soon is declined, and asked of another.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Hash, NodeId, Time, config::MAX_PEERS};
+use crate::{Hash, NodeId, Time, config::MAX_PEERS, table::Table};
 
 /// The driver's own name for a question for a part of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -47,10 +44,10 @@ struct Answer {
 /// Questions that wait, and answers under way.
 #[derive(Debug, Default)]
 pub struct Serving {
-    waiting: BTreeMap<NodeId, VecDeque<Question>>,
-    answers: BTreeMap<QuestionId, Answer>,
+    waiting: Table<NodeId, VecDeque<Question>>,
+    answers: Table<QuestionId, Answer>,
     /// Bytes that each connected node was given, counted from what the least served one had when it came.
-    given: BTreeMap<NodeId, u64>,
+    given: Table<NodeId, u64>,
     /// That of the one that was served last.
     level: u64,
 }
@@ -74,7 +71,7 @@ impl Serving {
         {
             return Some(Turn::Never(id));
         }
-        self.waiting.entry(node).or_default().push_back(Question { id, blob, bytes, since: now });
+        self.waiting.get_or_insert_with(node, VecDeque::new).push_back(Question { id, blob, bytes, since: now });
         None
     }
 

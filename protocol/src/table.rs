@@ -1,38 +1,49 @@
-//! A map as one list in the order of its keys: quick to walk, and no larger than what is in it. For what a node has few of,
-//! and walks more often than it changes; putting one in moves those after it.
+//! A map as one list in the order of its keys: quick to walk, no larger than what is in it, and a pointer while it is
+//! empty. For what a node has few of, and walks more often than it changes; putting one in moves those after it.
 
 use std::borrow::Borrow;
 
 /// Values by key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table<K, V>(Vec<(K, V)>);
+#[allow(clippy::box_collection, reason = "most tables of an idle agent are empty: a pointer each")]
+pub struct Table<K, V>(Option<Box<Vec<(K, V)>>>);
 
 impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(None)
     }
 }
 
 impl<K: Ord, V> Table<K, V> {
+    fn rows(&self) -> &[(K, V)] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
+    }
+
+    fn rows_mut(&mut self) -> &mut [(K, V)] {
+        self.0.as_deref_mut().map_or(&mut [], Vec::as_mut_slice)
+    }
+
     fn place<Q: Ord + ?Sized>(&self, key: &Q) -> Result<usize, usize>
     where
         K: Borrow<Q>,
     {
-        self.0.binary_search_by(|(other, _)| other.borrow().cmp(key))
+        self.rows().binary_search_by(|(other, _)| other.borrow().cmp(key))
     }
 
     fn put(&mut self, at: usize, key: K, value: V) {
-        if self.0.len() == self.0.capacity() {
+        let rows = self.0.get_or_insert_default();
+        if rows.len() == rows.capacity() {
             // A list's own growth would leave room for three more beside the first.
-            self.0.reserve_exact(1 + self.0.len() / 2);
+            rows.reserve_exact(1 + rows.len() / 2);
         }
-        self.0.insert(at, (key, value));
+        rows.insert(at, (key, value));
     }
 
     fn take(&mut self, at: usize) -> (K, V) {
-        let row = self.0.remove(at);
-        if self.0.is_empty() {
-            self.0 = Vec::new();
+        let rows = self.0.as_mut().expect("there is a row to take");
+        let row = rows.remove(at);
+        if rows.is_empty() {
+            self.0 = None;
         }
         row
     }
@@ -42,7 +53,7 @@ impl<K: Ord, V> Table<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.place(key).ok().map(|at| &self.0[at].1)
+        self.place(key).ok().map(|at| &self.rows()[at].1)
     }
 
     /// The value of a key, to be changed.
@@ -50,7 +61,7 @@ impl<K: Ord, V> Table<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.place(key).ok().map(|at| &mut self.0[at].1)
+        self.place(key).ok().map(|at| &mut self.rows_mut()[at].1)
     }
 
     /// Whether a key has a value.
@@ -64,7 +75,7 @@ impl<K: Ord, V> Table<K, V> {
     /// Gives a key a value; returns the one that it had.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         match self.place(&key) {
-            Ok(at) => Some(std::mem::replace(&mut self.0[at].1, value)),
+            Ok(at) => Some(std::mem::replace(&mut self.rows_mut()[at].1, value)),
             Err(at) => {
                 self.put(at, key, value);
                 None
@@ -78,7 +89,7 @@ impl<K: Ord, V> Table<K, V> {
             self.put(at, key, make());
             at
         });
-        &mut self.0[at].1
+        &mut self.rows_mut()[at].1
     }
 
     /// Takes a value out.
@@ -91,67 +102,72 @@ impl<K: Ord, V> Table<K, V> {
 
     /// Takes the value of the lowest key out.
     pub fn pop_first(&mut self) -> Option<(K, V)> {
-        (!self.0.is_empty()).then(|| self.take(0))
+        self.0.is_some().then(|| self.take(0))
     }
 
     /// Keeps those of which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
-        self.0.retain(|(key, value)| keep(key, value));
+        if let Some(rows) = &mut self.0 {
+            rows.retain(|(key, value)| keep(key, value));
+            if rows.is_empty() {
+                self.0 = None;
+            }
+        }
     }
 
     /// The lowest key and its value.
     #[must_use]
     pub fn first(&self) -> Option<(&K, &V)> {
-        self.0.first().map(|(key, value)| (key, value))
+        self.rows().first().map(|(key, value)| (key, value))
     }
 
     /// The highest key and its value.
     #[must_use]
     pub fn last(&self) -> Option<(&K, &V)> {
-        self.0.last().map(|(key, value)| (key, value))
+        self.rows().last().map(|(key, value)| (key, value))
     }
 
     /// The values of this key and all higher ones.
     pub fn from<'a>(&'a self, key: &K) -> impl Iterator<Item = (&'a K, &'a V)> + Clone + use<'a, K, V> {
         let first = self.place(key).unwrap_or_else(|at| at);
-        self.0[first..].iter().map(|(key, value)| (key, value))
+        self.rows()[first..].iter().map(|(key, value)| (key, value))
     }
 
     /// How many keys have a value.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.rows().len()
     }
 
     /// Whether none has.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// All, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> + Clone {
-        self.0.iter().map(|(key, value)| (key, value))
+        self.rows().iter().map(|(key, value)| (key, value))
     }
 
     /// All, by key, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
-        self.0.iter_mut().map(|(key, value)| (&*key, value))
+        self.rows_mut().iter_mut().map(|(key, value)| (&*key, value))
     }
 
     /// All keys.
     pub fn keys(&self) -> impl Iterator<Item = &K> + Clone {
-        self.0.iter().map(|(key, _)| key)
+        self.rows().iter().map(|(key, _)| key)
     }
 
     /// All values.
     pub fn values(&self) -> impl Iterator<Item = &V> + Clone {
-        self.0.iter().map(|(_, value)| value)
+        self.rows().iter().map(|(_, value)| value)
     }
 
     /// All values, to be changed.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.0.iter_mut().map(|(_, value)| value)
+        self.rows_mut().iter_mut().map(|(_, value)| value)
     }
 }
 

@@ -4,22 +4,21 @@
 //! this node's site hear of it at once, since they wait for it; those of other sites now and then, and only of what this
 //! node brought to its site: the rest they hear from whoever brought that.
 
-use std::collections::BTreeMap;
-
 use super::Agent;
 use crate::{
     Hash, NodeId, Time,
     action::Action,
     config::FAR_SELDOM,
     fetch::{Fresh, PieceMap},
+    table::Table,
     wire::{MAX_ALSO, Message},
 };
 
 /// Pieces that came and were not told of yet, by blob; each list with the time from which on it may be told.
 #[derive(Debug, Default)]
 pub(super) struct Untold {
-    near: BTreeMap<Hash, Vec<u16>>,
-    far: BTreeMap<Hash, Vec<u16>>,
+    near: Table<Hash, Vec<u16>>,
+    far: Table<Hash, Vec<u16>>,
     near_from: Time,
     far_from: Time,
 }
@@ -129,11 +128,15 @@ impl Agent {
 
     /// Pieces of a blob came; they are told of as soon as may be.
     pub(super) fn has_new(&mut self, blob: Hash, fresh: &[Fresh], actions: &mut Vec<Action>) {
+        // Who looks for it later is told of all at once.
+        if !self.peers.iter().any(|(_, peer)| peer.interests.contains(&blob)) {
+            return;
+        }
         for Fresh { piece, from_afar } in fresh {
             let Ok(piece) = u16::try_from(*piece) else { continue };
-            self.untold.near.entry(blob).or_default().push(piece);
+            self.untold.near.get_or_insert_with(blob, Vec::new).push(piece);
             if *from_afar {
-                self.untold.far.entry(blob).or_default().push(piece);
+                self.untold.far.get_or_insert_with(blob, Vec::new).push(piece);
             }
         }
         self.tell_pieces(actions);
@@ -154,7 +157,8 @@ impl Agent {
             }
             *from = now + pause;
             let untold = if near { &mut self.untold.near } else { &mut self.untold.far };
-            for (blob, pieces) in std::mem::take(untold) {
+            let mut untold = std::mem::take(untold);
+            while let Some((blob, pieces)) = untold.pop_first() {
                 self.tell_some(blob, &pieces, near, actions);
             }
         }

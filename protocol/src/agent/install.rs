@@ -9,7 +9,7 @@ use crate::{
     config::Choice,
     fact::Fact,
     policy::{self, Conditions, Moment, Skip},
-    receipt::{MAX_MEMBER, Receipt},
+    receipt::{MAX_MEMBER, Receipt, Signer},
     record::Record,
     trust::Verified,
     update::{Refused, Report, Step, Update},
@@ -102,6 +102,9 @@ impl Agent {
             member,
         };
         let signed = self.signer.sign(&receipt);
+        if matches!(self.signer, Signer::Key(_)) {
+            self.memory.holds(&signed);
+        }
         let mut records: Vec<Record> = self.record(app).into_iter().collect();
         records.push(Record::Receipt { mark: mark(&receipt), receipt: Some(signed.clone()) });
         self.persist(records, After::App { app: app.to_owned(), own: Some((receipt, signed)) }, actions);

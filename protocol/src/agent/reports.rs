@@ -23,7 +23,7 @@ impl Agent {
         let mut known = Vec::new();
         let mut kept = Vec::new();
         for signed in receipts {
-            match signed.verify() {
+            match self.memory.verify_receipt(&signed) {
                 Ok(receipt) if !self.catalog.follows(receipt.repository) => {}
                 // Who is no gateway speaks for no devices; those that carry a gateway's words are not asked.
                 Ok(receipt)

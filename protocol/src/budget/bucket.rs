@@ -10,60 +10,72 @@ const GATHERS: u64 = 50;
 /// A request under a rate takes about this long at it: long enough to save on proofs, short enough to be even.
 const REQUEST: u64 = 250;
 
-/// Bytes that may go at a rate. A request may begin while anything is there, and then the rest is owed.
+/// Bytes that may go at a rate, if there is one: most nodes have none. A request may begin while anything is there, and
+/// then the rest is owed.
 #[derive(Debug, Default)]
-pub(super) struct Bucket {
-    rate: Rate,
+pub(super) struct Bucket(Option<Box<Limited>>);
+
+#[derive(Debug)]
+struct Limited {
+    /// Bytes a second.
+    rate: u64,
     /// In thousandths of bytes: what a byte a second brings in a millisecond.
     level: i128,
     at: Time,
 }
 
-impl Bucket {
-    pub(super) fn rate(&self) -> Rate {
-        self.rate
-    }
-
-    /// From now on this is the rate; what is owed stays owed.
-    pub(super) fn set(&mut self, rate: Rate, now: Time) {
-        if self.rate != rate {
-            self.fill(now);
-            // What no rate held back is not owed.
-            self.level = if self.rate.0.is_none() { 0 } else { self.level };
-            self.rate = rate;
-        }
-    }
-
+impl Limited {
     fn fill(&mut self, now: Time) {
         let passed = now.0.saturating_sub(self.at.0);
         self.at = now;
-        let rate = i128::from(self.rate.0.unwrap_or_default());
-        self.level = (self.level + rate * i128::from(passed)).min(rate * i128::from(GATHERS));
+        self.gather(i128::from(self.rate) * i128::from(passed));
+    }
+
+    fn gather(&mut self, more: i128) {
+        self.level = (self.level + more).min(i128::from(self.rate) * i128::from(GATHERS));
+    }
+}
+
+impl Bucket {
+    pub(super) fn rate(&self) -> Rate {
+        Rate(self.0.as_ref().map(|limited| limited.rate))
+    }
+
+    /// From now on this is the rate; what is owed stays owed, and what no rate held back is not owed.
+    pub(super) fn set(&mut self, rate: Rate, now: Time) {
+        match (&mut self.0, rate.0) {
+            (Some(limited), Some(rate)) => {
+                limited.fill(now);
+                limited.rate = rate;
+            }
+            (limited, rate) => *limited = rate.map(|rate| Box::new(Limited { rate, level: 0, at: now })),
+        }
     }
 
     /// Bytes that one request may have, or when one may begin; never, at a rate of nothing.
     pub(super) fn open(&mut self, now: Time) -> Result<u64, Option<Time>> {
-        let Some(rate) = self.rate.0 else { return Ok(u64::MAX) };
+        let Some(limited) = &mut self.0 else { return Ok(u64::MAX) };
+        let rate = limited.rate;
         if rate == 0 {
             return Err(None);
         }
-        self.fill(now);
-        if self.level >= 0 {
+        limited.fill(now);
+        if limited.level >= 0 {
             return Ok((rate * REQUEST / 1000).max(1));
         }
-        let wait = self.level.unsigned_abs().div_ceil(u128::from(rate));
+        let wait = limited.level.unsigned_abs().div_ceil(u128::from(rate));
         Err(Some(now + Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX))))
     }
 
     pub(super) fn take(&mut self, bytes: u64) {
-        if self.rate.0.is_some() {
-            self.level -= i128::from(bytes) * 1000;
+        if let Some(limited) = &mut self.0 {
+            limited.level -= i128::from(bytes) * 1000;
         }
     }
 
     pub(super) fn put(&mut self, bytes: u64) {
-        if let Some(rate) = self.rate.0 {
-            self.level = (self.level + i128::from(bytes) * 1000).min(i128::from(rate) * i128::from(GATHERS));
+        if let Some(limited) = &mut self.0 {
+            limited.gather(i128::from(bytes) * 1000);
         }
     }
 }

@@ -2,22 +2,27 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{SecretKey, SigningKey};
+use zeroize::Zeroizing;
 
 use super::{Receipt, SignedReceipt};
 use crate::{NodeId, wire};
 
 /// Signs in a node's name.
 pub enum Signer {
-    /// The node's identity key.
-    Key(Box<SigningKey>),
-    /// What the node signed when it was recorded, by what it signed: a recording holds no key (`crate::flight`).
-    Recorded {
-        /// The node.
-        me: NodeId,
-        /// Its signatures, by the bytes of the receipt.
-        signed: BTreeMap<Vec<u8>, SignedReceipt>,
-    },
+    /// The secret half of the node's identity key; the rest is worked out when it signs, which is seldom.
+    Key(Zeroizing<SecretKey>),
+    /// What the node signed when it was recorded: a recording holds no key (`crate::flight`).
+    Recorded(Box<Recorded>),
+}
+
+/// The signatures of a recording.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The node.
+    pub me: NodeId,
+    /// Its signatures, by the bytes of the receipt.
+    pub signed: BTreeMap<Vec<u8>, SignedReceipt>,
 }
 
 impl Signer {
@@ -25,8 +30,8 @@ impl Signer {
     #[must_use]
     pub fn node(&self) -> NodeId {
         match self {
-            Self::Key(key) => NodeId(key.verifying_key().to_bytes()),
-            Self::Recorded { me, .. } => *me,
+            Self::Key(key) => NodeId(SigningKey::from_bytes(key).verifying_key().to_bytes()),
+            Self::Recorded(recorded) => recorded.me,
         }
     }
 
@@ -34,10 +39,11 @@ impl Signer {
     #[must_use]
     pub fn sign(&self, receipt: &Receipt) -> SignedReceipt {
         match self {
-            Self::Key(key) => SignedReceipt::sign(receipt, key),
-            Self::Recorded { signed, .. } => {
+            Self::Key(key) => SignedReceipt::sign(receipt, &SigningKey::from_bytes(key)),
+            Self::Recorded(recorded) => {
                 let receipt = wire::encode(receipt);
-                signed.get(&receipt).cloned().unwrap_or(SignedReceipt { receipt, signature: ([0; 32], [0; 32]) })
+                let signed = recorded.signed.get(&receipt).cloned();
+                signed.unwrap_or(SignedReceipt { receipt, signature: ([0; 32], [0; 32]) })
             }
         }
     }
@@ -45,7 +51,7 @@ impl Signer {
 
 impl From<SigningKey> for Signer {
     fn from(key: SigningKey) -> Self {
-        Self::Key(Box::new(key))
+        Self::Key(Zeroizing::new(key.to_bytes()))
     }
 }
 

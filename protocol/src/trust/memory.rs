@@ -1,10 +1,14 @@
 //! What was verified before. A driver of many agents lends one memory to all of them, so that the same bytes, held
-//! against the same metadata, are verified once: [`verify`] has no other input, so its answer is the same again.
+//! against the same metadata, are verified once: [`verify`] has no other input, so its answer is the same again. So it is
+//! with receipts, of which those that are signed here need no look at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{TrustError, Verified, verify};
-use crate::{Hash, RepositoryId};
+use crate::{
+    Hash, RepositoryId,
+    receipt::{Receipt, ReceiptError, SignedReceipt},
+};
 
 /// Which repository, against which held pack, and which offered pack.
 type Question = (RepositoryId, Option<Hash>, Hash);
@@ -14,13 +18,15 @@ type Question = (RepositoryId, Option<Hash>, Hash);
 pub struct Memory {
     bound: usize,
     answers: BTreeMap<Question, Result<Verified, TrustError>>,
+    /// Receipts whose signatures hold.
+    receipts: BTreeSet<Hash>,
 }
 
 impl Memory {
     /// A memory for so many answers. The default remembers nothing, which suits a driver of one agent.
     #[must_use]
     pub fn of(bound: usize) -> Self {
-        Self { bound, answers: BTreeMap::new() }
+        Self { bound, ..Self::default() }
     }
 
     /// As [`verify`].
@@ -47,4 +53,31 @@ impl Memory {
         self.answers.insert(question, answer.clone());
         answer
     }
+
+    /// As [`SignedReceipt::verify`].
+    ///
+    /// # Errors
+    /// As [`SignedReceipt::verify`].
+    pub fn verify_receipt(&mut self, signed: &SignedReceipt) -> Result<Receipt, ReceiptError> {
+        let receipt = signed.read()?;
+        if self.bound == 0 || !self.receipts.contains(&name(signed)) {
+            signed.check(&receipt)?;
+            self.holds(signed);
+        }
+        Ok(receipt)
+    }
+
+    /// The signature of this receipt holds: it was made here.
+    pub(crate) fn holds(&mut self, signed: &SignedReceipt) {
+        if self.bound > 0 {
+            if self.receipts.len() >= self.bound {
+                self.receipts.clear();
+            }
+            self.receipts.insert(name(signed));
+        }
+    }
+}
+
+fn name(signed: &SignedReceipt) -> Hash {
+    Hash::of(&[signed.receipt.as_slice(), &signed.signature.0, &signed.signature.1].concat())
 }

@@ -172,11 +172,10 @@ impl World {
         } else {
             self.watch(node, id);
         }
-        if bytes > 0 {
-            self.give(node, Input::Received { id, bytes });
-        }
         if whole {
             self.give(node, Input::Fetched { id });
+        } else if bytes > 0 {
+            self.give(node, Input::Received { id, bytes });
         }
     }
 
