@@ -25,7 +25,9 @@ impl Job {
         if fellows && before > 0 {
             let long = self.under.iter().filter(|(_, under)| under.is_long());
             let long: Vec<RequestId> = long.map(|(id, _)| *id).collect();
-            long.into_iter().for_each(|id| self.end(id));
+            for id in long {
+                self.end(id);
+            }
         }
     }
 

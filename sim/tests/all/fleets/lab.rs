@@ -29,5 +29,5 @@ fn a_flat_network_takes_little_more_than_the_fluid_bound() {
 #[test]
 fn four_sites_take_little_more_than_the_fluid_bound() {
     let ratio = over_the_bound("lab_s2", 23.967);
-    assert!((1.0..1.25).contains(&ratio), "{ratio}");
+    assert!((1.0..1.3).contains(&ratio), "{ratio}");
 }
