@@ -37,8 +37,10 @@ use std::{
 };
 
 use burr_node::{
+    control,
     error::{Error, Kind},
     settings::Resolved,
+    store::home::check_format,
 };
 use clap::{Parser, Subcommand};
 use serde::Serialize;
@@ -114,6 +116,19 @@ impl Context {
         if self.json { print_json(value) } else { print(&value.to_string()) }
     }
 
+    /// Tells the node that runs on the same data directory what is new of an app that is published from there; returns
+    /// whether there is one.
+    fn tell_node(&self, app: &str) -> Result<bool, Error> {
+        if !control::is_running(&self.data) {
+            return Ok(false);
+        }
+        let told = control::ask::<()>(&self.data, &control::Request::Import { app: app.to_owned() });
+        told.map(|()| true).map_err(|error| {
+            let words = format!("{app}: what was signed holds, but the node that runs here did not take it");
+            Error::new(error.kind(), words).with_source(error).with_hint("`burr run` takes it when it is started again")
+        })
+    }
+
     /// Whether a person watches who would like to see progress.
     fn is_watched(&self) -> bool {
         !self.json && io::stderr().is_terminal()
@@ -121,7 +136,6 @@ impl Context {
 
     /// Defaults, file and environment.
     fn resolved(&self) -> Result<Resolved, Error> {
-        burr_node::store::home::check_format(&self.data)?;
         let mut resolved = Resolved::load(&self.data)?;
         resolved.take_environment(
             env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
@@ -162,6 +176,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         return Ok(tuf::run(given, arguments.json));
     }
     let context = Context { data: data_directory(arguments.data)?, json: arguments.json };
+    // Whatever is read or written there has to be of a format that this program knows. The demo has its own.
+    if !matches!(arguments.command, Command::Demo(_)) {
+        check_format(&context.data)?;
+    }
     match arguments.command {
         Command::Init(arguments) => init::run(&context, &arguments),
         Command::Publish(arguments) => publish::run(&context, arguments),

@@ -2,8 +2,8 @@
 //! apps on the device do, over HTTP (`control/http.rs`). The same [`Request`]s either way, and one place that answers.
 //!
 //! A Unix socket `control.sock` in the data directory, which only its owner can open. One JSON request a line, one
-//! JSON answer a line: `{"ok": ...}` or `{"error": ..., "hint": ...}`. `{"do":"facts"}` answers with a line for each
-//! fact from then on, until the client goes.
+//! JSON answer a line: `{"ok": ...}` or `{"error": ..., "kind": ..., "hint": ...}`. `{"do":"facts"}` answers with a line
+//! for each fact from then on, until the client goes.
 
 mod events;
 pub mod http;
@@ -39,6 +39,8 @@ const MAX_REQUEST: u64 = 64 << 10;
 const MAX_CLIENTS: usize = 64;
 /// How long a client may take to say or to take something.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it is waited after a connection that could not be taken.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// How long a client waits for an answer: an import reads a whole payload.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -164,7 +166,11 @@ pub fn listen(data: &Path) -> Result<UnixListener, Error> {
 pub async fn serve(listener: UnixListener, node: Node, data: PathBuf) {
     let places = std::sync::Arc::new(tokio::sync::Semaphore::new(MAX_CLIENTS));
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors: others give theirs back.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
         let Ok(place) = std::sync::Arc::clone(&places).try_acquire_owned() else { continue };
         let (node, data) = (node.clone(), data.clone());
         tokio::spawn(async move {
@@ -190,11 +196,11 @@ async fn client(stream: UnixStream, node: Node, data: PathBuf) -> io::Result<()>
             return Ok(());
         }
         match serde_json::from_slice(&line) {
-            Ok(Request::Facts) => return facts(&node, &mut writer).await,
+            Ok(Request::Facts) => return facts(&node, &mut reader, &mut writer).await,
             Ok(request) => {
                 let answer = match answer(&node, &data, request).await {
                     Ok(value) => json!({ "ok": value }),
-                    Err(error) => json!({ "error": error.to_string(), "hint": error.hint() }),
+                    Err(error) => json!({ "error": error.to_string(), "kind": error.kind(), "hint": error.hint() }),
                 };
                 say(&mut writer, &answer).await?;
             }
@@ -211,11 +217,20 @@ async fn say(writer: &mut tokio::net::unix::OwnedWriteHalf, value: &impl Seriali
     tokio::time::timeout(PATIENCE, writer.write_all(&line)).await?
 }
 
-async fn facts(node: &Node, writer: &mut tokio::net::unix::OwnedWriteHalf) -> io::Result<()> {
+/// Tells facts until the client goes, which shows at its end of the stream: a node may be silent for long.
+async fn facts(
+    node: &Node,
+    reader: &mut tokio::io::BufReader<tokio::net::unix::OwnedReadHalf>,
+    writer: &mut tokio::net::unix::OwnedWriteHalf,
+) -> io::Result<()> {
     let mut facts = node.facts();
     say(writer, &json!({ "ok": null })).await?;
     loop {
-        match facts.recv().await {
+        let heard = tokio::select! {
+            heard = facts.recv() => heard,
+            _ = reader.fill_buf() => return Ok(()),
+        };
+        match heard {
             Ok(fact) => say(writer, &fact).await?,
             Err(RecvError::Lagged(missed)) => say(writer, &json!({ "missed": missed })).await?,
             Err(RecvError::Closed) => return Ok(()),
@@ -329,7 +344,8 @@ pub fn ask<T: DeserializeOwned>(data: &Path, request: &Request) -> Result<T, Err
     BufReader::new(stream).read_line(&mut answer).map_err(silent)?;
     let answer: Value = serde_json::from_str(&answer).map_err(|error| silent(error.into()))?;
     if let Some(words) = answer.get("error").and_then(Value::as_str) {
-        let error = Error::new(Kind::BadInput, words);
+        let kind = answer.get("kind").and_then(|kind| serde_json::from_value(kind.clone()).ok());
+        let error = Error::new(kind.unwrap_or(Kind::BadInput), words);
         return Err(match answer.get("hint").and_then(Value::as_str) {
             Some(hint) => error.with_hint(hint),
             None => error,

@@ -2,8 +2,11 @@
 
 use std::{error::Error as StdError, fmt, io, path::Path};
 
+use serde::{Deserialize, Serialize};
+
 /// What sort of thing went wrong: what a program may want to tell apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Kind {
     /// Another process listens on the port that was asked for.

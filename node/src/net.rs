@@ -137,8 +137,8 @@ impl Net {
     /// Begins to listen, and reports what happens from then on. Needs a tokio runtime with its timers and its network.
     ///
     /// # Errors
-    /// [`Kind::PortInUse`] if another process has a port that is asked for; [`Kind::Network`] for an address that is
-    /// none, or is not this machine's, and when mDNS can't be used.
+    /// [`Kind::PortInUse`] if another process has a port that is asked for; [`Kind::Config`] for a peer's address that is
+    /// none; [`Kind::Network`] for a listening address that is not this machine's, and when mDNS can't be used.
     pub async fn start(settings: Settings, blobs: Blobs) -> Result<(Self, mpsc::Receiver<Input>), Error> {
         let no_key = || Error::new(Kind::Network, "the node's identity is no Ed25519 key");
         let identity = Keypair::ed25519_from_bytes(settings.identity).map_err(|error| no_key().with_source(error))?;
@@ -147,7 +147,7 @@ impl Net {
         let mut found = Vec::new();
         for peer in settings.peers {
             let target = address::parse(&peer).ok_or_else(|| {
-                Error::new(Kind::Network, format!("{:?} is no address of a node", peer.0))
+                Error::new(Kind::Config, format!("{:?} is no address of a node", peer.0))
                     .with_hint("write it as 192.168.1.5:7447, or as /ip4/192.168.1.5/tcp/7447")
             })?;
             found.push(Input::Found { address: peer, node: target.node, fixed: true });

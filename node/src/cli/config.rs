@@ -9,7 +9,6 @@ use burr_node::{
         Resolved,
         keys::{APP_KEYS, KEYS},
     },
-    store::home::check_format,
 };
 use clap::Subcommand;
 use serde_json::json;
@@ -79,7 +78,6 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
 
 /// Sets a value, or forgets what was set.
 fn choose(context: &Context, name: &str, value: Option<&str>) -> Result<ExitCode, Error> {
-    check_format(&context.data)?;
     let resolved = Resolved::choose(&context.data, name, value)?;
     let (text, source) = resolved.find(name).expect("it was just set");
     let live = if control::is_running(&context.data) {

@@ -7,7 +7,6 @@ use std::{
 };
 
 use burr_node::{
-    control,
     error::{Error, Kind},
     publisher::{self, Publisher},
 };
@@ -153,7 +152,7 @@ pub(super) fn submit(context: &Context, arguments: &Submit) -> Result<(), Error>
     passphrase::retry(&arguments.passphrase, |passphrase| {
         publisher.submit(draft.clone(), arguments.payload.as_deref(), passphrase)
     })?;
-    tell_node(context, &app)?;
+    context.tell_node(&app)?;
     context.print(&Standing::of(&draft, None, true))
 }
 
@@ -173,20 +172,12 @@ pub(super) fn change(
 /// Says what holds now, or writes a draft that others have to sign to a file.
 pub(super) fn settle(context: &Context, app: &str, draft: &Draft, done: bool, out: Option<&Path>) -> Result<(), Error> {
     if done {
-        tell_node(context, app)?;
+        context.tell_node(app)?;
         return context.print(&Standing::of(draft, None, true));
     }
     let file = out.map_or_else(|| PathBuf::from(format!("{app}-change.draft")), Path::to_owned);
     write(&file, draft)?;
     context.print(&Standing::of(draft, Some(file), false))
-}
-
-/// A node that runs on the same data directory announces what is new.
-pub(super) fn tell_node(context: &Context, app: &str) -> Result<(), Error> {
-    if control::is_running(&context.data) {
-        control::ask::<()>(&context.data, &control::Request::Import { app: app.to_owned() })?;
-    }
-    Ok(())
 }
 
 pub(super) fn write(file: &Path, draft: &Draft) -> Result<(), Error> {

@@ -150,7 +150,6 @@ impl fmt::Display for Gone {
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, Error> {
     match arguments {
         Arguments::Create(Create { fleet, of, passphrase }) => {
-            burr_node::store::home::check_format(&context.data)?;
             let mut publisher = of.publisher(context)?;
             let role = format!("fleet.{fleet}").parse::<Role>().map_err(|error| key::refused(&error))?;
             if publisher.signers().contains_key(&role) {
@@ -169,7 +168,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, E
                 publisher.enrol_own_node(&context.data, &fleet, given)
             })?;
             let app = publisher.app().to_owned();
-            draft::tell_node(context, &app)?;
+            context.tell_node(&app)?;
             context.print(&Made { fleet, app, member })?;
         }
         Arguments::Members(Members { fleet, of }) => {
@@ -178,7 +177,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, E
         Arguments::Revoke(Revoke { fleet, device, of, passphrase }) => {
             let mut publisher = of.publisher(context)?;
             let revoked = passphrase::retry(&passphrase, |given| publisher.revoke(&fleet, &device, given))?;
-            draft::tell_node(context, publisher.app())?;
+            context.tell_node(publisher.app())?;
             context.print(&Gone { revoked })?;
         }
         Arguments::Rotate(Rotate { fleet, of, out, passphrase }) => {

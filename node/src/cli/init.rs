@@ -54,7 +54,6 @@ impl fmt::Display for Made {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, Error> {
-    burr_node::store::home::check_format(&context.data)?;
     let passphrase =
         if arguments.passphrase { Some(passphrase::new(&arguments.source)?) } else { arguments.source.given()? };
     let channels: Vec<&str> = arguments.channels.iter().map(String::as_str).collect();

@@ -8,8 +8,7 @@ use std::{
 };
 
 use burr_node::{
-    control,
-    error::{Error, Kind},
+    error::Error,
     publisher::{Publication, Publisher, Source},
 };
 use burr_protocol::{release::Release, rules::Rules};
@@ -103,7 +102,6 @@ impl fmt::Display for Published {
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, Error> {
     let begun = Instant::now();
-    burr_node::store::home::check_format(&context.data)?;
     let mut publisher = Publisher::open(&context.data, &arguments.app)?;
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
     if context.is_watched() {
@@ -120,21 +118,10 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, E
         encrypt_to: arguments.encrypt_to.as_deref(),
         ..Publication::new(arguments.form.of(&arguments.source), &arguments.channel, &arguments.version)
     };
-    let mut publish = |passphrase: Option<&str>| publisher.publish(&publication, passphrase, &progress);
-    let given = arguments.passphrase.given()?;
-    let published = match publish(given.as_deref()) {
-        Err(error) if error.kind() == Kind::Key && given.is_none() => match passphrase::ask("Passphrase: ")? {
-            Some(asked) => publish(Some(&asked)),
-            None => Err(error),
-        },
-        published => published,
-    };
+    let published = passphrase::retry(&arguments.passphrase, |given| publisher.publish(&publication, given, &progress));
     bar.finish_and_clear();
     let release = published?;
-    let announced = control::is_running(&context.data);
-    if announced {
-        control::ask::<()>(&context.data, &control::Request::Import { app: arguments.app })?;
-    }
+    let announced = context.tell_node(&arguments.app)?;
     context.print(&Published { release, announced, took_ms: begun.elapsed().as_millis() })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -46,7 +46,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
 
 /// How old the metadata was that the device decided by, if it knew the time.
 fn age(receipt: &Receipt) -> Option<humantime::FormattedDuration> {
-    let seconds = u64::try_from(receipt.at?.0 - receipt.issued.0).ok()?;
+    let seconds = u64::try_from(receipt.at?.0.checked_sub(receipt.issued.0)?).ok()?;
     let minutes = Duration::from_secs(seconds / 60 * 60);
     Some(humantime::format_duration(minutes))
 }

@@ -52,7 +52,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "LINK")]
     cache: Vec<Link>,
     /// Shell command that says whether a newly installed version works (exit code 0), run in its files.
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND", requires = "install")]
     health: Option<String>,
     /// A node to connect to: ip:port or a multiaddress.
     #[arg(long = "peer", value_name = "ADDRESS")]

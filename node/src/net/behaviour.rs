@@ -146,7 +146,9 @@ pub(crate) fn free_port(socket: SocketAddr) -> Result<SocketAddr, Error> {
                 }
             }
             Err(error) => {
-                return Err(Error::new(Kind::Network, format!("can't listen on {socket}")).with_source(error));
+                return Err(Error::new(Kind::Network, format!("can't listen on {socket}"))
+                    .with_source(error)
+                    .with_hint("give an address of this machine, or 0.0.0.0 for all of them"));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use super::{KEYS, Resolved, Source, unknown};
+use super::{APP_KEYS, KEYS, Resolved, Source, unknown};
 use crate::{
     error::{Error, Kind},
     store::home::write_atomically,
@@ -19,6 +19,13 @@ impl Resolved {
     /// [`Kind::Config`] if there is no such setting, or it can't be that; then nothing is kept. [`Kind::Storage`] if it
     /// can't be written.
     pub fn choose(data: &Path, name: &str, text: Option<&str>) -> Result<Self, Error> {
+        let (key, keys) = match name.strip_prefix("apps.").and_then(|rest| rest.rsplit_once('.')) {
+            Some((_, key)) => (key, APP_KEYS),
+            None => (name, KEYS),
+        };
+        if !keys.iter().any(|known| known.name == key) {
+            return Err(unknown(name, keys.iter().map(|key| key.name)));
+        }
         let path = data.join(FILE);
         let mut chosen: toml::Table = match fs::read_to_string(&path) {
             Ok(text) => text.parse().map_err(|error: toml::de::Error| {
@@ -34,8 +41,12 @@ impl Resolved {
         let text = chosen.to_string();
         let resolved = Self::load_with(data, Some(&text))?;
         resolved.settings()?;
-        if !resolved.list().iter().any(|(known, _)| known == name) {
-            return Err(unknown(name, KEYS.iter().map(|key| key.name)));
+        if resolved.find(name).is_none() {
+            return Err(Error::new(
+                Kind::Config,
+                format!("no app has the setting {name}: none is configured by that name"),
+            )
+            .with_hint("`burr config` shows those that are"));
         }
         write_atomically(&path, text.as_bytes()).map_err(|error| Error::file("write", &path, error))?;
         Ok(resolved)

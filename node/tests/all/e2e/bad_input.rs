@@ -2,8 +2,12 @@
 
 use std::{
     fs::{self, File},
-    os::unix::fs::{FileExt as _, PermissionsExt as _, symlink},
+    os::unix::{
+        fs::{FileExt as _, PermissionsExt as _, symlink},
+        net::UnixListener,
+    },
     path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -129,11 +133,21 @@ fn a_file_that_can_not_be_read() {
     desk.refused(&desk.at("itself"), "2.0.0", BAD, &["cannot read", "itself"]);
     let locked = tree(&desk.at("locked"), &[("index.html", b"a"), ("secret", b"b")]);
     fs::set_permissions(locked.join("secret"), fs::Permissions::from_mode(0o000)).unwrap();
+    let mut publish = burr(&desk.data);
     if geteuid().is_root() {
-        eprintln!("skipped: root can read a file of mode 000");
-    } else {
-        desk.refused(&locked, "2.0.0", BAD, &["cannot read", "secret", "make it readable"]);
+        // Root reads a file of any mode, but for one without that right.
+        let plain = publish;
+        publish = Command::new("setpriv");
+        publish.arg("--bounding-set=-dac_override,-dac_read_search").arg(plain.get_program()).args(plain.get_args());
     }
+    publish.arg("publish").arg(&locked).args(["--app", "shop", "--version", "2.0.0"]);
+    let before = snapshot(&desk.data);
+    let said = run(publish);
+    assert_eq!(said.code, Some(BAD), "{said:?}");
+    for word in ["cannot read", "secret", "make it readable"] {
+        assert!(said.err.contains(word), "{word:?}: {said:?}");
+    }
+    assert_eq!(snapshot(&desk.data), before);
 }
 
 #[test]
@@ -236,6 +250,12 @@ fn a_setting_that_does_not_exist() {
     desk.refused_with(&["run", "--set", "quota=many"], BAD, &["quota", "\"many\"", "flag", "10 GiB"]);
     desk.refused_with(&["run", "--set", "quota"], BAD, &["has no =", "NAME=VALUE"]);
     desk.refused_with(&["run", "--port", "99999"], BAD, &["port", "99999", "flag", "whole number"]);
+    desk.refused_with(&["run", "--health", "true"], BAD, &["--health", "required", "--install <LINK>"]);
+    desk.refused_with(&["config", "set", "colour", "red"], BAD, &["no setting colour", "known are: ", "quota"]);
+    desk.refused_with(&["config", "set", "quota", "many"], BAD, &["quota", "\"many\"", "10 GiB"]);
+    desk.refused_with(&["config", "set", "apps.shop.colour", "red"], BAD, &["apps.shop.colour", "health"]);
+    desk.refused_with(&["config", "set", "apps.bank.keep", "2"], BAD, &["apps.bank"]);
+    desk.refused_with(&["config", "unset", "apps.bank.keep"], BAD, &["apps.bank.keep", "`burr config` shows"]);
     let mut misspelt = burr(&desk.data);
     misspelt.arg("config").env("BURR_QUOTTA", "1 GiB");
     let said = run(misspelt);
@@ -255,6 +275,19 @@ fn a_setting_that_does_not_exist() {
 }
 
 #[test]
+fn an_address_that_is_none() {
+    let desk = Desk::new();
+    for peer in ["foo", "192.168.1.5", "example.com:7447"] {
+        let said = say(&desk.data, &["run", "--listen", "127.0.0.1", "--no-mdns", "--peer", peer]);
+        assert_eq!(said.code, Some(BAD), "{said:?}");
+        assert!(said.err.contains(peer) && said.err.contains("192.168.1.5:7447"), "{said:?}");
+    }
+    desk.refused_with(&["run", "--listen", "everywhere"], BAD, &["listen", "everywhere", "IP address"]);
+    let link = "shop/stable@12";
+    desk.refused_with(&["run", "--install", link], BAD, &[link, "APP/CHANNEL@REPOSITORY, as `burr init` prints it"]);
+}
+
+#[test]
 fn two_that_publish_at_once() {
     let desk = Desk::new();
     let lock = File::create(desk.data.join("publish/shop/lock")).unwrap();
@@ -262,6 +295,22 @@ fn two_that_publish_at_once() {
     desk.refused(&desk.build(), "2.0.0", BUSY, &["another process is publishing", "try again"]);
     lock.unlock().unwrap();
     publish(&desk.data, &desk.build(), "2.0.0");
+}
+
+#[test]
+fn a_node_that_does_not_take_what_was_published() {
+    let desk = Desk::new();
+    // Something that listens where a node would, and says nothing.
+    let listener = UnixListener::bind(desk.data.join("control.sock")).unwrap();
+    thread::spawn(move || listener.incoming().for_each(drop));
+    let build = desk.build().display().to_string();
+    let said = say(&desk.data, &["publish", &build, "--app", "shop", "--version", "2.0.0"]);
+    assert_eq!(said.code, Some(FAILED), "{said:?}");
+    for words in ["what was signed holds", "did not take it", "`burr run` takes it when it is started again"] {
+        assert!(said.err.contains(words), "{words:?}: {said:?}");
+    }
+    fs::remove_file(desk.data.join("control.sock")).unwrap();
+    desk.refused(&desk.build(), "2.0.0", BAD, &["not newer than version 2.0.0"]);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Local control over HTTP: each path of the contract answers as the contract says, pages and strangers get nothing, and
-//! who follows the facts hears all of them.
+//! Local control, over HTTP: each path of the contract answers as the contract says, pages and strangers get nothing, and
+//! who follows the facts hears all of them; and over the socket that `burr` itself uses.
 
 mod schema;
 
@@ -7,7 +7,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     net::{SocketAddr, TcpStream},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::Path,
 };
 
@@ -263,4 +263,38 @@ fn a_check_brings_what_would_come_in_an_hour() {
     say(&shop.data("device"), &["check"]).ok();
     device.hear_step("2.0.0", "active");
     drop(publisher);
+}
+
+#[test]
+fn clients_of_the_socket_that_went_away_take_nobodys_place() {
+    let shop = Shop::open(|at| drop(tree(at, &[("index.html", b"1")])));
+    // Nothing happens there that would be told.
+    let node = Node::start(&shop.publisher, &[]);
+    for _ in 0..200 {
+        let mut client = UnixStream::connect(shop.publisher.join("control.sock")).expect("a socket");
+        client.set_read_timeout(Some(DEADLINE)).expect("a socket");
+        client.write_all(b"{\"do\":\"facts\"}\n").expect("taken");
+        let mut answer = String::new();
+        BufReader::new(client).read_line(&mut answer).expect("an answer");
+        assert_eq!(answer.trim(), r#"{"ok":null}"#);
+    }
+    assert_eq!(node.ask("status")["node"], json!(node.id()));
+    node.stop();
+}
+
+#[test]
+fn what_the_node_refuses_has_the_exit_code_of_its_kind() {
+    let (shop, _publisher, mut device) = pair();
+    let data = shop.data("device");
+    device.hear_step("1.0.0", "on_trial");
+    let busy = say(&data, &["retry", "shop"]);
+    assert_eq!(busy.code, Some(4), "{busy:?}");
+    assert!(busy.err.contains("an update is under way") && busy.err.contains("try again"), "{busy:?}");
+    say(&data, &["confirm", "shop"]).ok();
+    device.hear_step("1.0.0", "active");
+    assert_eq!(say(&data, &["rollback", "shop"]).code, Some(2), "there is nothing to go back to");
+    device.stop();
+    let nobody = say(&data, &["retry", "shop"]);
+    assert_eq!(nobody.code, Some(1), "{nobody:?}");
+    assert!(nobody.err.contains("no node runs on") && nobody.err.contains("`burr run`"), "{nobody:?}");
 }
