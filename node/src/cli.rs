@@ -182,7 +182,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     }
     match arguments.command {
         Command::Init(arguments) => init::run(&context, &arguments),
-        Command::Publish(arguments) => publish::run(&context, arguments),
+        Command::Publish(arguments) => publish::run(&context, &arguments),
         Command::Release(arguments) => release::run(&context, &arguments),
         Command::Channel(arguments) => channel::run(&context, arguments),
         Command::Key(arguments) => key::run(&context, arguments),

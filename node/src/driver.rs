@@ -7,6 +7,8 @@
 //!   time ┘                        └─▶ facts
 //! ```
 
+mod writer;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -16,7 +18,7 @@ use std::{
 
 use burr_protocol::{
     Agent, Hash, NodeId, Now, RepositoryId, Time, Wall,
-    action::{Action, Input, NoKey, StageFailure, Ticket, Token, Wish},
+    action::{Action, Input, NoKey, StageFailure, Ticket, Wish},
     cache::Stored,
     config::{BadSetting, Choice},
     fact::Fact,
@@ -29,7 +31,7 @@ use burr_protocol::{
         explain::{Explanation, NoAnswer, Question},
     },
     receipt::{Receipt, SignedReceipt},
-    record::{Record, ReleaseId},
+    record::ReleaseId,
     release::Payload,
     rules,
     status::Status,
@@ -40,9 +42,10 @@ use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 
+use self::writer::Writer;
 use crate::{
     clock::Clock,
     error::{Error, Kind},
@@ -118,15 +121,14 @@ pub(crate) struct Driver {
     said: Conditions,
     /// What the agent was told last.
     conditions: Conditions,
-    writes: std::sync::mpsc::Sender<(Token, Vec<Record>)>,
+    writer: Writer,
     /// Who waits for the answer to a report; the agent bounds them.
     reports: BTreeMap<Ticket, oneshot::Sender<Result<(), Declined>>>,
     /// Who waits for a wish to be granted.
     wishes: BTreeMap<Ticket, oneshot::Sender<Result<(), Refused>>>,
     next_ticket: u64,
-    /// What own tasks report. Each task was caused by one action and reports once, so the agent's bounds are its own.
-    jobs: mpsc::UnboundedSender<Input>,
-    from_jobs: mpsc::UnboundedReceiver<Input>,
+    /// Own tasks and what comes of them. Each was caused by one action, so the agent's bounds are theirs.
+    jobs: JoinSet<Input>,
     asks: mpsc::Receiver<Ask>,
     facts: broadcast::Sender<Fact>,
     tally: Tally,
@@ -182,8 +184,7 @@ impl Driver {
         let (agent, mut first) = Agent::new(key, start.config, start.records, start.store, start.now);
         first.extend(found.rebuilt.into_iter().chain(rebuilt).map(|why| Fact::StoreRebuilt { why }));
         first.extend(found.dropped.into_iter().map(|why| Fact::RecordDropped { why }));
-        let (jobs, from_jobs) = mpsc::unbounded_channel();
-        let writes = start_writer(records, jobs.clone())?;
+        let writer = Writer::start(records)?;
         let commands = settings.commands;
         Ok(Self {
             agent,
@@ -198,12 +199,11 @@ impl Driver {
             commands,
             said: Conditions::default(),
             conditions: Conditions::default(),
-            writes,
+            writer,
             reports: BTreeMap::new(),
             wishes: BTreeMap::new(),
             next_ticket: 0,
-            jobs,
-            from_jobs,
+            jobs: JoinSet::new(),
             asks,
             facts,
             tally: Tally::default(),
@@ -240,7 +240,18 @@ impl Driver {
                 }
             };
             tokio::select! {
-                input = self.from_jobs.recv() => if let Some(input) = input { self.handle(input).await },
+                Some(done) = self.jobs.join_next() => match done {
+                    Ok(input) => self.handle(input).await,
+                    // The agent would wait for it for ever: a broken invariant must not look like slow work.
+                    Err(error) => match error.try_into_panic() {
+                        Ok(panic) => std::panic::resume_unwind(panic),
+                        Err(error) => return Err(Error::new(Kind::Ended, "own work was cut short").with_source(error)),
+                    },
+                },
+                written = self.writer.report() => match written {
+                    Some(report) => self.handle(report).await,
+                    None => return Err(Error::new(Kind::Storage, "the writer of records stopped")),
+                },
                 input = self.from_net.recv() => match input {
                     Some(input) => self.handle(input).await,
                     None => return Err(Error::new(Kind::Network, "the network stopped")),
@@ -263,11 +274,18 @@ impl Driver {
         }
     }
 
-    async fn end(self) {
+    /// When it returns, nothing of this node uses the data directory any more.
+    async fn end(mut self) {
         self.net.shutdown().await;
         if let Err(error) = self.blobs.shutdown().await {
             tracing::warn!(%error, "the blob store did not close well");
         }
+        self.jobs.shutdown().await;
+        for ended in std::mem::take(&mut self.slot_work).into_values() {
+            // Says nothing: it ends when the work does.
+            let _ = ended.await;
+        }
+        self.writer.end().await;
     }
 
     async fn answer(&mut self, ask: Ask) {
@@ -427,9 +445,7 @@ impl Driver {
             | Action::Serve(_)
             | Action::Decline(_)) => self.net.act(action).await,
             Action::Persist { token, records } => {
-                if self.writes.send((token, records)).is_err() {
-                    self.report(Input::StoreFailed { token, why: "the writer stopped".to_owned() });
-                }
+                self.writer.write(token, records);
             }
             Action::Look { blob, size } => {
                 let blobs = self.blobs.clone();
@@ -551,16 +567,8 @@ impl Driver {
         })
     }
 
-    fn task(&self, work: impl Future<Output = Input> + Send + 'static) {
-        let jobs = self.jobs.clone();
-        tokio::spawn(async move {
-            // Fails only when the loop is over.
-            let _ = jobs.send(work.await);
-        });
-    }
-
-    fn report(&self, input: Input) {
-        let _ = self.jobs.send(input);
+    fn task(&mut self, work: impl Future<Output = Input> + Send + 'static) {
+        self.jobs.spawn(work);
     }
 
     fn tell(&mut self, fact: Fact) {
@@ -584,35 +592,6 @@ impl Driver {
         // Nobody may be listening.
         let _ = self.facts.send(fact);
     }
-}
-
-/// A thread that writes records in their order; what has gathered while it wrote is written in one go.
-fn start_writer(
-    mut records: Records,
-    jobs: mpsc::UnboundedSender<Input>,
-) -> Result<std::sync::mpsc::Sender<(Token, Vec<Record>)>, Error> {
-    let (sender, receiver) = std::sync::mpsc::channel::<(Token, Vec<Record>)>();
-    let work = move || {
-        while let Ok(first) = receiver.recv() {
-            let batch: Vec<_> = std::iter::once(first).chain(receiver.try_iter()).collect();
-            let all: Vec<Record> = batch.iter().flat_map(|(_, records)| records.iter().cloned()).collect();
-            let written = records.write(&all);
-            for (token, _) in batch {
-                let report = match &written {
-                    Ok(()) => Input::Stored(token),
-                    Err(why) => Input::StoreFailed { token, why: why.clone() },
-                };
-                if jobs.send(report).is_err() {
-                    return;
-                }
-            }
-        }
-    };
-    std::thread::Builder::new()
-        .name("burr-records".to_owned())
-        .spawn(work)
-        .map_err(|error| Error::new(Kind::Storage, "can't start the writer of records").with_source(error))?;
-    Ok(sender)
 }
 
 /// Seconds that the machine's local time is ahead of UTC; 0 if its time zone is not known.

@@ -100,7 +100,7 @@ impl fmt::Display for Published {
     }
 }
 
-pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, Error> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, Error> {
     let begun = Instant::now();
     let mut publisher = Publisher::open(&context.data, &arguments.app)?;
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());

@@ -12,8 +12,7 @@ mod orphans;
 
 use std::{
     collections::BTreeSet,
-    fs::File,
-    io::{self, Read, Write as _},
+    io::{self, Read},
     ops::Range,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -43,7 +42,7 @@ use iroh_blobs::{
 use libp2p::{bytes::Bytes, futures::StreamExt as _};
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::home::set_aside;
+use super::home::{check_disk, set_aside};
 use crate::error::{Error, Kind};
 
 /// Bytes of a BLAKE3 chunk, the unit of the store's ranges.
@@ -138,9 +137,9 @@ impl Blobs {
         let dir = dir.into();
         let error = match Self::open(&dir).await {
             Ok(blobs) => return Ok((blobs, None)),
-            Err(error) if !disk_works(&dir) => return Err(error),
             Err(error) => error,
         };
+        check_disk(&dir).map_err(|error| Error::file("use the blob store", &dir, error))?;
         let aside = set_aside(&dir).map_err(|error| Error::file("set aside", &dir, error))?;
         let blobs = Self::open(&dir).await?;
         let aside = aside.display();
@@ -438,12 +437,6 @@ fn within(offset: u64, data: &Bytes, range: &Range<u64>) -> Bytes {
     let place = |at: u64| usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX).min(data.len());
     let (start, end) = (place(range.start), place(range.end));
     if start < end { data.slice(start..end) } else { Bytes::new() }
-}
-
-/// Whether the disk lets this process read and write in a store: then a database that does not open is damaged.
-fn disk_works(dir: &Path) -> bool {
-    let write = || tempfile::NamedTempFile::new_in(dir)?.write_all(&vec![0; 64 << 10]);
-    write().is_ok() && File::options().read(true).write(true).open(dir.join("blobs.db")).is_ok()
 }
 
 fn broken(error: impl std::fmt::Display) -> Error {

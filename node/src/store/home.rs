@@ -9,7 +9,10 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::error::{Error, Kind};
+use crate::{
+    bundle::sync_dir,
+    error::{Error, Kind},
+};
 
 /// The layout of the data directory that this program reads and writes.
 const FORMAT: u32 = 1;
@@ -95,18 +98,46 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
-    File::open(directory)?.sync_all()
+    sync_dir(directory)
 }
 
-/// Moves what is damaged out of the way, under a name that says so, which is returned.
+/// Moves what is damaged out of the way, under a name that says so, which is returned. The one that was set aside last is
+/// kept, for whoever wants to look at it; earlier ones go, or a failing disk would fill up with them.
 pub(super) fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
+    let name = path.file_name().and_then(|name| name.to_str()).expect("one of the store's own names");
+    let directory = path.parent().expect("it lies in the data directory");
+    let marked = format!("{name}.damaged-");
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if !entry.file_name().to_str().is_some_and(|name| name.starts_with(&marked)) {
+            continue;
+        }
+        let earlier = entry.path();
+        let removed = if earlier.is_dir() { fs::remove_dir_all(&earlier) } else { fs::remove_file(&earlier) };
+        if let Err(error) = removed {
+            tracing::warn!(path = %earlier.display(), "can't remove what was set aside before: {error}");
+        }
+    }
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
-    let mut aside = path.with_extension(format!("damaged-{seconds}"));
+    let mut aside = directory.join(format!("{marked}{seconds}"));
     let mut count = 1;
     while aside.exists() {
-        aside = path.with_extension(format!("damaged-{seconds}-{count}"));
+        aside = directory.join(format!("{marked}{seconds}-{count}"));
         count += 1;
     }
     fs::rename(path, &aside)?;
     Ok(aside)
+}
+
+/// Whether the disk lets this process write in a directory, and read and write the files there: then what can't be opened
+/// is damaged, else the disk is full, read-only or failing, and nothing is to be set aside for that.
+pub(super) fn check_disk(directory: &Path) -> std::io::Result<()> {
+    tempfile::NamedTempFile::new_in(directory)?.write_all(&vec![0; 64 << 10])?;
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_file() {
+            OpenOptions::new().read(true).write(true).open(path)?;
+        }
+    }
+    Ok(())
 }

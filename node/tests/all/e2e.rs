@@ -6,6 +6,7 @@ mod by_hand;
 mod control;
 mod crash;
 mod damage;
+mod embed;
 mod fleet;
 mod freshness;
 mod gateway;

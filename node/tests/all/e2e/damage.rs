@@ -12,11 +12,12 @@ use burr_node::store::records::Records;
 use burr_protocol::record::Record;
 use serde_json::{Value, json};
 
-use super::program::{Node, Shop, current, publish, say, snapshot};
+use super::program::{Node, Shop, current, publish, say, set_up, snapshot};
 use crate::support::{SmallDisk, noise, tree};
 
 const BUSY: i32 = 4;
 const FAILED: i32 = 1;
+const DISK: i32 = 5;
 
 fn page(at: &Path) {
     tree(at, &[("index.html", b"<h1>shop</h1>"), ("app.js", &noise(1, 100_000))]);
@@ -83,6 +84,15 @@ fn a_data_directory_of_a_newer_burr() {
         &["config"],
         &["init", "--app", "other"],
         &["publish", &build, "--app", "shop", "--version", "2.0.0"],
+        &["release", "pause", "1.0.0", "--app", "shop"],
+        &["release", "propose", &build, "--app", "shop", "--version", "2.0.0", "--out", "never"],
+        &["channel", "add", "beta", "--app", "shop"],
+        &["key", "rotate", "channel.stable", "--app", "shop"],
+        &["fleet", "create", "stores"],
+        &["enrol", "stores"],
+        &["config", "set", "quota", "2 GiB"],
+        &["export", "never", "--app", "shop"],
+        &["status"],
     ] {
         let said = say(&shop.publisher, arguments);
         assert_eq!(said.code, Some(FAILED), "{arguments:?}: {said:?}");
@@ -160,6 +170,45 @@ fn a_damaged_database_is_set_aside_and_rebuilt_and_nothing_is_lost() {
         assert_eq!(receipts(&device), versions, "{damage}");
         device.stop();
     }
+}
+
+#[test]
+fn a_damaged_journal_is_made_anew_from_the_database_and_nothing_is_lost() {
+    let shop = Shop::open(page);
+    let data = shop.data("device");
+    let publisher = installed(&shop, &data);
+    let mut updated = device(&shop, &data, &publisher);
+    publish(&shop.publisher, &shop.source(), "2.0.0");
+    updated.hear_step("2.0.0", "active");
+    let versions = receipts(&updated);
+    assert_eq!(versions, [(1, "1.0.0".to_owned()), (2, "2.0.0".to_owned())]);
+    updated.stop();
+    let journal = data.join("records.journal");
+    let flip = |path: &Path, at: fn(usize) -> usize| {
+        let mut bytes = fs::read(path).unwrap();
+        let at = at(bytes.len());
+        bytes[at] ^= 1;
+        fs::write(path, bytes).unwrap();
+    };
+    let early = |path: &Path| flip(path, |length| length / 3);
+    let late = |path: &Path| flip(path, |length| length - 3);
+    let cut = |path: &Path| fs::write(path, &fs::read(path).unwrap()[..100]).unwrap();
+    let remove = |path: &Path| fs::remove_file(path).unwrap();
+    let damages: [(&str, Damage<'_>); 4] =
+        [("set aside as", &early), ("set aside as", &late), ("set aside as", &cut), ("is gone", &remove)];
+    for (what, inflict) in damages {
+        inflict(&journal);
+        let mut device = device(&shop, &data, &publisher);
+        let why = device.hear_fact("store_rebuilt")["why"].as_str().unwrap().to_owned();
+        for words in ["the journal", "records.journal", what, "made anew from the database", "nothing is lost"] {
+            assert!(why.contains(words), "{why}");
+        }
+        assert_eq!(receipts(&device), versions);
+        assert_eq!(active(&device.ask("status")), "2.0.0");
+        device.stop();
+    }
+    let aside = |path: &PathBuf| path.display().to_string().contains("records.journal.damaged-");
+    assert_eq!(crate::support::listing(&data).iter().filter(|path| aside(path)).count(), 1, "the newest is kept");
 }
 
 #[test]
@@ -242,6 +291,28 @@ fn a_full_disk_on_a_device() {
     }
     assert_ne!(current(&data), old);
     device.stop();
+}
+
+#[test]
+fn a_disk_that_is_full_at_a_start_is_no_damage() {
+    let Some(disk) = SmallDisk::of_mib(20) else { return };
+    let data = disk.path().join("publisher");
+    set_up(&data);
+    let source = tree(&disk.path().join("build"), &[("index.html", b"<h1>shop</h1>")]);
+    publish(&data, &source, "1.0.0");
+    Node::start(&data, &[]).stop();
+    fill(disk.path(), 0);
+    let said = say(&data, &["run", "--listen", "127.0.0.1", "--no-mdns"]);
+    assert_eq!(said.code, Some(DISK), "{said:?}");
+    assert!(said.err.contains("No space left") && said.err.contains("hint: free some space"), "{said:?}");
+    let aside = |path: &&PathBuf| path.display().to_string().contains("damaged-");
+    assert_eq!(crate::support::listing(&data).iter().find(aside), None);
+    fs::remove_file(disk.path().join("ballast")).unwrap();
+    let mut node = Node::start(&data, &[]);
+    assert_eq!(node.ask("status")["repositories"][0]["newest"], json!([["stable", "1.0.0"]]));
+    node.listen(Duration::from_millis(200));
+    assert!(node.heard.iter().all(|fact| fact["fact"] != "store_rebuilt"), "{:?}", node.heard);
+    node.stop();
 }
 
 /// Fills a disk until only so many bytes are free.
