@@ -1,16 +1,21 @@
-//! What makes this node a member of a fleet: `member.cert` beside the identity, and the metadata that it is judged by.
+//! What makes this node a member of fleets: a certificate for each repository that has it in one, and the metadata that it
+//! is judged by.
+//!
+//! ```text
+//! <data>/members/<repository>.cert      as the fleet signed it
+//! ```
 
 use std::{
     collections::BTreeMap,
     fs,
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use burr_protocol::{
     NodeId, RepositoryId, SealKey,
-    admission::Closed,
+    admission::{Closed, MAX_FLEETS},
     label,
     member::{Answer, Capability, Certificate, Invitation, Request, Welcome},
 };
@@ -29,7 +34,7 @@ use crate::{
     },
 };
 
-const CERTIFICATE: &str = "member.cert";
+const CERTIFICATES: &str = "members";
 
 /// A device that asks to become a member: its keys, and the data directory, which nobody else has meanwhile.
 pub struct Joining {
@@ -93,58 +98,97 @@ impl Joining {
     }
 }
 
-/// Keeps a certificate, and the fleet's keys if it came with some. The certificate is written last: it makes the rest count.
+/// Keeps a certificate in the place of an earlier one of its repository, and the fleet's keys if it came with some. The
+/// certificate is written last: it makes the rest count.
 pub(crate) fn keep(data: &Path, welcome: &Welcome) -> Result<(), Error> {
+    let unreadable = |error| Error::new(Kind::BadInput, "the certificate that came is none").with_source(error);
+    let Certificate { repository, fleet, .. } = Certificate::read(&welcome.certificate).map_err(unreadable)?;
+    let others = certificates(data)?.into_iter().filter(|(own, _)| own.repository != repository).count();
+    if others >= MAX_FLEETS {
+        let words = format!("this node is a member of fleets of {MAX_FLEETS} repositories already");
+        return Err(Error::new(Kind::BadInput, words).with_hint(format!(
+            "remove the certificate of one that it left from {}",
+            data.join(CERTIFICATES).display()
+        )));
+    }
     if !welcome.wrapped.is_empty() {
-        let unreadable = |error| Error::new(Kind::BadInput, "the certificate that came is none").with_source(error);
-        let Certificate { repository, fleet, .. } = Certificate::read(&welcome.certificate).map_err(unreadable)?;
         FleetKeys::open(data)?.take_over(&welcome.wrapped, repository, &fleet)?;
     }
-    write_private(&data.join(CERTIFICATE), &welcome.certificate)
+    let directory = data.join(CERTIFICATES);
+    let made = fs::create_dir_all(&directory).and_then(|()| sync_dir(data));
+    made.map_err(|error| Error::file("make", &directory, error))?;
+    write_private(&directory.join(format!("{repository}.cert")), &welcome.certificate)
 }
 
-/// This node's certificate and its bytes, if it is a member.
+/// This node's certificates and their bytes: one for each repository that has it in a fleet.
 ///
 /// # Errors
-/// [`Kind::Key`] if it can't be read, or is none.
-pub fn certificate(data: &Path) -> Result<Option<(Certificate, Vec<u8>)>, Error> {
-    let path = data.join(CERTIFICATE);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::file("read", &path, error)),
+/// [`Kind::Key`] if one can't be read, or is none.
+pub fn certificates(data: &Path) -> Result<Vec<(Certificate, Vec<u8>)>, Error> {
+    let directory = data.join(CERTIFICATES);
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::file("read", &directory, error)),
     };
-    match Certificate::read(&bytes) {
-        Ok(certificate) => Ok(Some((certificate, bytes))),
-        Err(error) => Err(Error::new(Kind::Key, format!("{} is no certificate", path.display()))
-            .with_source(error)
-            .with_hint("ask for a new invitation, and join again")),
-    }
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|end| end == "cert"));
+    paths.sort_unstable();
+    let read = |path: PathBuf| {
+        let bytes = fs::read(&path).map_err(|error| Error::file("read", &path, error))?;
+        match Certificate::read(&bytes) {
+            Ok(certificate) => Ok((certificate, bytes)),
+            Err(error) => Err(Error::new(Kind::Key, format!("{} is no certificate", path.display()))
+                .with_source(error)
+                .with_hint("ask for a new invitation, and join again")),
+        }
+    };
+    paths.into_iter().map(read).collect()
 }
 
-/// The closed mesh that a node belongs to: that of these fleets (`FLEET@REPOSITORY`), or of its own.
-pub(crate) fn closed(own: Option<&Certificate>, fleets: &str, collects: bool) -> Result<Closed, Error> {
-    let Some(own) = own else {
-        return Err(Error::new(Kind::Config, "the mesh is closed, and this node is no member of a fleet")
-            .with_hint("ask for an invitation, then: burr join INVITATION"));
-    };
-    if collects && !own.may(Capability::collects) {
-        let words = "no member would believe that this node collects receipts: its certificate does not say so";
-        return Err(Error::new(Kind::Config, words)
-            .with_hint("leave out `collect`, or join again by an invitation made with --capability kiosk"));
-    }
-    let mut named: BTreeMap<RepositoryId, _> = BTreeMap::new();
+/// The closed mesh that a node belongs to: that of these fleets (`FLEET@REPOSITORY`), or of its own. The certificate that
+/// it shows there comes first in `own` after this.
+pub(crate) fn closed(own: &mut [(Certificate, Vec<u8>)], fleets: &str, collects: bool) -> Result<Closed, Error> {
+    let mut named: Vec<(RepositoryId, String)> = Vec::new();
     for text in fleets.split_whitespace() {
         let parsed = text.split_once('@').and_then(|(fleet, repository)| Some((fleet, repository.parse().ok()?)));
         let (fleet, repository) = parsed
             .filter(|(fleet, _)| label::check_name("fleet", fleet).is_ok())
             .ok_or_else(|| Error::new(Kind::Config, format!("mesh.fleets has {text:?}; write FLEET@REPOSITORY")))?;
-        named.entry(repository).or_insert_with(std::collections::BTreeSet::new).insert(fleet.to_owned());
+        named.push((repository, fleet.to_owned()));
+    }
+    let place = |own: &Certificate| {
+        named.iter().position(|(repository, fleet)| (*repository, fleet) == (own.repository, &own.fleet))
+    };
+    own.sort_by_key(|(own, _)| place(own).unwrap_or(usize::MAX));
+    let shown = match own {
+        [] => {
+            return Err(Error::new(Kind::Config, "the mesh is closed, and this node is no member of a fleet")
+                .with_hint("ask for an invitation, then: burr join INVITATION"));
+        }
+        [_, _, ..] if named.is_empty() => {
+            let each = own.iter().map(|(own, _)| format!("{}@{}", own.fleet, own.repository));
+            let words = "the mesh is closed, and this node is a member of several fleets";
+            return Err(Error::new(Kind::Config, words).with_hint(format!(
+                "say whose members may speak here: set mesh.fleets to one or more of {}",
+                each.collect::<Vec<_>>().join(" ")
+            )));
+        }
+        [(shown, _), ..] => &*shown,
+    };
+    if collects && !shown.may(Capability::collects) {
+        let words = "no member would believe that this node collects receipts: its certificate does not say so";
+        return Err(Error::new(Kind::Config, words)
+            .with_hint("leave out `collect`, or join again by an invitation made with --capability kiosk"));
     }
     if named.is_empty() {
-        named.insert(own.repository, [own.fleet.clone()].into());
+        named.push((shown.repository, shown.fleet.clone()));
     }
-    Ok(Closed { fleets: named })
+    let mut closed = Closed { fleets: BTreeMap::new() };
+    for (repository, fleet) in named {
+        closed.fleets.entry(repository).or_default().insert(fleet);
+    }
+    Ok(closed)
 }
 
 /// The node whose data directory this is; it is made if there is none yet.

@@ -310,17 +310,16 @@ impl Resolved {
         }
         let of = Reader { prefix: String::new(), values: &self.values };
         // Its groups count in an open mesh too.
-        let own = membership::certificate(&self.data)?;
+        let mut own = membership::certificates(&self.data)?;
         let mut agent = Config {
             follows,
             attributes: of.attributes()?,
             closed: if of.flag("mesh.closed")? {
-                let own = own.as_ref().map(|(certificate, _)| certificate);
-                Some(membership::closed(own, of.text("mesh.fleets")?, of.flag("collect")?)?)
+                Some(membership::closed(&mut own, of.text("mesh.fleets")?, of.flag("collect")?)?)
             } else {
                 None
             },
-            certificate: own.map(|(_, bytes)| bytes),
+            certificates: own.into_iter().map(|(_, bytes)| bytes).collect(),
             max_peers: of.number("max_connections")?,
             since,
             ..Config::default()

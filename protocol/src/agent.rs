@@ -387,10 +387,12 @@ impl Agent {
     /// How things stand, for people.
     #[must_use]
     pub fn status(&self) -> Status {
-        let own = self.config.certificate.as_deref();
         Status {
             node: self.me,
-            membership: own.zip(self.membership()).and_then(|(own, judged)| status::Membership::of(own, judged)),
+            memberships: self
+                .memberships()
+                .filter_map(|(certificate, judged)| status::Membership::of(certificate, judged))
+                .collect(),
             peers: self
                 .peers
                 .iter()

@@ -54,9 +54,9 @@ pub struct Config {
     /// What this device is, for the rules of releases: values by name, such as `site`, `model`, `platform` and `native`;
     /// at most [`MAX_ATTRIBUTES`], none of them called `group`.
     pub attributes: BTreeMap<String, String>,
-    /// This node's certificate, if it is a member of a fleet: it says the groups that it is in, is shown in a closed mesh,
-    /// and goes with receipts of releases that may halt.
-    pub certificate: Option<Vec<u8>>,
+    /// This node's certificates, one for each repository that has it in a fleet, at most [`MAX_FLEETS`]: they say the groups
+    /// that it is in, and go with receipts of releases that may halt. In a closed mesh the first is shown.
+    pub certificates: Vec<Vec<u8>>,
     /// The closed mesh that this node belongs to, which takes a certificate; `None` in one that is open to everybody.
     pub closed: Option<Closed>,
     /// Nodes that may be connected at a time, 1 to [`MAX_PEERS`]. A quarter of the places is kept for those that this node
@@ -171,8 +171,9 @@ impl Config {
             }
         }
         choice::check_attributes(&self.attributes)?;
+        bound("the number of certificates", self.certificates.len() as u64, 0, MAX_FLEETS as u64)?;
         if let Some(closed) = &self.closed {
-            self.certificate.as_ref().ok_or(ConfigError::NoCertificate)?;
+            self.certificates.first().ok_or(ConfigError::NoCertificate)?;
             bound("the number of closed repositories", closed.fleets.len() as u64, 1, MAX_FLEETS as u64)?;
             // They are followed too.
             let all = repositories.iter().chain(closed.fleets.keys()).collect::<BTreeSet<_>>().len();
@@ -220,7 +221,7 @@ impl Default for Config {
         Self {
             follows: Vec::new(),
             attributes: BTreeMap::new(),
-            certificate: None,
+            certificates: Vec::new(),
             closed: None,
             max_peers: 128,
             since: BTreeMap::new(),

@@ -24,8 +24,8 @@ use crate::{
 pub struct Status {
     /// Whose.
     pub node: NodeId,
-    /// Its membership of a fleet, if it has a certificate.
-    pub membership: Option<Membership>,
+    /// Its memberships of fleets: one a certificate.
+    pub memberships: Vec<Membership>,
     /// Connected peers.
     pub peers: Vec<Peer>,
     /// Nodes that lied, and how.
@@ -81,6 +81,8 @@ pub struct Limit {
 /// This node's membership of a fleet, by its certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
+    /// The repository whose fleet it is.
+    pub repository: RepositoryId,
     /// The fleet.
     pub fleet: String,
     /// Groups that it is in.
@@ -174,9 +176,10 @@ impl Membership {
     /// Of a certificate and what was judged of it; nothing of bytes that are none.
     pub(crate) fn of(certificate: &[u8], judged: Result<Certificate, MemberError>) -> Option<Self> {
         let why_not = judged.err().map(|why| why.to_string());
-        let Certificate { fleet, groups, capabilities, not_after, .. } = Certificate::read(certificate).ok()?;
+        let own = Certificate::read(certificate).ok()?;
+        let Certificate { repository, fleet, groups, capabilities, not_after, .. } = own;
         let (groups, capabilities) = (groups.into_iter().collect(), capabilities.into_iter().collect());
-        Some(Self { fleet, groups, capabilities, not_after, why_not })
+        Some(Self { repository, fleet, groups, capabilities, not_after, why_not })
     }
 }
 

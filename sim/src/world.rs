@@ -245,9 +245,9 @@ impl World {
         self.machines[node].disk.list_in(list);
     }
 
-    /// Gives a node its certificate as a member of a fleet, from its next start on.
+    /// Gives a node a certificate as a member of a fleet, from its next start on.
     pub fn enrol(&mut self, node: NodeIndex, certificate: Vec<u8>) {
-        Arc::make_mut(&mut self.machines[node].config).certificate = Some(certificate);
+        Arc::make_mut(&mut self.machines[node].config).certificates.push(certificate);
     }
 
     /// Hands an input to a node from outside the world: what a forger or an app would say.

@@ -38,13 +38,9 @@ impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = &self.0.status;
         writeln!(f, "node      {}", status.node)?;
-        if let Some(Membership { fleet, groups, capabilities, not_after, why_not }) = &status.membership {
-            write!(
-                f,
-                "member    of fleet {fleet}{}, until {}",
-                standing(capabilities, groups),
-                fleet::time(*not_after)
-            )?;
+        for Membership { repository, fleet, groups, capabilities, not_after, why_not } in &status.memberships {
+            let (standing, until) = (standing(capabilities, groups), fleet::time(*not_after));
+            write!(f, "member    of fleet {fleet} of {}{standing}, until {until}", repository.short())?;
             writeln!(f, "{}", why_not.as_ref().map(|why| format!("; IT DOES NOT COUNT: {why}")).unwrap_or_default())?;
         }
         for listener in &self.0.listeners {

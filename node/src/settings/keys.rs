@@ -37,7 +37,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "mesh.fleets",
         default: "",
-        help: "other fleets whose members may speak, as FLEET@REPOSITORY; its own if empty",
+        help: "fleets whose members may speak, as FLEET@REPOSITORY; the node's own if empty and it has one",
     },
     Key {
         name: "site",

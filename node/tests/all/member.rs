@@ -37,16 +37,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A publisher with a fleet, and directories for others.
 struct Fleet {
+    app: &'static str,
     home: TempDir,
     repository: String,
 }
 
 impl Fleet {
     fn new() -> Self {
+        Self::of("shop")
+    }
+
+    fn of(app: &'static str) -> Self {
         let home = TempDir::new().unwrap();
         let data = home.path().join("publisher");
-        let repository = Publisher::init(&data, "shop", &["stable"], None).unwrap().to_string();
-        let fleet = Self { home, repository };
+        let repository = Publisher::init(&data, app, &["stable"], None).unwrap().to_string();
+        let fleet = Self { app, home, repository };
         fleet.add("stores");
         fleet
     }
@@ -64,7 +69,7 @@ impl Fleet {
     }
 
     fn publisher(&self) -> Publisher {
-        Publisher::open(&self.data("publisher"), "shop").unwrap()
+        Publisher::open(&self.data("publisher"), self.app).unwrap()
     }
 
     fn invite(&self, node: &Node) -> Invitation {
@@ -91,6 +96,11 @@ impl Fleet {
 
     fn invite_with(&self, invite: Invite) -> Invitation {
         self.publisher().invite("stores", invite, None).unwrap()
+    }
+
+    /// Where a node keeps its certificate.
+    fn certificate(&self, name: &str) -> PathBuf {
+        self.data(name).join("members").join(format!("{}.cert", self.repository))
     }
 
     /// The private key that signs for a fleet.
@@ -239,7 +249,7 @@ async fn an_invitation_that_is_late_or_anothers_is_refused() {
     let invitation = fleet.invite(&publisher);
     let refused = |error: burr_node::Error, words: &str| {
         assert!(error.to_string().contains(words), "{error}");
-        assert!(!fleet.data("device").join("member.cert").exists());
+        assert!(!fleet.certificate("device").exists());
     };
     // By the device's own clock, and by the enroller's.
     let late = Invitation { expires: burr_protocol::Wall(1_700_000_000), ..invitation.clone() };
@@ -273,7 +283,7 @@ async fn nothing_is_spoken_with_an_outsider() {
     let mut facts = publisher.facts();
     let invitation = fleet.invite(&publisher);
     let member = join(&fleet.data("device"), &invitation).await.unwrap();
-    let stolen = fs::read(fleet.data("device").join("member.cert")).unwrap();
+    let stolen = fs::read(fleet.certificate("device")).unwrap();
     for transport in ["tcp", "quic"] {
         let outsider = Outsider::at(&over(&publisher, transport)).await;
         for protocol in ["/burr/sync/1", "/burr/blobs/1", "/meshsub/1.1.0", "/meshsub/1.2.0", "/ipfs/id/1.0.0"] {
@@ -367,13 +377,14 @@ fn a_request_can_go_as_a_file() {
     // The courier's own device has no use for it.
     let courier = Joining::begin(&fleet.data("courier"), invitation.clone()).unwrap();
     assert!(courier.finish(&answer.encode()).is_err());
-    assert!(!fleet.data("courier").join("member.cert").exists());
+    assert!(!fleet.certificate("courier").exists());
     let member = Joining::begin(&fleet.data("device"), invitation).unwrap().finish(&answer.encode()).unwrap();
     assert_eq!(member.capabilities, [Capability::Kiosk].into());
-    for file in ["member.cert", "seal.key", "identity.key"] {
+    let data = fleet.data("device");
+    for file in [fleet.certificate("device"), data.join("seal.key"), data.join("identity.key")] {
         use std::os::unix::fs::PermissionsExt as _;
-        let mode = fs::metadata(fleet.data("device").join(file)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "{file}");
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", file.display());
     }
 }
 

@@ -61,7 +61,7 @@ impl Agent {
     }
 
     fn introduce(&self, link: LinkId, actions: &mut Vec<Action>) {
-        if let Some(certificate) = self.config.certificate.clone() {
+        if let Some(certificate) = self.config.certificates.first().cloned() {
             actions.push(Action::Introduce { link, certificate });
         }
     }
@@ -118,20 +118,28 @@ impl Agent {
         self.config.closed.is_none() || self.door.member(node).is_some_and(|member| member.may(right))
     }
 
-    /// This node's own membership, as its fleet's metadata has it now; `None` if it has no certificate.
-    pub(super) fn membership(&self) -> Option<Result<Certificate, MemberError>> {
-        let bytes = self.config.certificate.as_deref()?;
-        Some(Certificate::read(bytes).and_then(|own| {
-            let verified = self.catalog.verified(own.repository).ok_or(MemberError::NotHeld(own.repository))?;
-            member::admit(verified, &[own.fleet].into(), bytes, self.me, self.trusted_now())
-        }))
+    /// This node's own memberships: each certificate, and what it is worth by its fleet's metadata now.
+    pub(super) fn memberships(&self) -> impl Iterator<Item = (&[u8], Result<Certificate, MemberError>)> {
+        self.config.certificates.iter().map(|bytes| {
+            let judged = Certificate::read(bytes).and_then(|own| {
+                let verified = self.catalog.verified(own.repository).ok_or(MemberError::NotHeld(own.repository))?;
+                member::admit(verified, &[own.fleet].into(), bytes, self.me, self.trusted_now())
+            });
+            (bytes.as_slice(), judged)
+        })
     }
 
     /// The groups that this node is in, for the releases of a repository. What a fleet calls its groups is for those of
     /// its own repository alone.
     pub(super) fn groups(&self, repository: RepositoryId) -> BTreeSet<String> {
-        let member = self.membership().and_then(Result::ok).filter(|member| member.repository == repository);
-        member.map(|member| member.groups).unwrap_or_default()
+        let good = self.memberships().filter_map(|(_, judged)| judged.ok());
+        good.filter(|member| member.repository == repository).flat_map(|member| member.groups).collect()
+    }
+
+    /// The certificate that this node has of a fleet of a repository, whatever it is worth now.
+    pub(super) fn certificate_of(&self, repository: RepositoryId) -> Option<&Vec<u8>> {
+        let is_of = |bytes: &&Vec<u8>| Certificate::read(bytes).is_ok_and(|own| own.repository == repository);
+        self.config.certificates.iter().find(is_of)
     }
 
     fn judge_member(&self, node: NodeId, certificate: &[u8]) -> Result<Certificate, MemberError> {

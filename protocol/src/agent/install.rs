@@ -81,7 +81,8 @@ impl Agent {
         let id = report.release;
         // A device counts where a release may halt; elsewhere its certificate is nobody's business.
         let may_halt = self.listed(&id).is_some_and(|release| release.rules.halt.is_some());
-        let member = self.config.certificate.clone().filter(|member| may_halt && member.len() <= MAX_MEMBER);
+        let member =
+            self.certificate_of(id.repository).filter(|member| may_halt && member.len() <= MAX_MEMBER).cloned();
         let receipt = Receipt {
             repository: id.repository,
             device: self.me,

@@ -1,10 +1,15 @@
 //! What a certificate is good for (§13.9): its groups in the rules of releases, and what others leave to a capability.
 
-use burr_node::{Kind, Node, control, settings::Resolved};
+use burr_node::{
+    Kind, Node, control,
+    membership::Joining,
+    publisher::fleet::Invite,
+    settings::{Resolved, Source},
+};
 use burr_protocol::{
     fact::Fact,
     gateway::{Ended, Report, Told},
-    member::Capability,
+    member::{Capability, Certificate},
     receipt::Outcome,
     rules::Rules,
 };
@@ -48,7 +53,7 @@ async fn a_release_for_a_group_goes_to_those_that_their_fleet_put_there() {
     assert!(why.await.contains("it is for devices with group = \"berlin\""));
     let status = bonn.status().await.unwrap();
     assert_eq!(status.apps[0].active.as_ref().unwrap().version, "1.0.0");
-    let own = status.membership.unwrap();
+    let own = status.memberships[0].clone();
     assert_eq!((own.groups, own.capabilities, own.why_not), (vec!["bonn".to_owned()], vec![Capability::Device], None));
     let shown = &status.peers[0];
     assert_eq!(shown.capabilities, [Capability::Operator], "what the publisher's node showed");
@@ -65,17 +70,60 @@ async fn a_release_for_a_group_goes_to_those_that_their_fleet_put_there() {
     let mut facts = alone.facts();
     fleet.tell(&alone).await;
     installed(&mut facts, "3.0.0").await;
-    let own = alone.status().await.unwrap().membership.unwrap();
+    let own = alone.status().await.unwrap().memberships.remove(0);
     assert_eq!(own.why_not.as_deref(), Some("the member was revoked"));
     alone.shutdown().await;
     publisher.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_with_two_apps_is_in_the_groups_of_both_their_fleets() {
+    let fleets = [Fleet::new(), Fleet::of("till")];
+    let data = fleets[0].data("device");
+    let mut resolved = Resolved::load(&data).unwrap();
+    for (fleet, version) in fleets.iter().zip(["1.0.0", "2.0.0"]) {
+        let group = format!("those-of-{}", fleet.app);
+        let invitation = fleet.invite_with(Invite { groups: [group.clone()].into(), ..fleet.by_file() });
+        let joining = Joining::begin(&data, invitation).unwrap();
+        let answer = fleet.publisher().enrol(&joining.request(), None).unwrap();
+        joining.finish(&answer.encode()).unwrap();
+        let audience = Some(format!("group = \"{group}\"").parse().unwrap());
+        fleet.publish_for(version, Rules { audience, ..Rules::default() }, None);
+        for (key, value) in [("repository", fleet.repository.as_str()), ("install", "stable")] {
+            resolved.set_app(fleet.app, key, value.to_owned(), Source::Flag).unwrap();
+        }
+    }
+    for (key, value) in [("listen", "127.0.0.1"), ("mdns", "false")] {
+        resolved.set(key, value.to_owned(), Source::Flag).unwrap();
+    }
+    let device = start(resolved.settings().unwrap()).await;
+    let mut facts = device.facts();
+    for (fleet, version) in fleets.iter().zip(["1.0.0", "2.0.0"]) {
+        control::offer(&device, &fleet.data("publisher"), fleet.app).await.unwrap();
+        installed(&mut facts, version).await;
+    }
+    let memberships = device.status().await.unwrap().memberships;
+    assert!(memberships.len() == 2 && memberships.iter().all(|own| own.why_not.is_none()), "{memberships:?}");
+    device.shutdown().await;
+
+    // In a closed mesh it shows the certificate of the fleet that it is told.
+    resolved.set("mesh.closed", "true".to_owned(), Source::Flag).unwrap();
+    let unclear = resolved.settings().unwrap_err();
+    assert!(unclear.to_string().contains("of several fleets"), "{unclear}");
+    for fleet in &fleets {
+        resolved.set("mesh.fleets", format!("stores@{}", fleet.repository), Source::Flag).unwrap();
+        let agent = resolved.settings().unwrap().agent;
+        let shown = Certificate::read(&agent.certificates[0]).unwrap();
+        assert_eq!((shown.repository.to_string(), agent.certificates.len()), (fleet.repository.clone(), 2));
+        assert_eq!(agent.closed.unwrap().fleets.len(), 1);
+    }
 }
 
 #[test]
 fn no_device_says_itself_in_which_groups_it_is() {
     let home = tempfile::tempdir().unwrap();
     let mut resolved = Resolved::load(home.path()).unwrap();
-    resolved.set("attributes", "group=berlin".to_owned(), burr_node::settings::Source::Flag).unwrap();
+    resolved.set("attributes", "group=berlin".to_owned(), Source::Flag).unwrap();
     let error = resolved.settings().unwrap_err();
     assert_eq!(error.kind(), Kind::Config);
     assert!(error.to_string().contains("its certificate does"), "{error}");
@@ -96,7 +144,7 @@ async fn a_plain_device_is_not_believed_that_it_collects() {
     // The tools refuse it; what is there to stop is who changes them.
     let mut resolved = Resolved::load(&fleet.data("liar")).unwrap();
     for (key, value) in [("mesh.closed", "true"), ("collect", "true")] {
-        resolved.set(key, value.to_owned(), burr_node::settings::Source::Flag).unwrap();
+        resolved.set(key, value.to_owned(), Source::Flag).unwrap();
     }
     let refused = resolved.settings().unwrap_err();
     assert!(refused.to_string().contains("its certificate does not say so"), "{refused}");
