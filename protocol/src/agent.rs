@@ -7,6 +7,7 @@
 
 mod admission;
 mod budget;
+mod clock;
 mod explain;
 mod gateway;
 mod halting;
@@ -24,7 +25,7 @@ use std::{
 
 use self::holdings::Untold;
 use crate::{
-    Hash, NodeId, Now, RepositoryId, Time, Wall,
+    Hash, NodeId, Now, RepositoryId, Time,
     action::{Action, Input, Ticket, Token},
     admission::Door,
     budget::{Budget, Month},
@@ -404,7 +405,7 @@ impl Agent {
                 .repositories()
                 .map(|repository| {
                     let (verified, forked) = (self.catalog.verified(repository), self.forks.get(&repository));
-                    status::Repository::of(repository, verified, forked, self.trusted_now())
+                    status::Repository::of(repository, verified, forked, self.trusted_now(repository))
                 })
                 .collect(),
             apps: self.apps.iter().map(|(app, update)| status::App::of(app, update, self.skips.get(app))).collect(),
@@ -678,12 +679,5 @@ impl Agent {
         let somebody = self.peers.iter().next().is_some();
         let open = self.jobs.iter().filter(move |(blob, _)| somebody && !self.looking.contains(*blob));
         open.map(|(_, job)| job)
-    }
-
-    /// Now, as far as it can be trusted: no clock undercuts the newest signed time of what is held. It goes with the
-    /// metadata, so a time that a stolen key ran ahead ends when its repository takes the key away.
-    fn trusted_now(&self) -> Wall {
-        let signed = self.catalog.all().map(Verified::issued).chain(self.config.since.values().copied());
-        signed.fold(self.now.wall.unwrap_or_default(), Wall::max)
     }
 }

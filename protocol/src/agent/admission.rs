@@ -123,7 +123,7 @@ impl Agent {
         self.config.certificates.iter().map(|bytes| {
             let judged = Certificate::read(bytes).and_then(|own| {
                 let verified = self.catalog.verified(own.repository).ok_or(MemberError::NotHeld(own.repository))?;
-                member::admit(verified, &[own.fleet].into(), bytes, self.me, self.trusted_now())
+                member::admit(verified, &[own.fleet].into(), bytes, self.me, self.trusted_now(own.repository))
             });
             (bytes.as_slice(), judged)
         })
@@ -148,7 +148,7 @@ impl Agent {
         let fleets = self.config.closed.as_ref().and_then(|closed| closed.fleets.get(&repository));
         let fleets = fleets.ok_or(MemberError::Foreign { fleet: shown.fleet, repository })?;
         let verified = self.catalog.verified(repository).ok_or(MemberError::NotHeld(repository))?;
-        member::admit(verified, fleets, certificate, node, self.trusted_now())
+        member::admit(verified, fleets, certificate, node, self.trusted_now(repository))
     }
 
     fn dismiss(&mut self, link: LinkId, node: NodeId, why: String, actions: &mut Vec<Action>) {

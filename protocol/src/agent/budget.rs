@@ -15,7 +15,7 @@ use crate::{
 impl Agent {
     /// Brings the rates in line with settings, hours and conditions.
     pub(super) fn refresh_budget(&mut self, actions: &mut Vec<Action>) {
-        let (now, trusted) = (self.now, self.trusted_now());
+        let (now, trusted) = (self.now, self.trusted_by_all());
         self.budget.refresh(&self.config.budgets, self.standing(), now.wall, trusted, now.time);
         self.lease_more(actions);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Agent;
 use crate::{
-    NodeId,
+    NodeId, RepositoryId,
     config::Install,
     policy::{
         Device,
@@ -35,7 +35,7 @@ impl Agent {
             let deferred = self.now.wall.and_then(|now| update.deferred(release, now));
             let here = Here { conditions: self.standing(), wall: self.now.wall, starting, deferred };
             let groups = self.groups(follow.repository);
-            let device = self.device(update, &groups);
+            let device = self.device(follow.repository, update, &groups);
             let mut checks = checks(verified, release, &device, Some(here));
             checks.splice(0..0, channel(&update.install().channel, release));
             return Ok(explanation(verified, release, &device, checks, true, None));
@@ -47,7 +47,7 @@ impl Agent {
         let mut nothing = Nothing::default();
         nothing.halted.clone_from(self.halting.halted());
         let (install, unheard) = (Install::of(&release.channel), Reported::unheard(node));
-        let now = self.trusted_now();
+        let now = self.trusted_now(follow.repository);
         let subject = known.unwrap_or(&unheard).subject(&install, now, &nothing);
         let mut checks = checks(verified, release, &subject, None);
         let first = match known {
@@ -59,8 +59,13 @@ impl Agent {
         Ok(Explanation { device: node, ..explanation(verified, release, &subject, checks, false, heard_s) })
     }
 
-    /// This device, as it stands for the rules of releases, in these groups.
-    pub(super) fn device<'a>(&'a self, update: &'a Update, groups: &'a BTreeSet<String>) -> Device<'a> {
+    /// This device, as it stands for the rules of a repository's releases, in these groups.
+    pub(super) fn device<'a>(
+        &'a self,
+        repository: RepositoryId,
+        update: &'a Update,
+        groups: &'a BTreeSet<String>,
+    ) -> Device<'a> {
         Device {
             node: self.me,
             attributes: &self.config.attributes,
@@ -69,7 +74,7 @@ impl Agent {
             record: update.record(),
             keys: &self.keys,
             halted: self.halting.halted(),
-            now: self.trusted_now(),
+            now: self.trusted_now(repository),
         }
     }
 }

@@ -10,7 +10,7 @@ impl Agent {
     /// Whether what came with a receipt makes its device a member of a fleet of its repository.
     pub(super) fn has_a_say(&self, receipt: &Receipt) -> bool {
         let verified = self.catalog.verified(receipt.repository);
-        verified.is_some_and(|verified| halting::has_a_say(receipt, verified, self.trusted_now()))
+        verified.is_some_and(|verified| halting::has_a_say(receipt, verified, self.trusted_now(receipt.repository)))
     }
 
     /// The receipt of one who has a say is kept from now on: if its release halts by it, nobody here begins to take it any
@@ -30,7 +30,7 @@ impl Agent {
         before: Option<&Verified>,
         actions: &mut Vec<Action>,
     ) {
-        let now = self.trusted_now();
+        let now = self.trusted_now(repository);
         let Some(verified) = self.catalog.verified(repository) else { return };
         if !before.is_some_and(|before| halting::same_members(before, verified)) {
             self.receipts.judge_members(repository, |receipt| halting::has_a_say(receipt, verified, now));

@@ -123,8 +123,9 @@ impl Agent {
         let Some(update) = self.apps.get(app).filter(|update| update.is_open()) else { return };
         let follow = self.config.follows.iter().find(|follow| follow.app == app && follow.install.is_some());
         let Some(verified) = follow.and_then(|follow| self.catalog.verified(follow.repository)) else { return };
-        let groups = self.groups(verified.repository());
-        let device = self.device(update, &groups);
+        let repository = verified.repository();
+        let groups = self.groups(repository);
+        let device = self.device(repository, update, &groups);
         let locks = policy::locked(verified, app, &device);
         let decision = policy::decide(verified, app, &device);
         self.look_for_keys(locks, actions);

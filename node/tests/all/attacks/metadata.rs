@@ -3,7 +3,7 @@
 use burr_protocol::{
     Hash, NodeId, RepositoryId, Wall,
     peers::Lie,
-    trust::write::{Change, Role},
+    trust::write::{Change, Keys, Role},
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -461,6 +461,38 @@ async fn t45_a_time_run_ahead_by_a_stolen_key_is_rotated_away() {
         signed["x-issued"] = json!(in_words(Wall(EPOCH.0 - DAY)));
     });
     no_lie(&device.refuses(shop.id(), back.pack()).await);
+    device.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t45_a_time_that_one_publisher_runs_ahead_is_not_that_of_others() {
+    let desk = Desk::new();
+    let (mut shop, mut other) = (Shop::open(EPOCH), Shop::open_with(Keys { root: Some(key(80)), ..keys() }, EPOCH));
+    let app = [("install", "stable"), ("freshness", "strict")];
+    let clock = Hands::at(EPOCH);
+    let mut device = Device::start_beside(&desk.at("device"), shop.id(), Some(other.id()), &clock, &app, &[]).await;
+    shop.release("1.0.0");
+    device.import(&shop).await;
+    device.hear_active("1.0.0").await;
+    // All keys are the other publisher's own: nothing will ever take this time back.
+    for _ in 0..10 {
+        other.renew(Wall(EPOCH.0 + 70 * 365 * DAY));
+    }
+    device.node.import(other.id(), other.pack(), Vec::new()).await.unwrap();
+    device.hear_verified(other.version()).await;
+    shop.release("2.0.0");
+    device.import(&shop).await;
+    device.hear_active("2.0.0").await;
+    let status = device.status().await;
+    let expires = |id| status.repositories.iter().find(|known| known.repository == id).unwrap().expires_in_s.unwrap();
+    assert!(expires(shop.id()) > 29 * DAY, "{status:?}");
+    device.stop().await;
+    // A device without a right clock has no other time than what is signed.
+    let device =
+        Device::start_beside(&desk.at("device"), shop.id(), Some(other.id()), &Hands::at(Wall(0)), &app, &[]).await;
+    let status = device.status().await;
+    let expires = |id| status.repositories.iter().find(|known| known.repository == id).unwrap().expires_in_s.unwrap();
+    assert!(expires(shop.id()) < 0, "{status:?}");
     device.stop().await;
 }
 

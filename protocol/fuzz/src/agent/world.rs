@@ -86,12 +86,12 @@ impl World {
         let install = Install { confirm, attempts: 2, ..Install::of("stable") };
         let follow =
             Follow { repository: shop::id(), app: "shop".to_owned(), cache: Some(None), install: Some(install) };
-        let certificate = closed.then(|| door::certificate(shop::node(101)));
+        let certificates = closed.then(|| door::certificate(shop::node(101))).into_iter().collect();
         let config = Config {
             follows: vec![follow],
             collect: true,
             max_receipts: 8,
-            certificate,
+            certificates,
             closed: closed.then(door::closed),
             ..Config::default()
         };
@@ -159,7 +159,7 @@ impl World {
             Action::Dial(address) => self.duties.push(Duty::Dial(address)),
             Action::Introduce { certificate, .. } => {
                 assert!(self.config.closed.is_some(), "nobody is asked for one in an open mesh");
-                assert_eq!(Some(certificate), self.config.certificate, "it shows its own");
+                assert_eq!([certificate], self.config.certificates[..], "it shows its own");
             }
             Action::Admit { link } => self.admitted(link),
             Action::Dismiss { link, .. } => drop(self.links.remove(&link)),

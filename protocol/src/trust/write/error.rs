@@ -167,7 +167,9 @@ pub enum WriteError {
     #[error("these are not copies of one draft: they propose different things")]
     OtherDraft,
     /// The repository is no longer what the draft started from.
-    #[error("the repository has moved on since this was proposed ({0}); propose it again, in the repository as it is now")]
+    #[error(
+        "the repository has moved on since this was proposed ({0}); propose it again, in the repository as it is now"
+    )]
     MovedOn(String),
     /// Bytes that are no draft.
     #[error("this is no draft that can be used: {0}")]
