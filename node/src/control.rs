@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use crate::{
-    driver::Said,
+    condition::Said,
     error::{Error, Kind},
     node::Node,
     publisher::Publisher,

@@ -11,6 +11,7 @@ mod writer;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::SocketAddr,
     path::PathBuf,
     time::{Duration, Instant},
@@ -19,6 +20,7 @@ use std::{
 use burr_protocol::{
     Agent, Hash, NodeId, Now, RepositoryId, Time, Wall,
     action::{Action, Input, NoKey, StageFailure, Ticket, Wish},
+    budget::Direction,
     cache::Stored,
     config::{BadSetting, Choice},
     fact::Fact,
@@ -27,10 +29,10 @@ use burr_protocol::{
     gateway::{Declined, Report},
     peers::Address,
     policy::{
-        Conditions, Power,
+        Conditions,
         explain::{Explanation, NoAnswer, Question},
     },
-    receipt::{Receipt, SignedReceipt},
+    receipt::{Receipt, SignedReceipt, last_words},
     record::ReleaseId,
     release::Payload,
     rules,
@@ -39,7 +41,6 @@ use burr_protocol::{
     update::{Hook, Refused},
 };
 use ed25519_dalek::SigningKey;
-use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
     task::{JoinHandle, JoinSet},
@@ -48,6 +49,7 @@ use tokio::{
 use self::writer::Writer;
 use crate::{
     clock::Clock,
+    condition::Said,
     error::{Error, Kind},
     fleet_keys::FleetKeys,
     flight::Recorder,
@@ -76,24 +78,45 @@ pub(crate) enum Ask {
     Set { name: String, text: String, done: oneshot::Sender<Result<bool, Error>> },
     Wish { app: String, wish: Wish, done: oneshot::Sender<Result<(), Refused>> },
     Condition { said: Said, done: oneshot::Sender<()> },
+    Measured(Result<Said, String>),
     Check(oneshot::Sender<()>),
     Held { blob: Hash, size: u64, done: oneshot::Sender<()> },
+    Carried { carried: Carried, done: oneshot::Sender<Result<(), Hold>> },
+    Tell(Fact),
     Import { import: Imported, done: oneshot::Sender<Result<(), Error>> },
     Shutdown(oneshot::Sender<()>),
 }
 
-/// What the device says of its own condition; what it does not say stays as it was.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Said {
-    /// Whether somebody uses it.
-    pub busy: Option<bool>,
-    /// Where its power comes from.
-    pub power: Option<Power>,
-    /// The charge of its battery in percent.
-    pub battery: Option<u8>,
-    /// Whether its link is paid by the byte.
-    pub metered: Option<bool>,
+/// Bytes of a blob that went by HTTP, and of which more is to go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Carried {
+    pub(crate) blob: Hash,
+    pub(crate) near: bool,
+    pub(crate) direction: Direction,
+    pub(crate) bytes: u64,
+}
+
+impl Carried {
+    pub(crate) fn from_upstream(blob: Hash, bytes: u64) -> Self {
+        Self { blob, near: false, direction: Direction::Down, bytes }
+    }
+}
+
+/// Why no more may go now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Hold {
+    Unwanted,
+    /// What holds it up, in words.
+    Budget(String),
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unwanted => f.write_str("it is not needed any more"),
+            Self::Budget(why) => f.write_str(why),
+        }
+    }
 }
 
 /// A repository on this machine.
@@ -117,8 +140,9 @@ pub(crate) struct Driver {
     /// The end of each app's last work on its slots.
     slot_work: BTreeMap<String, oneshot::Receiver<()>>,
     commands: BTreeMap<String, Commands>,
-    /// What the device said of itself; the local time is looked up.
-    said: Conditions,
+    /// What the device said of itself, and what was measured last, or that nothing could be.
+    said: Said,
+    measured: Result<Said, String>,
     /// What the agent was told last.
     conditions: Conditions,
     writer: Writer,
@@ -197,7 +221,8 @@ impl Driver {
             fleets,
             slot_work: BTreeMap::new(),
             commands,
-            said: Conditions::default(),
+            said: Said::default(),
+            measured: Ok(Said::default()),
             conditions: Conditions::default(),
             writer,
             reports: BTreeMap::new(),
@@ -344,12 +369,17 @@ impl Driver {
                 self.handle(Input::Wished { ticket, app, wish }).await;
             }
             Ask::Condition { said, done } => {
-                self.said.idle = said.busy.map_or(self.said.idle, |busy| !busy);
-                self.said.power = said.power.or(self.said.power);
-                self.said.battery = said.battery.or(self.said.battery);
-                self.said.metered = said.metered.or(self.said.metered);
+                self.said = said.or(self.said);
                 self.handle(Input::Wake).await;
                 let _ = done.send(());
+            }
+            Ask::Measured(measured) => {
+                // What fails each time is told once.
+                if let (Err(why), Ok(_)) = (&measured, &self.measured) {
+                    self.tell(Fact::ConditionsUnknown { why: last_words(why) });
+                }
+                self.measured = measured;
+                self.handle(Input::Wake).await;
             }
             Ask::Set { name, text, done } => {
                 let _ = done.send(self.set(&name, &text).await);
@@ -358,6 +388,15 @@ impl Driver {
                 self.handle(Input::Held { blob, size, pieces: PieceMap::All }).await;
                 let _ = done.send(());
             }
+            Ask::Carried { carried: Carried { blob, near, direction, bytes }, done } => {
+                self.handle(Input::Carried { near, direction, bytes }).await;
+                let may = match direction {
+                    Direction::Down if !self.agent.fetches(blob) => Err(Hold::Unwanted),
+                    Direction::Down | Direction::Up => self.agent.may_carry(near, direction).map_err(Hold::Budget),
+                };
+                let _ = done.send(may);
+            }
+            Ask::Tell(fact) => self.tell(fact),
             Ask::Import { import, done } => {
                 let _ = done.send(self.import(import).await);
             }
@@ -407,7 +446,8 @@ impl Driver {
         let mut actions = Vec::new();
         let now = now(self.started, &self.clock);
         // Local time changes twice a year, and with a device that travels.
-        let conditions = Conditions { utc_offset: utc_offset(now.wall), ..self.said };
+        let measured = self.measured.as_ref().copied().unwrap_or_default();
+        let conditions = self.said.or(measured).conditions(utc_offset(now.wall));
         if self.conditions != conditions {
             self.conditions = conditions;
             actions = self.decide(now, Input::Conditions(conditions));
@@ -582,6 +622,8 @@ impl Driver {
             | Fact::StorageFailed { .. }
             | Fact::StoreRebuilt { .. }
             | Fact::RecordDropped { .. }
+            | Fact::UpstreamFailed { .. }
+            | Fact::ConditionsUnknown { .. }
             | Fact::NoRoom { .. }
             | Fact::BudgetUsedUp { .. } => {
                 tracing::warn!(target: "burr", "{fact}");

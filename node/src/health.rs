@@ -1,7 +1,8 @@
-//! Health commands, the device's own word on whether a new version works, and hooks, which say whether a switch may be.
+//! Health commands, the device's own word on whether a new version works, hooks, which say whether a switch may be, and
+//! the owner's command that measures the device's [condition](crate::condition).
 //!
-//! A command runs in the files of the version that it is about and in a process group of its own. It says yes if it exits
-//! with 0 in time; whatever it started is ended with it, so it leaves nothing behind.
+//! The first two run in the files of the version that they are about; each in a process group of its own. A command says yes if it
+//! exits with 0 in time; whatever it started is ended with it, so it leaves nothing behind.
 
 use std::{
     collections::VecDeque,
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use burr_protocol::{Hash, update::Hook};
+use burr_protocol::{Hash, receipt::MAX_WORDS, update::Hook};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::AsyncReadExt,
@@ -21,8 +22,8 @@ use tokio::{
     time::timeout,
 };
 
-/// Bytes of a command's last output that are kept.
-pub const MAX_OUTPUT: usize = 1024;
+/// Bytes of a command's last output that are kept: with why it failed before them, they are the words of a receipt.
+pub const MAX_OUTPUT: usize = MAX_WORDS - 256;
 /// How long a command that ran out of time may tidy up before it is killed.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long output that is in the pipe already is waited for after the command's end.
@@ -63,7 +64,7 @@ pub struct Health {
 
 /// Runs a health command, for `limit` at most. Dropping the future ends the command too.
 pub async fn check(command: &HealthCommand, subject: &Subject, limit: Duration) -> Health {
-    let (ended, output) = run(command, subject, limit).await;
+    let (ended, output) = run(about(command, subject), &subject.tree, limit).await;
     let (healthy, reason) = match ended {
         Ok(()) => (true, "the health command succeeded".to_owned()),
         Err(why) => (false, format!("the health command {why}")),
@@ -76,10 +77,23 @@ pub async fn check(command: &HealthCommand, subject: &Subject, limit: Duration) 
 /// # Errors
 /// Its end in words, and what it wrote.
 pub async fn hook(command: &str, hook: Hook, subject: &Subject, limit: Duration) -> Result<String, String> {
-    let (ended, output) = run(&HealthCommand::Shell(command.to_owned()), subject, limit).await;
+    let command = about(&HealthCommand::Shell(command.to_owned()), subject);
+    let (ended, output) = run(command, &subject.tree, limit).await;
     match ended {
         Ok(()) => Ok(output),
         Err(why) => Err(joined(format!("the hook `{hook}` {why}"), &output)),
+    }
+}
+
+/// Runs a command of the device's own in a directory, for `limit` at most: what it wrote, at most [`MAX_OUTPUT`] bytes.
+///
+/// # Errors
+/// Its end in words, and what it wrote.
+pub(crate) async fn output(command: &str, directory: &Path, limit: Duration) -> Result<String, String> {
+    let (ended, output) = run(Ok(shell(command)), directory, limit).await;
+    match ended {
+        Ok(()) => Ok(output),
+        Err(why) => Err(joined(format!("it {why}"), &output)),
     }
 }
 
@@ -88,8 +102,8 @@ fn joined(reason: String, output: &str) -> String {
 }
 
 /// Runs a command to its end or its limit: how it ended, and the end of what it wrote.
-async fn run(command: &HealthCommand, subject: &Subject, limit: Duration) -> (Result<(), String>, String) {
-    let (mut child, output) = match spawn(command, subject) {
+async fn run(command: io::Result<Command>, directory: &Path, limit: Duration) -> (Result<(), String>, String) {
+    let (mut child, output) = match command.and_then(|command| spawn(command, directory)) {
         Ok(started) => started,
         Err(error) => return (Err(format!("can't be run: {error}")), String::new()),
     };
@@ -128,13 +142,16 @@ async fn run(command: &HealthCommand, subject: &Subject, limit: Duration) -> (Re
     (ended, tail.text())
 }
 
-fn spawn(command: &HealthCommand, subject: &Subject) -> io::Result<(Child, pipe::Receiver)> {
+fn shell(text: &str) -> Command {
+    let mut run = Command::new("/bin/sh");
+    run.arg("-c").arg(text);
+    run
+}
+
+/// A command that is told which version it is about.
+fn about(command: &HealthCommand, subject: &Subject) -> io::Result<Command> {
     let mut run = match command {
-        HealthCommand::Shell(text) => {
-            let mut run = Command::new("/bin/sh");
-            run.arg("-c").arg(text);
-            run
-        }
+        HealthCommand::Shell(text) => shell(text),
         HealthCommand::Program(words) => {
             let (program, arguments) = words.split_first().ok_or_else(|| io::Error::other("it is empty"))?;
             let inside = Path::new(program).components().count() > 1;
@@ -144,14 +161,20 @@ fn spawn(command: &HealthCommand, subject: &Subject) -> io::Result<(Child, pipe:
             run
         }
     };
-    // One pipe for both keeps what was written in its order.
-    let (output, writer) = io::pipe()?;
-    run.current_dir(&subject.tree)
-        .env("BURR_APP", &subject.app)
+    run.env("BURR_APP", &subject.app)
         .env("BURR_VERSION", &subject.version)
         .env("BURR_BUNDLE", subject.bundle.to_string())
         .env("BURR_SLOT", &subject.tree)
-        .envs(subject.hook.map(|hook| ("BURR_HOOK", hook.to_string())))
+        .envs(subject.hook.map(|hook| ("BURR_HOOK", hook.to_string())));
+    Ok(run)
+}
+
+fn spawn(mut run: Command, directory: &Path) -> io::Result<(Child, pipe::Receiver)> {
+    // One pipe for both keeps what was written in its order.
+    let (output, writer) = io::pipe()?;
+    run.current_dir(directory)
+        // What opens a publisher's keys is nothing for code that was downloaded.
+        .env_remove("BURR_PASSPHRASE")
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
         .stderr(writer)

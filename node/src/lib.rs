@@ -4,6 +4,7 @@
 
 pub mod bundle;
 pub mod clock;
+pub mod condition;
 pub mod control;
 mod driver;
 pub mod error;
@@ -25,7 +26,7 @@ pub mod tuf;
 pub mod upstream;
 
 pub use clock::Clock;
-pub use driver::Said;
+pub use condition::Said;
 pub use error::{Error, Kind};
 pub use node::{Node, Running};
 pub use publisher::Publisher;

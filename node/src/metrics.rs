@@ -204,6 +204,27 @@ pub const METRICS: &[Metric] = &[
         read: |_, tally| one(tally.provider_failures),
     },
     Metric {
+        name: "burr_upstream_payloads_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Payloads that came whole from a web server, since no peer had them.",
+        read: |_, tally| one(tally.upstreams_took),
+    },
+    Metric {
+        name: "burr_upstream_failures_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Times that a web server could not be reached, broke off, or gave what it should not.",
+        read: |_, tally| one(tally.upstream_failures),
+    },
+    Metric {
+        name: "burr_conditions_unknown_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Times that the command which measures the device's condition began to fail.",
+        read: |_, tally| one(tally.conditions_unknown),
+    },
+    Metric {
         name: "burr_no_room_total",
         kind: Kind::Counter,
         labels: &[],

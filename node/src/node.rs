@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -34,11 +34,13 @@ use tokio::{
 
 use crate::{
     clock::Clock,
-    driver::{self, Ask, Imported, Said},
+    condition::{self, Said},
+    driver::{self, Ask, Carried, Hold, Imported},
     error::{Error, Kind},
     identity,
     settings::{Settings, device},
     store::{blobs::Blobs, home::Home},
+    upstream,
 };
 
 /// Facts that a slow listener may lag behind; then it misses the oldest.
@@ -46,9 +48,12 @@ const MAX_FACTS: usize = 4096;
 /// Questions that wait for the driver; then the asker waits.
 const MAX_ASKS: usize = 64;
 
-/// A running node.
+/// A running node. It ends by itself when the last handle is dropped.
 #[derive(Debug, Clone)]
-pub struct Node {
+pub struct Node(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     id: NodeId,
     listeners: Vec<SocketAddr>,
     blobs: Blobs,
@@ -58,16 +63,33 @@ pub struct Node {
     /// Told of each check.
     checks: Arc<Notify>,
     /// The data directory, for whoever has the turn to choose something there.
-    choosing: Arc<tokio::sync::Mutex<PathBuf>>,
+    choosing: tokio::sync::Mutex<PathBuf>,
     /// Hears from the start, for the first who asks.
-    from_start: Arc<Mutex<Option<broadcast::Receiver<Fact>>>>,
+    from_start: Mutex<Option<broadcast::Receiver<Fact>>>,
+}
+
+/// A handle for the node's own tasks, which does not keep it running.
+#[derive(Debug, Clone)]
+pub(crate) struct WeakNode(Weak<Inner>);
+
+impl WeakNode {
+    /// The node, for one question.
+    ///
+    /// # Errors
+    /// [`Kind::Ended`] if it ended.
+    pub(crate) fn upgrade(&self) -> Result<Node, Error> {
+        self.0.upgrade().map(Node).ok_or_else(|| Error::new(Kind::Ended, "the node has ended"))
+    }
 }
 
 /// The node's own task: ends when the node does, with what stopped it.
 pub type Running = JoinHandle<Result<(), Error>>;
 
 impl Node {
-    /// Starts a node on `settings.data`, which it has for itself until it ends. Needs a tokio runtime.
+    /// Starts a node on `settings.data`, which it has for itself until it ends, with the upstreams and the
+    /// measuring of its settings.
+    /// [`Gateway`](crate::gateway::Gateway), [metrics](crate::metrics::http) and [control](crate::control) over HTTP are
+    /// opened by whoever starts it. Needs a tokio runtime.
     ///
     /// # Errors
     /// [`Kind::Busy`] if another process has the data directory, [`Kind::NewerFormat`] if a newer Burr wrote it,
@@ -81,36 +103,52 @@ impl Node {
     /// # Errors
     /// As [`Node::start`].
     pub async fn start_with_clock(settings: Settings, clock: Clock) -> Result<(Self, Running), Error> {
+        // All that is opened is much to carry around in whoever waits.
+        Box::pin(Self::open(settings, clock)).await
+    }
+
+    async fn open(settings: Settings, clock: Clock) -> Result<(Self, Running), Error> {
         let home = Home::open(&settings.data)?;
         let key = identity::load_or_make(home.path())?;
         let (facts, from_start) = broadcast::channel(MAX_FACTS);
         let (asks, asked) = mpsc::channel(MAX_ASKS);
-        let choosing = Arc::new(tokio::sync::Mutex::new(home.path().to_owned()));
+        let data = home.path().to_owned();
+        let (upstream, measures) = (settings.upstream.clone(), settings.conditions.clone());
         let driver = driver::Driver::open(home, key, settings, clock.clone(), facts.clone(), asked).await?;
         let (id, listeners, blobs) = (driver.id(), driver.listeners(), driver.blobs());
+        let choosing = tokio::sync::Mutex::new(data.clone());
+        let heard = facts.subscribe();
         let task = tokio::spawn(driver.run());
-        let from_start = Arc::new(Mutex::new(Some(from_start)));
-        Ok((Self { id, listeners, blobs, asks, facts, clock, checks: Arc::default(), choosing, from_start }, task))
+        let from_start = Mutex::new(Some(from_start));
+        let checks = Arc::default();
+        let node = Self(Arc::new(Inner { id, listeners, blobs, asks, facts, clock, checks, choosing, from_start }));
+        if let Some(settings) = measures {
+            condition::begin(&node, &data, settings);
+        }
+        if let Some(settings) = upstream {
+            upstream::begin(&node, &data, settings, heard).await?;
+        }
+        Ok((node, task))
     }
 
     /// Who this node is.
     #[must_use]
     pub fn id(&self) -> NodeId {
-        self.id
+        self.0.id
     }
 
     /// Where it listens, for QUIC and TCP alike.
     #[must_use]
     pub fn listeners(&self) -> &[SocketAddr] {
-        &self.listeners
+        &self.0.listeners
     }
 
     /// What happens from now on; for the first listener, from the node's start. A listener that lags is told how much
     /// it missed.
     #[must_use]
     pub fn facts(&self) -> broadcast::Receiver<Fact> {
-        let first = self.from_start.lock().unwrap_or_else(PoisonError::into_inner).take();
-        first.unwrap_or_else(|| self.facts.subscribe())
+        let first = self.0.from_start.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.unwrap_or_else(|| self.0.facts.subscribe())
     }
 
     /// How the node stands.
@@ -144,7 +182,7 @@ impl Node {
     /// [`Kind::Ended`] if the node ended.
     pub async fn releases(&self) -> Result<Vec<Standing>, Error> {
         let (catalog, receipts) = (self.catalog().await?, self.receipts().await?);
-        let clock = self.clock.wall().unwrap_or_default();
+        let clock = self.0.clock.wall().unwrap_or_default();
         let count = move || {
             let of = |verified: &Verified| standings(verified, &receipts, clock.max(verified.issued()));
             catalog.iter().flat_map(of).collect()
@@ -176,7 +214,7 @@ impl Node {
     /// [`Kind::BadInput`] for what can't be chosen, [`Kind::Storage`] or [`Kind::Config`] if it can't be noted,
     /// [`Kind::Ended`] if the node ended.
     pub async fn choose(&self, choice: Choice) -> Result<(), Error> {
-        let data = self.choosing.lock().await;
+        let data = self.0.choosing.lock().await;
         self.choose_in(&data, choice).await
     }
 
@@ -189,7 +227,7 @@ impl Node {
         set: BTreeMap<String, String>,
         remove: &[String],
     ) -> Result<BTreeMap<String, String>, Error> {
-        let data = self.choosing.lock().await;
+        let data = self.0.choosing.lock().await;
         let before = self.status().await?.attributes;
         let mut attributes = before.clone();
         attributes.extend(set);
@@ -250,7 +288,7 @@ impl Node {
     /// What this node holds of payloads.
     #[must_use]
     pub fn blobs(&self) -> &Blobs {
-        &self.blobs
+        &self.0.blobs
     }
 
     /// The app says that its new version works. Counts while it is on trial and waits for this call.
@@ -339,13 +377,34 @@ impl Node {
     /// # Errors
     /// [`Kind::Ended`] if the node ended.
     pub async fn check(&self) -> Result<(), Error> {
-        self.checks.notify_one();
+        self.0.checks.notify_one();
         self.ask(Ask::Check).await
     }
 
-    /// Waits for the next [`Node::check`].
-    pub(crate) async fn checked(&self) {
-        self.checks.notified().await;
+    /// Told of each [`Node::check`].
+    pub(crate) fn checks(&self) -> Arc<Notify> {
+        Arc::clone(&self.0.checks)
+    }
+
+    /// A handle that does not keep the node running.
+    pub(crate) fn downgrade(&self) -> WeakNode {
+        WeakNode(Arc::downgrade(&self.0))
+    }
+
+    /// Counts bytes of a blob that went by HTTP, and says whether more may go now.
+    pub(crate) async fn carried(&self, carried: Carried) -> Result<Result<(), Hold>, Error> {
+        self.ask(|done| Ask::Carried { carried, done }).await
+    }
+
+    /// What the owner's command measured of the device's condition; or why it is not known.
+    pub(crate) async fn measured(&self, measured: Result<Said, String>) -> Result<(), Error> {
+        let asked = self.0.asks.send(Ask::Measured(measured)).await;
+        asked.map_err(|_| Error::new(Kind::Ended, "the node has ended"))
+    }
+
+    /// Tells what one of the node's own tasks met.
+    pub(crate) async fn tell(&self, fact: Fact) -> Result<(), Error> {
+        self.0.asks.send(Ask::Tell(fact)).await.map_err(|_| Error::new(Kind::Ended, "the node has ended"))
     }
 
     /// Takes a payload that lies in a file into the store, and removes the file.
@@ -354,7 +413,7 @@ impl Node {
     /// [`Kind::BadInput`] if it is another payload, [`Kind::Storage`] if it can't be read or written, [`Kind::Ended`] if
     /// the node ended.
     pub(crate) async fn adopt(&self, blob: Hash, size: u64, path: &Path) -> Result<(), Error> {
-        let found = self.blobs.adopt(path).await?;
+        let found = self.0.blobs.adopt(path).await?;
         if (found.hash, found.size) != (blob, size) {
             return Err(Error::new(Kind::BadInput, format!("{} is another payload than {blob}", path.display())));
         }
@@ -386,7 +445,7 @@ impl Node {
     async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Error> {
         let ended = || Error::new(Kind::Ended, "the node has ended");
         let (done, answer) = oneshot::channel();
-        self.asks.send(make(done)).await.map_err(|_| ended())?;
+        self.0.asks.send(make(done)).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())
     }
 }

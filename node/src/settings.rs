@@ -23,6 +23,7 @@ use burr_protocol::{
 };
 
 use crate::{
+    condition,
     error::{Error, Kind},
     gateway::{self, Serves, Transport},
     membership,
@@ -99,8 +100,10 @@ pub struct Settings {
     pub flight_recorder: Option<PathBuf>,
     /// Where to serve local control over HTTP, on loopback, if it is to be served.
     pub control: Option<SocketAddr>,
-    /// Web servers to take from as a last resort, if there are any.
+    /// Web servers that the node takes from as a last resort, if there are any.
     pub upstream: Option<upstream::Settings>,
+    /// The command that measures the device's condition, if there is one.
+    pub conditions: Option<condition::Settings>,
     /// Where to serve `/metrics` over HTTP, if it is to be served.
     pub metrics: Option<SocketAddr>,
     /// The HTTP gateway, if there is to be one.
@@ -343,6 +346,7 @@ impl Resolved {
             flight_recorder: Some(of.text("flight_recorder")?).filter(|path| !path.is_empty()).map(PathBuf::from),
             control: of.address("control.http", "an address on loopback with a port, such as 127.0.0.1:7450")?,
             upstream: of.upstream()?,
+            conditions: of.conditions()?,
             metrics: of.address("metrics.listen", "an address with a port, such as 127.0.0.1:7451")?,
             gateway: of.gateway(serves)?,
             agent,
@@ -454,6 +458,17 @@ impl Reader<'_> {
             .ok_or_else(|| self.bad("since", "a time such as 2026-11-24T12:00:00Z"))
     }
 
+    fn conditions(&self) -> Result<Option<condition::Settings>, Error> {
+        let command = self.text("conditions.command")?.to_owned();
+        let (interval, timeout) = (self.duration("conditions.interval")?, self.duration("conditions.timeout")?);
+        for (name, time) in [("conditions.interval", interval), ("conditions.timeout", timeout)] {
+            if !(Duration::from_secs(1)..=Duration::from_secs(24 * 3600)).contains(&time) {
+                return Err(self.bad(name, "from 1s to 1day"));
+            }
+        }
+        Ok(Some(condition::Settings { command, interval, timeout }).filter(|settings| !settings.command.is_empty()))
+    }
+
     fn upstream(&self) -> Result<Option<upstream::Settings>, Error> {
         let urls = self.text("upstream.urls")?.split_whitespace().map(|url| url.trim_end_matches('/').to_owned());
         let urls: Vec<String> = urls.collect();
@@ -466,7 +481,8 @@ impl Reader<'_> {
         if interval < Duration::from_secs(1) {
             return Err(self.bad("upstream.interval", "a second or more"));
         }
-        Ok(Some(upstream::Settings { urls, interval }).filter(|settings| !settings.urls.is_empty()))
+        let ca = Some(self.text("upstream.ca")?).filter(|path| !path.is_empty()).map(PathBuf::from);
+        Ok(Some(upstream::Settings { urls, ca, interval }).filter(|settings| !settings.urls.is_empty()))
     }
 
     fn gateway(&self, serves: Vec<Serves>) -> Result<Option<gateway::Settings>, Error> {

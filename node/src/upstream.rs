@@ -7,7 +7,7 @@
 //!
 //! It is what a [gateway](crate::gateway) serves and `burr export` writes, on any server for static files. When, and what
 //! next, is decided by [`burr_protocol::upstream`]; metadata is verified by the agent as any import, a payload by its hash
-//! (`upstream/payload.rs`). One thing is asked for at a time.
+//! (`upstream/payload.rs`). One thing is asked for at a time, as the budgets for other sites permit.
 
 mod payload;
 
@@ -23,71 +23,74 @@ use std::{
 use burr_protocol::{
     Hash, RepositoryId, Time,
     fact::Fact,
+    receipt::last_words,
     trust::Verified,
     upstream::{Gather, LastResort, Next},
 };
 use tokio::{
-    sync::broadcast::{self, error::RecvError},
-    task::JoinHandle,
+    runtime::Handle,
+    sync::{
+        Notify,
+        broadcast::{self, error::RecvError},
+    },
 };
 
 use crate::{
+    driver::{Carried, Hold},
     error::{Error, Kind},
     http::client::Client,
-    node::Node,
+    node::{Node, WeakNode},
 };
 
 /// Upstreams of one node at most.
 pub const MAX_UPSTREAMS: usize = 16;
+/// How long a transfer stands still until its budget has room, before it is left for later, and how often it looks.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Where a node takes from as a last resort.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Their addresses, without a slash at the end, in the order in which they are asked.
     pub urls: Vec<String>,
+    /// PEM file of the authorities that alone vouch for them; those that browsers trust if there is none.
+    pub ca: Option<PathBuf>,
     /// How often their metadata is looked at.
     pub interval: Duration,
 }
 
-/// Taking from upstreams, until it is dropped.
-#[derive(Debug)]
-pub struct Upstreams(JoinHandle<()>);
-
-impl Upstreams {
-    /// Begins, for a node that has the data directory `data`. Needs a tokio runtime.
-    ///
-    /// # Errors
-    /// [`Kind::Storage`] if parts of payloads can't be kept there.
-    pub async fn open(node: Node, data: &Path, settings: Settings) -> Result<Self, Error> {
-        let parts = data.join("upstream");
-        let facts = node.facts();
-        let wanted = node.status().await?.blobs.into_iter().filter(|blob| blob.held < blob.size);
-        let wanted: Vec<_> = wanted.map(|blob| (blob.blob, blob.size)).collect();
-        payload::keep_only(&parts, &wanted)?;
-        let mut taking = Taking {
-            node,
-            settings,
-            parts,
-            client: Client::new(),
-            resort: LastResort::default(),
-            started: Instant::now(),
-        };
-        // What was wanted before anybody listened.
-        for (blob, size) in wanted {
-            taking.resort.told(&Fact::FetchStarted { blob, size, held: 0 }, Time(0));
-        }
-        Ok(Self(tokio::spawn(taking.run(facts))))
+/// Begins to take from upstreams, until the node ends.
+///
+/// # Errors
+/// [`Kind::Config`] for authorities that can't be used, [`Kind::Storage`] if parts of payloads can't be kept.
+pub(crate) async fn begin(
+    node: &Node,
+    data: &Path,
+    settings: Settings,
+    facts: broadcast::Receiver<Fact>,
+) -> Result<(), Error> {
+    let client = match &settings.ca {
+        Some(path) => Client::trusting(path)?,
+        None => Client::new(),
+    };
+    let parts = data.join("upstream");
+    let wanted = node.status().await?.blobs.into_iter().filter(|blob| blob.wanted);
+    let wanted: Vec<_> = wanted.map(|blob| (blob.blob, blob.size)).collect();
+    payload::keep_only(&parts, &wanted)?;
+    let (resort, started) = (LastResort::default(), Instant::now());
+    let mut taking = Taking { node: node.downgrade(), checks: node.checks(), settings, parts, client, resort, started };
+    // What was wanted before anybody listened.
+    for (blob, size) in wanted {
+        taking.resort.told(&Fact::FetchStarted { blob, size, held: 0 }, Time(0));
     }
-}
-
-impl Drop for Upstreams {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    tokio::spawn(taking.run(facts));
+    Ok(())
 }
 
 struct Taking {
-    node: Node,
+    node: WeakNode,
+    /// Told of each `burr check`.
+    checks: Arc<Notify>,
     settings: Settings,
     /// Where payloads are put together.
     parts: PathBuf,
@@ -107,14 +110,24 @@ impl Taking {
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return,
                 },
-                () = self.node.checked() => look = Instant::now(),
+                () = self.checks.notified() => look = Instant::now(),
                 () = tokio::time::sleep_until(wake.into()) => {
                     if Instant::now() >= look {
-                        self.look().await;
+                        if self.look().await.is_err() {
+                            return;
+                        }
                         look = Instant::now() + self.settings.interval;
                     }
                     if let Some((blob, size)) = self.resort.due(self.now()) {
-                        self.take(blob, size, &mut facts).await;
+                        match self.take(blob, size, &mut facts).await {
+                            Ok(Taken::Over) => {
+                                payload::discard(&self.parts, blob);
+                                self.resort.forget(blob);
+                            }
+                            Ok(Taken::Later) => self.resort.later(blob, self.now()),
+                            Ok(Taken::Failed) => self.resort.failed(blob, self.now()),
+                            Err(_) => return,
+                        }
                     }
                 }
             }
@@ -126,41 +139,53 @@ impl Taking {
     }
 
     /// Looks for newer metadata of what the node follows.
-    async fn look(&self) {
-        let (Ok(status), Ok(catalog)) = (self.node.status().await, self.node.catalog().await) else { return };
-        for repository in status.repositories.iter().map(|it| it.repository) {
-            let mut held = catalog.iter().find(|held| held.repository() == repository).cloned();
+    ///
+    /// # Errors
+    /// [`Kind::Ended`] if the node ended.
+    async fn look(&self) -> Result<(), Error> {
+        let node = self.node.upgrade()?;
+        let repositories: Vec<_> = node.status().await?.repositories.iter().map(|it| it.repository).collect();
+        drop(node);
+        for repository in repositories {
             for url in &self.settings.urls {
-                let (client, base, known) = (self.client.clone(), url.clone(), held.clone());
-                let gathered = tokio::task::spawn_blocking(move || gather(&client, &base, repository, known)).await;
-                match gathered {
-                    Ok(Ok(Some(pack))) => {
-                        // Whether it is any good, the agent says.
-                        if self.node.import(repository, pack, Vec::new()).await.is_err() {
-                            return;
-                        }
-                        let Ok(catalog) = self.node.catalog().await else { return };
-                        held = catalog.into_iter().find(|held| held.repository() == repository);
-                    }
-                    Ok(Ok(None)) => {}
-                    Ok(Err(error)) => tracing::info!(target: "burr", "upstream: {error}"),
-                    Err(_) => return,
+                let held = self.node.upgrade()?.catalog().await?.into_iter().find(|it| it.repository() == repository);
+                let (client, base) = (self.client.clone(), url.clone());
+                let gathered = tokio::task::spawn_blocking(move || gather(&client, &base, repository, held)).await;
+                let node = self.node.upgrade()?;
+                match gathered.map_err(|_| ended())? {
+                    // Whether it is any good, the agent says.
+                    Ok(Some(pack)) => node.import(repository, pack, Vec::new()).await?,
+                    Ok(None) => {}
+                    Err(error) => node.tell(failed(url, &error)).await?,
                 }
             }
         }
+        Ok(())
     }
 
     /// Takes a payload from the first upstream that has it, unless peers bring it first.
-    async fn take(&mut self, blob: Hash, size: u64, facts: &mut broadcast::Receiver<Fact>) {
-        let Ok(status) = self.node.status().await else { return };
-        if !status.blobs.iter().any(|held| held.blob == blob && held.held < held.size) {
-            return self.resort.forget(blob);
-        }
+    ///
+    /// # Errors
+    /// [`Kind::Ended`] if the node ended.
+    async fn take(&mut self, blob: Hash, size: u64, facts: &mut broadcast::Receiver<Fact>) -> Result<Taken, Error> {
         for url in self.settings.urls.clone() {
+            match self.node.upgrade()?.carried(Carried::from_upstream(blob, 0)).await? {
+                Ok(()) => {}
+                Err(Hold::Unwanted) => return Ok(Taken::Over),
+                Err(Hold::Budget(why)) => {
+                    tracing::info!(target: "burr", "what is fetched from web servers waits: {why}");
+                    return Ok(Taken::Later);
+                }
+            }
             let stop = Stop::default();
             let part = payload::Part { directory: self.parts.clone(), blob, size };
             let (client, from, stopped) = (self.client.clone(), format!("{url}/blobs/{blob}"), Arc::clone(&stop.0));
-            let mut getting = tokio::task::spawn_blocking(move || part.get(&client, &from, &stopped));
+            let (node, here) = (self.node.clone(), Handle::current());
+            let mut getting = tokio::task::spawn_blocking(move || {
+                part.get(&client, &from, &mut |bytes| {
+                    if stopped.load(Ordering::Relaxed) { Err(ended()) } else { here.block_on(pace(&node, blob, bytes)) }
+                })
+            });
             let got = loop {
                 tokio::select! {
                     got = &mut getting => break got,
@@ -169,36 +194,69 @@ impl Taking {
                             drop(stop);
                             // It ends with the next bytes.
                             let _ = getting.await;
-                            payload::discard(&self.parts, blob);
-                            return self.resort.forget(blob);
+                            return Ok(Taken::Over);
                         }
                         Ok(fact) => self.resort.told(&fact, self.now()),
                         Err(RecvError::Lagged(_)) => {}
-                        Err(RecvError::Closed) => return,
+                        Err(RecvError::Closed) => return Err(ended()),
                     },
                 }
             };
-            match got {
-                Ok(Ok(Some(path))) => {
-                    tracing::info!(target: "burr", "upstream: took {} ({size} bytes) from {url}", blob.short());
-                    return match self.node.adopt(blob, size, &path).await {
-                        Ok(()) => {
-                            payload::discard(&self.parts, blob);
-                            self.resort.forget(blob);
-                        }
-                        Err(error) => {
-                            tracing::warn!(target: "burr", "upstream: {error}");
-                            self.resort.failed(blob, self.now());
-                        }
-                    };
+            let node = self.node.upgrade()?;
+            let problem = match got.map_err(|_| ended())? {
+                Ok(Some(path)) => match node.adopt(blob, size, &path).await {
+                    Ok(()) => {
+                        node.tell(Fact::UpstreamTook { url, blob, size }).await?;
+                        return Ok(Taken::Over);
+                    }
+                    Err(error) => error,
+                },
+                Ok(None) => continue,
+                // It was the node that had enough; what came is kept.
+                Err(error) if error.kind() == Kind::Busy => {
+                    tracing::info!(target: "burr", "what is fetched from {url} waits: {error}");
+                    return Ok(Taken::Later);
                 }
-                Ok(Ok(None)) => {}
-                Ok(Err(error)) => tracing::warn!(target: "burr", "upstream: {error}"),
-                Err(_) => return,
-            }
+                Err(error) => error,
+            };
+            node.tell(failed(&url, &problem)).await?;
         }
-        self.resort.failed(blob, self.now());
+        Ok(Taken::Failed)
     }
+}
+
+/// What came of a payload.
+enum Taken {
+    /// It is here, or nobody wants it any more.
+    Over,
+    /// It is not to be taken yet; what came of it is kept.
+    Later,
+    /// No upstream has it.
+    Failed,
+}
+
+/// Counts bytes that came of a payload, and returns when more may.
+///
+/// # Errors
+/// [`Kind::Busy`] if that takes too long, or it is not wanted any more; [`Kind::Ended`] if the node ended.
+async fn pace(node: &WeakNode, blob: Hash, bytes: u64) -> Result<(), Error> {
+    let (mut carried, begin) = (Carried::from_upstream(blob, bytes), Instant::now());
+    loop {
+        let Err(hold) = node.upgrade()?.carried(carried).await? else { return Ok(()) };
+        if hold == Hold::Unwanted || begin.elapsed() >= LONGEST_PAUSE {
+            return Err(Error::new(Kind::Busy, hold.to_string()));
+        }
+        tokio::time::sleep(PAUSE).await;
+        carried.bytes = 0;
+    }
+}
+
+fn failed(url: &str, error: &Error) -> Fact {
+    Fact::UpstreamFailed { url: url.to_owned(), why: last_words(&error.to_string()) }
+}
+
+fn ended() -> Error {
+    Error::new(Kind::Ended, "the node has ended")
 }
 
 /// Ends a transfer when it is dropped: nobody waits for it any more.

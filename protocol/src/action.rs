@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Hash, NodeId, RepositoryId,
+    budget::Direction,
     config::{Choice, Config},
     fact::Fact,
     fetch::{PieceMap, Request, RequestId},
@@ -185,6 +186,15 @@ pub enum Input {
         /// To which question.
         id: QuestionId,
         /// Bytes of the blob that went.
+        bytes: u64,
+    },
+    /// Bytes of blobs went by HTTP, where the driver itself moves them: they count like all others.
+    Carried {
+        /// Whether they stayed within this node's site.
+        near: bool,
+        /// Which way.
+        direction: Direction,
+        /// How many.
         bytes: u64,
     },
     /// An [`Action::Delete`] ended.

@@ -336,6 +336,7 @@ impl Agent {
             Input::Health { app, bundle, healthy, words } => {
                 self.update(&app, actions, |update| update.health(bundle, healthy, words));
             }
+            Input::Carried { near, direction, bytes } => self.carried(near, direction, bytes, actions),
             Input::Check => {
                 self.next_sync = now.time;
                 self.peers.dial_now(now.time);

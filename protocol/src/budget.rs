@@ -231,6 +231,19 @@ impl Budget {
         if left < on_wire(least) { 0 } else { longest.min(left - left / 16) }
     }
 
+    /// Bytes of blobs that went without being asked for here.
+    pub fn carried(&mut self, near: bool, direction: Direction, bytes: u64, now: Time) {
+        self.buckets[usize::from(!near)][direction as usize].fill(now);
+        self.spend(near, direction, bytes);
+    }
+
+    /// Whether so many bytes may follow what was [carried](Self::carried) at once.
+    #[must_use]
+    pub fn is_open(&self, budgets: &Budgets, near: bool, direction: Direction, bytes: u64) -> bool {
+        let open = self.buckets[usize::from(!near)][direction as usize].is_open();
+        open && (near || self.left_of_month(budgets) >= on_wire(bytes))
+    }
+
     /// Bytes that are asked for, or given.
     pub fn spend(&mut self, near: bool, direction: Direction, bytes: u64) {
         let bytes = on_wire(bytes);

@@ -77,6 +77,8 @@ pub struct Config {
     pub quota: u64,
     /// Receipts kept at most; the oldest go first.
     pub max_receipts: usize,
+    /// Whether this device's receipts tell what it is.
+    pub tell_attributes: Tell,
     /// Bytes that are asked of one provider at a time at most: what its pipe can hold.
     pub provider_bytes: u64,
     /// Requests under way for one blob, over all providers.
@@ -231,6 +233,7 @@ impl Default for Config {
             budgets: Budgets::default(),
             quota: 10 << 30,
             max_receipts: 4096,
+            tell_attributes: Tell::Closed,
             provider_bytes: 8 << 20,
             requests_per_job: 256,
             request_bytes: 4 << 20,
@@ -244,6 +247,17 @@ impl Default for Config {
             max_trial_starts: 3,
         }
     }
+}
+
+/// Whether a device's receipts tell its attributes: whoever gets the receipts can read them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tell {
+    /// In a closed mesh, where members of its fleets alone get them.
+    Closed,
+    /// In every mesh.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// One repository that this node follows.

@@ -129,6 +129,27 @@ pub enum Fact {
         /// How.
         why: String,
     },
+    /// A blob came whole from a web server, since no peer had it.
+    UpstreamTook {
+        /// Which server.
+        url: String,
+        /// Which blob.
+        blob: Hash,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A web server could not be reached, broke off, or gave what it should not; the next is asked, and this one later.
+    UpstreamFailed {
+        /// Which server.
+        url: String,
+        /// How.
+        why: String,
+    },
+    /// What measures the device's condition failed: nothing that it said before counts, until it says something again.
+    ConditionsUnknown {
+        /// How.
+        why: String,
+    },
     /// A blob does not fit under the quota.
     NoRoom {
         /// Which blob.
@@ -257,6 +278,11 @@ impl fmt::Display for Fact {
             }
             Self::ProviderFailed { node, blob, why } => {
                 write!(f, "{} is no good provider of {}: {why}", node.short(), blob.short())
+            }
+            Self::UpstreamTook { url, blob, size } => write!(f, "took {} ({size} bytes) from {url}", blob.short()),
+            Self::UpstreamFailed { url, why } => write!(f, "the upstream {url} failed: {why}"),
+            Self::ConditionsUnknown { why } => {
+                write!(f, "conditions.command failed, so the device's condition is not known: {why}")
             }
             Self::NoRoom { blob, size, quota } => {
                 write!(

@@ -18,6 +18,7 @@ use crate::{
     Hash, NodeId, RepositoryId, Wall,
     gateway::{Via, is_device},
     label,
+    rules::GROUP,
     table::Table,
     wire::{self, MAX_MARKS, MAX_RECEIPTS, Mark},
 };
@@ -28,6 +29,8 @@ const CONTEXT: &[u8] = b"burr receipt v1\0";
 pub const MAX_WORDS: usize = 1024;
 /// Bytes of what hooks wrote in one receipt; of more, the end is kept.
 pub const MAX_SAID: usize = 512;
+/// Bytes of the attributes, names and values, in one receipt; a device with more tells none.
+pub const MAX_ATTRIBUTES: usize = 1024;
 /// Bytes of the certificate in one receipt; a device with a longer one does not count.
 pub const MAX_MEMBER: usize = 2048;
 /// Receipts kept of one device and repository.
@@ -95,6 +98,9 @@ pub struct Receipt {
     pub at: Option<Wall>,
     /// The age of the metadata that the decision rested on: the issue time that it was signed with.
     pub issued: Wall,
+    /// All attributes of the device, if its owner lets it tell them ([`Tell`](crate::config::Tell)); at most
+    /// [`MAX_ATTRIBUTES`] bytes.
+    pub attributes: Option<BTreeMap<String, String>>,
     /// Whose word it is, if not the device's own.
     pub via: Option<Via>,
     /// What makes the device a member of a fleet of the repository: with a receipt of a release that may halt, so that it
@@ -173,6 +179,9 @@ impl SignedReceipt {
         if !rest.is_empty() || receipt.counter == 0 || receipt.sources.len() > 16 || !receipt.is_readable() {
             return Err(ReceiptError::Malformed);
         }
+        if receipt.attributes.as_ref().is_some_and(|attributes| !Receipt::may_tell(attributes)) {
+            return Err(ReceiptError::Malformed);
+        }
         if receipt.via.as_ref().is_some_and(|via| !is_device(&via.device) || via.name() != receipt.device) {
             return Err(ReceiptError::Malformed);
         }
@@ -194,6 +203,15 @@ impl SignedReceipt {
 }
 
 impl Receipt {
+    /// Whether attributes are few enough to be told, and nothing in them would act on a terminal.
+    #[must_use]
+    pub fn may_tell(attributes: &BTreeMap<String, String>) -> bool {
+        let bytes = |(name, value): (&String, &String)| name.len() + value.len();
+        attributes.iter().map(bytes).sum::<usize>() <= MAX_ATTRIBUTES
+            && attributes.keys().all(|name| name != GROUP && label::check_name("attribute", name).is_ok())
+            && !attributes.values().any(|value| value.chars().any(char::is_control))
+    }
+
     /// Whether its names are names and its words are words: whoever signs it, it comes to be shown on a terminal.
     fn is_readable(&self) -> bool {
         let words = match &self.outcome {

@@ -1,7 +1,7 @@
 //! How releases stand with the devices: counted from the receipts that a node holds, so as old as they are.
 //!
-//! A device is known by its receipts alone. What it says of itself and never reports (its attributes, a pin, whether it
-//! has a key) is not known here, so a release with rules about that may or may not be for it.
+//! A device is known by its receipts alone. What they do not tell (a pin, its groups, whether it has a key, attributes that
+//! its owner keeps to himself) is not known here, so a release with rules about that may or may not be for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,6 +68,8 @@ pub struct Reported {
     pub record: AppRecord,
     /// When it was last heard of: by its own clock, or if it had none, by the metadata that it went by.
     pub heard: Wall,
+    /// Its attributes, if it tells them.
+    pub attributes: Option<BTreeMap<String, String>>,
     /// Its last word about each release, by channel and number.
     last: BTreeMap<(String, u64), Receipt>,
 }
@@ -91,7 +93,7 @@ impl Reported {
     #[must_use]
     pub fn unheard(drawn: NodeId) -> Self {
         let (channel, record) = (String::new(), AppRecord::default());
-        Self { drawn, channel, record, heard: Wall::default(), last: BTreeMap::new() }
+        Self { drawn, channel, record, heard: Wall::default(), attributes: None, last: BTreeMap::new() }
     }
 
     fn take(&mut self, receipt: &Receipt) {
@@ -107,6 +109,8 @@ impl Reported {
             self.record.bad.push(id.clone());
             self.record.active = self.record.active.take().filter(|_| receipt.active.is_some());
         }
+        // Who tells them no more has taken them back.
+        self.attributes.clone_from(&receipt.attributes);
         self.last.insert((id.channel, id.seq), receipt.clone());
     }
 
@@ -114,7 +118,8 @@ impl Reported {
     #[must_use]
     pub fn subject<'a>(&'a self, install: &'a Install, now: Wall, nothing: &'a Nothing) -> Device<'a> {
         let Nothing { attributes, groups, keys, halted } = nothing;
-        Device { node: self.drawn, attributes, groups, install, record: &self.record, keys, halted, now }
+        let (attributes, record) = (self.attributes.as_ref().unwrap_or(attributes), &self.record);
+        Device { node: self.drawn, attributes, groups, install, record, keys, halted, now }
     }
 }
 
@@ -180,7 +185,7 @@ fn standing(verified: &Verified, release: &Release, devices: &BTreeMap<NodeId, R
             standing.newest_s = standing.newest_s.map_or(said, |newest| said.map(|said| said.min(newest)));
         } else if device.channel == release.channel {
             let subject = device.subject(&install, now, &nothing);
-            match is_for(verified, release, &subject) {
+            match is_for(verified, release, &subject, device.attributes.is_some()) {
                 Verdict::Against => continue,
                 Verdict::Unknown => standing.perhaps += 1,
                 Verdict::Holds | Verdict::Later => {

@@ -170,6 +170,8 @@ pub struct Blob {
     pub size: u64,
     /// Bytes of it that are here, in whole pieces.
     pub held: u64,
+    /// Whether the rest is being fetched.
+    pub wanted: bool,
 }
 
 impl Membership {
@@ -246,6 +248,6 @@ impl App {
 impl Blob {
     pub(crate) fn of(blob: Hash, stored: Stored, job: Option<&Job>) -> Self {
         let held = job.map_or(if stored.whole { stored.size } else { 0 }, Job::held_bytes);
-        Self { blob, size: stored.size, held }
+        Self { blob, size: stored.size, held, wanted: job.is_some() }
     }
 }

@@ -77,6 +77,13 @@ impl LastResort {
         }
     }
 
+    /// It is not to be taken yet; that is nobody's failure.
+    pub fn later(&mut self, blob: Hash, now: Time) {
+        if let Some(waiting) = self.waiting.get_mut(&blob) {
+            waiting.since = now;
+        }
+    }
+
     /// It is here, or nobody wants it any more.
     pub fn forget(&mut self, blob: Hash) {
         self.waiting.remove(&blob);

@@ -8,7 +8,6 @@ use burr_node::{
     control::{self, Request},
     error::{Error, Kind},
 };
-use burr_protocol::policy::Power;
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -62,38 +61,15 @@ pub(super) enum Arguments {
 /// Say where its power comes from and what its link costs, for `download_if` and `activate_if`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Condition {
-    /// power=mains, power=battery, battery=PERCENT, metered=yes, metered=no; what is not named stays.
-    #[arg(required = true, value_name = "NAME=VALUE", value_parser = condition)]
+    /// power=mains, power=battery, battery=PERCENT, metered=yes, metered=no, busy, idle; what is not named stays.
+    #[arg(required = true, value_name = "NAME=VALUE")]
     said: Vec<Said>,
 }
 
 /// All that is said at once.
 fn standing(said: &[Said]) -> (Request, Value) {
-    let or = |all: Said, one: &Said| Said {
-        busy: one.busy.or(all.busy),
-        power: one.power.or(all.power),
-        battery: one.battery.or(all.battery),
-        metered: one.metered.or(all.metered),
-    };
-    let all = said.iter().fold(Said::default(), or);
+    let all = said.iter().fold(Said::default(), |all, one| one.or(all));
     (Request::Device(all), json!(all))
-}
-
-fn condition(text: &str) -> Result<Said, String> {
-    let said = Said::default();
-    Ok(match text {
-        "power=mains" => Said { power: Some(Power::Mains), ..said },
-        "power=battery" => Said { power: Some(Power::Battery), ..said },
-        "metered=yes" => Said { metered: Some(true), ..said },
-        "metered=no" => Said { metered: Some(false), ..said },
-        _ => {
-            let percent = text.strip_prefix("battery=").map(|rest| rest.trim_end_matches('%'));
-            let battery: Option<u8> = percent.and_then(|percent| percent.parse().ok());
-            let battery = battery.filter(|battery| *battery <= 100);
-            let words = "say power=mains, power=battery, battery=0 to battery=100, metered=yes or metered=no";
-            Said { battery: Some(battery.ok_or(words)?), ..said }
-        }
-    })
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, Error> {

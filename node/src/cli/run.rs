@@ -16,7 +16,6 @@ use burr_node::{
     net::Enroller,
     publisher::halting,
     settings::{Resolved, Settings, Source, follow::Link},
-    upstream::Upstreams,
 };
 use burr_protocol::{
     Hash, Wall,
@@ -34,6 +33,9 @@ use super::{Context, print};
 
 /// How often it is looked whether snapshot and timestamp are to be signed anew; they live for weeks.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// How long work that was begun may go on after the node's end.
+const LAST_WORK: Duration = Duration::from_secs(2);
 
 /// How often, and after what time, an enrolment is tried again while somebody publishes.
 const BUSY_TRIES: u32 = 20;
@@ -93,7 +95,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
         .enable_all()
         .build()
         .map_err(|error| Error::new(Kind::Storage, "can't start threads").with_source(error))?;
-    runtime.block_on(serve(context, settings, &published, bars))
+    let ended = runtime.block_on(serve(context, settings, &published, bars));
+    // What still waits for a silent web server is not worth waiting for: whatever counts survives a kill.
+    runtime.shutdown_timeout(LAST_WORK);
+    ended
 }
 
 fn take_flags(resolved: &mut Resolved, arguments: &Arguments) -> Result<(), Error> {
@@ -197,7 +202,6 @@ async fn serve(
     // Before anybody can know that the node runs.
     let mut stop = StopSignal::new()?;
     let (gateway, http, metrics) = (settings.gateway.clone(), settings.control, settings.metrics);
-    let upstream = settings.upstream.clone();
     let (node, running) = Node::start(settings).await?;
     let facts = node.facts();
     let gateway = match gateway {
@@ -206,10 +210,6 @@ async fn serve(
     };
     let http = match http {
         Some(at) => Some(control::http::Http::open(node.clone(), &context.data, at).await?),
-        None => None,
-    };
-    let upstream = match upstream {
-        Some(settings) => Some(Upstreams::open(node.clone(), &context.data, settings).await?),
         None => None,
     };
     let metrics = match metrics {
@@ -258,7 +258,7 @@ async fn serve(
         }
         _ = control => return Err(Error::new(Kind::Ended, "the control socket stopped")),
     };
-    drop((gateway, http, metrics, upstream));
+    drop((gateway, http, metrics));
     shown.abort();
     renewal.abort();
     pausing.abort();

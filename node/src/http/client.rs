@@ -2,11 +2,16 @@
 //! nothing here is for the node's own threads.
 
 use std::{
+    fs::File,
     io::Read as _,
+    path::Path,
     time::{Duration, Instant},
 };
 
-use ureq::Agent;
+use ureq::{
+    Agent,
+    tls::{PemItem, RootCerts, TlsConfig, parse_pem},
+};
 
 use crate::error::{Error, Kind};
 
@@ -17,6 +22,8 @@ const GRACE: Duration = Duration::from_secs(20);
 /// Bytes a second that an answer must bring from then on, over its whole length.
 const MIN_RATE: u64 = 2 << 10;
 const MAX_REDIRECTS: u32 = 3;
+/// Bytes of a file of authorities: those of all browsers are 300 KiB.
+const MAX_AUTHORITIES: u64 = 1 << 20;
 
 /// Takes each part of a file with its place.
 type Take<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 'a;
@@ -27,8 +34,45 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// One that believes the authorities that browsers trust.
     pub(crate) fn new() -> Self {
+        Self::with(TlsConfig::default())
+    }
+
+    /// One that believes those of a PEM file alone.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if the file can't be read, or names none.
+    pub(crate) fn trusting(authorities: &Path) -> Result<Self, Error> {
+        let bad = |why: String| {
+            Error::new(Kind::Config, format!("can't use the authorities in {}", authorities.display()))
+                .with_source(why)
+                .with_hint("name a PEM file with the certificate of each, or none to trust those of browsers")
+        };
+        let read = File::open(authorities).and_then(|file| {
+            let mut pem = Vec::new();
+            file.take(MAX_AUTHORITIES + 1).read_to_end(&mut pem)?;
+            Ok(pem)
+        });
+        let pem = read.map_err(|error| bad(error.to_string()))?;
+        if pem.len() as u64 > MAX_AUTHORITIES {
+            return Err(bad(format!("it has over {MAX_AUTHORITIES} bytes")));
+        }
+        let mut trusted = Vec::new();
+        for item in parse_pem(&pem) {
+            if let PemItem::Certificate(certificate) = item.map_err(|error| bad(error.to_string()))? {
+                trusted.push(certificate);
+            }
+        }
+        if trusted.is_empty() {
+            return Err(bad("there is no certificate in it".to_owned()));
+        }
+        Ok(Self::with(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&trusted)).build()))
+    }
+
+    fn with(tls: TlsConfig) -> Self {
         let config = Agent::config_builder()
+            .tls_config(tls)
             .http_status_as_error(false)
             .max_redirects(MAX_REDIRECTS)
             .timeout_resolve(Some(PATIENCE))
@@ -68,7 +112,7 @@ impl Client {
             403 | 404 => return Ok(false),
             status => return Err(failed("can't get").with_source(format!("the server answers {status}"))),
         };
-        let begin = Instant::now();
+        let mut begin = Instant::now();
         // One byte more than there may be tells a file of the right size from one that does not end.
         let mut body = response.body_mut().with_config().limit(limit.saturating_add(2)).reader();
         let mut buffer = vec![0; 64 << 10];
@@ -87,7 +131,10 @@ impl Client {
                 let rate = format!("under {MIN_RATE} bytes a second");
                 return Err(failed("too slow:").with_source(rate).with_hint("try another server or a better link"));
             }
+            // How long this side takes is not the server's fault.
+            let taking = Instant::now();
             take(place, &buffer[..read])?;
+            begin += taking.elapsed();
             place += read as u64;
         }
     }

@@ -78,6 +78,11 @@ pub const KEYS: &[Key] = &[
     Key { name: "attributes", default: "", help: "what this device is, for the rules of releases: NAME=VALUE, ..." },
     Key { name: "max_receipts", default: "4096", help: "receipts kept at most, 1 to 1048576; the oldest go first" },
     Key {
+        name: "tell_attributes",
+        default: "closed",
+        help: "whether receipts tell this device's attributes, which all who carry them can read: closed (in a closed mesh alone), always or never",
+    },
+    Key {
         name: "flight_recorder",
         default: "",
         help: "directory for recordings of all that this node is told, which `burr-sim replay` runs again: 4 files of 64 MiB at most; off if empty",
@@ -88,9 +93,21 @@ pub const KEYS: &[Key] = &[
         help: "ip:port on loopback where apps on this device may ask and say things over HTTP; off if empty",
     },
     Key {
+        name: "conditions.command",
+        default: "",
+        help: "shell command that measures how the device stands and writes words such as power=battery battery=80 metered=no busy; what `burr device` said goes before it; none if empty",
+    },
+    Key { name: "conditions.interval", default: "1m", help: "how long after its end it runs again, 1s to 1day" },
+    Key { name: "conditions.timeout", default: "10s", help: "time for one run; then nothing is known" },
+    Key {
         name: "upstream.urls",
         default: "",
         help: "web servers to take from when no peer has what is needed, such as https://updates.example.com/burr: what a gateway serves or `burr export` writes",
+    },
+    Key {
+        name: "upstream.ca",
+        default: "",
+        help: "PEM file of the authorities that alone vouch for them, such as your own; those that browsers trust if empty",
     },
     Key { name: "upstream.interval", default: "15m", help: "how often they are asked for news, 1s or more" },
     Key {

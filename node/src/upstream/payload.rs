@@ -5,7 +5,6 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
 };
 
 use burr_protocol::Hash;
@@ -47,11 +46,18 @@ pub(super) fn keep_only(directory: &Path, wanted: &[(Hash, u64)]) -> Result<(), 
 }
 
 impl Part {
-    /// Gets what is missing; the file, once it is whole and right. None, if the server has no such file or it is to stop.
+    /// Gets what is missing; the file, once it is whole and right, or none, if the server has no such file. `went` is told
+    /// how many bytes came, and returns when more may.
     ///
     /// # Errors
-    /// [`Kind::Network`] if the server failed or lied, [`Kind::Storage`] or [`Kind::NoSpace`] for the disk.
-    pub(super) fn get(&self, client: &Client, url: &str, stop: &AtomicBool) -> Result<Option<PathBuf>, Error> {
+    /// [`Kind::Network`] if the server failed or lied, [`Kind::Storage`] or [`Kind::NoSpace`] for the disk, and those of
+    /// `went`.
+    pub(super) fn get(
+        &self,
+        client: &Client,
+        url: &str,
+        went: &mut dyn FnMut(u64) -> Result<(), Error>,
+    ) -> Result<Option<PathBuf>, Error> {
         let path = path_of(&self.directory, self.blob, url);
         let storage = |error: io::Error| Error::file("write", &path, error);
         let mut file =
@@ -60,9 +66,6 @@ impl Part {
         let mut held = hash_held(&mut file, &mut hasher).map_err(storage)?;
         if held < self.size || self.size == 0 {
             let found = client.get_from(url, held, self.size, &mut |place, bytes| {
-                if stop.load(Ordering::Relaxed) {
-                    return Err(stopped());
-                }
                 if place == 0 && held > 0 {
                     // A server that knows no ranges begins anew.
                     file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(storage)?;
@@ -71,10 +74,10 @@ impl Part {
                 }
                 hasher.update(bytes);
                 held += bytes.len() as u64;
-                file.write_all(bytes).map_err(storage)
+                file.write_all(bytes).map_err(storage)?;
+                went(bytes.len() as u64)
             });
             match found {
-                Err(_) if stop.load(Ordering::Relaxed) => return Ok(None),
                 Err(error) => return Err(error),
                 Ok(false) => return Ok(None),
                 Ok(true) if held < self.size => {
@@ -100,10 +103,6 @@ pub(super) fn discard(directory: &Path, blob: Hash) {
         // What is left is removed at the next start.
         let _ = fs::remove_file(path);
     }
-}
-
-fn stopped() -> Error {
-    Error::new(Kind::Ended, "it is not needed any more")
 }
 
 fn remove(path: &Path) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use burr_node::health::{self, Health, HealthCommand, MAX_OUTPUT, Subject};
-use burr_protocol::{Hash, update::Hook};
+use burr_protocol::{Hash, receipt::last_words, update::Hook};
 
 use crate::support::{scratch, small_app};
 
@@ -58,6 +58,8 @@ async fn a_failure_is_told_with_the_end_of_what_was_written() {
     assert!(!health.healthy);
     assert!(health.words.contains("exit status 3") && health.words.ends_with("why"), "{health:?}");
     assert!(health.words.len() <= MAX_OUTPUT + 80, "{}", health.words.len());
+    // What fills a receipt does not push out why.
+    assert!(last_words(&health.words).starts_with("the health command failed"), "{health:?}");
     let health = run(shell("kill -9 $$"), dir.path(), LONG).await;
     assert!(health.words.contains("signal 9"), "{health:?}");
     for command in [HealthCommand::Program(vec![]), HealthCommand::Program(vec!["./nowhere".to_owned()])] {

@@ -214,6 +214,7 @@ fn sign(device: u8, counter: u64) -> (Receipt, SignedReceipt) {
         at: Some(shop::NOW),
         issued: Wall(shop::NOW.0 - 60),
         via: None,
+        attributes: Some([("site".to_owned(), "depot-7".to_owned())].into()),
         member: Some(vec![7; 40]),
     };
     let signed = SignedReceipt::sign(&receipt, &key);

@@ -7,6 +7,7 @@ use crate::{
     budget::{Direction, Month},
     config::Config,
     fact::Fact,
+    fetch::MIN_PIECE,
     record::Record,
     serving::{QuestionId, Turn},
     status,
@@ -89,6 +90,31 @@ impl Agent {
             self.plan(actions);
         }
         self.serve_next(actions);
+    }
+
+    /// Bytes of blobs went by HTTP.
+    pub(super) fn carried(&mut self, near: bool, direction: Direction, bytes: u64, actions: &mut Vec<Action>) {
+        self.budget.carried(near, direction, bytes, self.now.time);
+        self.lease_more(actions);
+    }
+
+    /// Whether bytes of blobs may follow those that were carried last.
+    ///
+    /// # Errors
+    /// What holds them up, in words.
+    pub fn may_carry(&self, near: bool, direction: Direction) -> Result<(), String> {
+        let (budget, budgets) = (&self.budget, &self.config.budgets);
+        if budget.is_open(budgets, near, direction, MIN_PIECE) {
+            return Ok(());
+        }
+        let why = budget.why(budgets, near, direction);
+        Err(why.unwrap_or_else(|| "the month's budget is being written down".to_owned()))
+    }
+
+    /// Whether a blob is being fetched.
+    #[must_use]
+    pub fn fetches(&self, blob: Hash) -> bool {
+        self.jobs.contains_key(&blob)
     }
 
     fn serve_next(&mut self, actions: &mut Vec<Action>) {

@@ -8,7 +8,7 @@ use crate::{
     config::Install,
     policy::{
         Device,
-        explain::{Check, Explanation, Here, NoAnswer, Question, Verdict, checks, conclude},
+        explain::{Check, Explanation, Here, NoAnswer, Question, Verdict, checks, checks_from_afar, conclude},
     },
     receipt::{Receipt, SignedReceipt},
     release::Release,
@@ -36,7 +36,7 @@ impl Agent {
             let here = Here { conditions: self.standing(), wall: self.now.wall, starting, deferred };
             let groups = self.groups(follow.repository);
             let device = self.device(follow.repository, update, &groups);
-            let mut checks = checks(verified, release, &device, Some(here));
+            let mut checks = checks(verified, release, &device, here);
             checks.splice(0..0, channel(&update.install().channel, release));
             return Ok(explanation(verified, release, &device, checks, true, None));
         }
@@ -48,8 +48,9 @@ impl Agent {
         nothing.halted.clone_from(self.halting.halted());
         let (install, unheard) = (Install::of(&release.channel), Reported::unheard(node));
         let now = self.trusted_now(follow.repository);
-        let subject = known.unwrap_or(&unheard).subject(&install, now, &nothing);
-        let mut checks = checks(verified, release, &subject, None);
+        let known_or_not = known.unwrap_or(&unheard);
+        let subject = known_or_not.subject(&install, now, &nothing);
+        let mut checks = checks_from_afar(verified, release, &subject, known_or_not.attributes.is_some());
         let first = match known {
             Some(known) => channel(&known.channel, release),
             None => Some(check("channel", Verdict::Unknown, "no receipt of this device is here".to_owned())),

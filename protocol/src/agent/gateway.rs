@@ -101,6 +101,7 @@ impl Agent {
             said: String::new(),
             at: self.now.wall,
             issued: verified.issued(),
+            attributes: None,
             via: Some(via.clone()),
             member: None,
         })

@@ -1,12 +1,12 @@
 //! Updates of this device: deciding, and carrying out what [`Update`] asks for.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{After, Agent, reports::mark};
 use crate::{
     Now,
     action::{Action, Ticket, Wish},
-    config::Choice,
+    config::{Choice, Tell},
     fact::Fact,
     policy::{self, Conditions, Moment, Skip},
     receipt::{MAX_MEMBER, Receipt, Signer},
@@ -75,6 +75,17 @@ impl Agent {
         Some(Record::App { app: app.to_owned(), state })
     }
 
+    /// What a receipt tells of this device.
+    fn own_attributes(&self) -> Option<BTreeMap<String, String>> {
+        let tells = match self.config.tell_attributes {
+            Tell::Closed => self.config.closed.is_some(),
+            Tell::Always => true,
+            Tell::Never => false,
+        };
+        let attributes = &self.config.attributes;
+        (tells && Receipt::may_tell(attributes)).then(|| attributes.clone())
+    }
+
     fn save_outcome(&mut self, app: &str, report: Report, actions: &mut Vec<Action>) {
         let Some(update) = self.apps.get(app) else { return };
         let state = update.record();
@@ -100,6 +111,7 @@ impl Agent {
             at: self.now.wall,
             issued: report.issued,
             via: None,
+            attributes: self.own_attributes(),
             member,
         };
         let signed = self.signer.sign(&receipt);

@@ -67,6 +67,18 @@ impl Bucket {
         Err(Some(now + Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX))))
     }
 
+    /// What gathered until now is there.
+    pub(super) fn fill(&mut self, now: Time) {
+        if let Some(limited) = &mut self.0 {
+            limited.fill(now);
+        }
+    }
+
+    /// Whether a request may begin at the time that was looked at last.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.as_ref().is_none_or(|limited| limited.rate > 0 && limited.level >= 0)
+    }
+
     pub(super) fn take(&mut self, bytes: u64) {
         if let Some(limited) = &mut self.0 {
             limited.level -= i128::from(bytes) * 1000;

@@ -2,7 +2,7 @@
 
 use std::{str::FromStr, time::Duration};
 
-use super::Config;
+use super::{Config, Tell};
 use crate::budget::Schedule;
 
 /// A setting that there is not, or a text that it can't be.
@@ -44,6 +44,14 @@ impl Config {
             "budget.month" => self.budgets.month = if of.text == "unlimited" { None } else { Some(of.size()?) },
             "quota" => self.quota = of.size()?,
             "max_receipts" => self.max_receipts = of.number()?,
+            "tell_attributes" => {
+                self.tell_attributes = match of.text {
+                    "closed" => Tell::Closed,
+                    "always" => Tell::Always,
+                    "never" => Tell::Never,
+                    _ => return Err(of.bad("closed, always or never")),
+                }
+            }
             "tuning.provider_bytes" => self.provider_bytes = of.size()?,
             "tuning.requests_per_job" => self.requests_per_job = of.number()?,
             "tuning.request_bytes" => self.request_bytes = of.size()?,

@@ -8,7 +8,7 @@ use crate::{
     Wall,
     record::ReleaseId,
     release::Release,
-    rules::{Against, EVERYONE, NATIVE, PLATFORM, drawn_at, percent, time},
+    rules::{Against, EVERYONE, Expression, NATIVE, PLATFORM, drawn_at, percent, time},
     trust::Verified,
 };
 
@@ -103,16 +103,26 @@ impl Rule {
         }
     }
 
-    /// What another node would have to know of a device to judge this rule; nothing if receipts tell.
-    fn unknown(self) -> Option<&'static str> {
+    /// What would have to be known of a device to judge this rule of a release, and is not; nothing if all is.
+    fn unknown(self, release: &Release, known: Known) -> Option<&'static str> {
+        let Known::Receipts { attributes } = known else { return None };
+        let of_groups = || release.rules.audience.as_ref().is_some_and(Expression::asks_for_groups);
         match self {
-            Self::Platform => Some("the device's attribute `platform`"),
-            Self::Audience => Some("the device's attributes"),
-            Self::Native => Some("the device's attribute `native`"),
+            Self::Platform | Self::Native | Self::Audience if !attributes => Some("what the device's attributes are"),
+            Self::Audience if of_groups() => Some("in which groups the device is"),
             Self::Key => Some("whether the device has the key"),
             _ => None,
         }
     }
+}
+
+/// What is known of a device.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    /// Everything: it is this one.
+    All,
+    /// What receipts tell; its attributes are among that, or not.
+    Receipts { attributes: bool },
 }
 
 /// What a device knows of itself and of the moment; another node does not.
@@ -128,17 +138,23 @@ pub struct Here {
     pub deferred: Option<Wall>,
 }
 
-/// Every rule of a release with its verdict for a device: its own word, if `here` is given, or as far as another node
-/// can tell from what `device` has of it.
+/// Every rule of a release with its verdict for a device, as far as another node can tell from receipts, which told
+/// it the device's attributes or did not.
 #[must_use]
-pub fn checks(verified: &Verified, release: &Release, device: &Device<'_>, here: Option<Here>) -> Vec<Check> {
-    let mut checks = of_rules(verified, release, device, here.is_some());
-    checks.extend(newer_one(verified, release, device, here.is_some()));
-    let Some(here) = here else {
-        let words = "whether the device is pinned to another version is not known here".to_owned();
-        checks.push(Check { rule: Rule::Pin.name().to_owned(), verdict: Verdict::Unknown, words });
-        return checks;
-    };
+pub fn checks_from_afar(verified: &Verified, release: &Release, device: &Device<'_>, attributes: bool) -> Vec<Check> {
+    let known = Known::Receipts { attributes };
+    let mut checks = of_rules(verified, release, device, known);
+    checks.extend(newer_one(verified, release, device, known));
+    let words = "whether the device is pinned to another version is not known here".to_owned();
+    checks.push(Check { rule: Rule::Pin.name().to_owned(), verdict: Verdict::Unknown, words });
+    checks
+}
+
+/// Every rule of a release with its verdict for a device, by its own word.
+#[must_use]
+pub fn checks(verified: &Verified, release: &Release, device: &Device<'_>, here: Here) -> Vec<Check> {
+    let mut checks = of_rules(verified, release, device, Known::All);
+    checks.extend(newer_one(verified, release, device, Known::All));
     checks.push(match check_fresh(verified, device) {
         Ok(()) => freshness(Verdict::Holds, format!("the signed metadata is good until {}", time(verified.expires()))),
         Err(stale) => freshness(Verdict::Against, stale.to_string()),
@@ -156,10 +172,11 @@ pub fn checks(verified: &Verified, release: &Release, device: &Device<'_>, here:
     checks
 }
 
-/// Whether a release is for a device, as far as another node can tell, and whatever else there is for it.
+/// Whether a release is for a device, as far as another node can tell (as in [`checks_from_afar`]), and whatever else
+/// there is for it.
 #[must_use]
-pub fn is_for(verified: &Verified, release: &Release, device: &Device<'_>) -> Verdict {
-    worst(&of_rules(verified, release, device, false))
+pub fn is_for(verified: &Verified, release: &Release, device: &Device<'_>, attributes: bool) -> Verdict {
+    worst(&of_rules(verified, release, device, Known::Receipts { attributes }))
 }
 
 fn worst(checks: &[Check]) -> Verdict {
@@ -169,10 +186,10 @@ fn worst(checks: &[Check]) -> Verdict {
 }
 
 /// The newest release that the device takes, or may take, before this one.
-fn newer_one(verified: &Verified, release: &Release, device: &Device<'_>, is_here: bool) -> Option<Check> {
+fn newer_one(verified: &Verified, release: &Release, device: &Device<'_>, known: Known) -> Option<Check> {
     let releases = newest_first(verified, &release.app, &release.channel);
     releases.into_iter().take_while(|newer| newer.seq > release.seq).find_map(|newer| {
-        let (verdict, is) = match worst(&of_rules(verified, newer, device, is_here)) {
+        let (verdict, is) = match worst(&of_rules(verified, newer, device, known)) {
             Verdict::Against => return None,
             Verdict::Unknown => (Verdict::Unknown, "may be"),
             Verdict::Holds | Verdict::Later => (Verdict::Against, "is"),
@@ -186,13 +203,13 @@ fn freshness(verdict: Verdict, words: String) -> Check {
     Check { rule: "freshness".to_owned(), verdict, words }
 }
 
-fn of_rules(verified: &Verified, release: &Release, device: &Device<'_>, is_here: bool) -> Vec<Check> {
+fn of_rules(verified: &Verified, release: &Release, device: &Device<'_>, known: Known) -> Vec<Check> {
     let refusals = refusals(verified.repository(), release, device);
     let judge = |(rule, holds): (Rule, Option<String>)| {
         let against = refusals.iter().find(|refusal| Rule::of(refusal) == rule);
         let is_asked = holds.is_some() || against.is_some();
-        let (verdict, words) = match (rule.unknown().filter(|_| !is_here && is_asked), against, holds) {
-            (Some(what), ..) => (Verdict::Unknown, format!("{what} is not known here")),
+        let (verdict, words) = match (rule.unknown(release, known).filter(|_| is_asked), against, holds) {
+            (Some(what), ..) => (Verdict::Unknown, format!("it is not known here {what}")),
             (None, Some(against), _) => (Verdict::Against, against.to_string()),
             (None, None, Some(words)) => (Verdict::Holds, words),
             (None, None, None) => return None,

@@ -69,9 +69,23 @@ impl Expression {
     pub fn holds(&self, attributes: &BTreeMap<String, String>, groups: &BTreeSet<String>) -> bool {
         self.tree.holds(attributes, groups)
     }
+
+    /// Whether it asks for groups.
+    #[must_use]
+    pub fn asks_for_groups(&self) -> bool {
+        self.tree.asks_for_groups()
+    }
 }
 
 impl Tree {
+    fn asks_for_groups(&self) -> bool {
+        match self {
+            Self::Any(parts) | Self::All(parts) => parts.iter().any(Self::asks_for_groups),
+            Self::Not(part) => part.asks_for_groups(),
+            Self::Is(name, _) => name == GROUP,
+        }
+    }
+
     fn holds(&self, attributes: &BTreeMap<String, String>, groups: &BTreeSet<String>) -> bool {
         match self {
             Self::Any(parts) => parts.iter().any(|part| part.holds(attributes, groups)),

@@ -1,12 +1,15 @@
 //! Tables that strangers fill keep their bounds. Rule numbers are those of `protocol/README.md`.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use burr_protocol::{
     Hash, NodeId, RepositoryId, Time, Wall,
     config::{Config, ConfigError, MAX_ADDRESSES, MAX_PEERS},
     peers::{Address, Lie, Peers, Place, Standing},
-    receipt::{MAX_WORDS, Outcome, Receipt, ReceiptError, Receipts, SignedReceipt, last_words},
+    receipt::{MAX_ATTRIBUTES, MAX_WORDS, Outcome, Receipt, ReceiptError, Receipts, SignedReceipt, last_words},
     wire::{MAX_MARKS, Mark},
 };
 use ed25519_dalek::SigningKey;
@@ -40,6 +43,7 @@ fn receipt(device: u64, counter: u64) -> (Receipt, SignedReceipt) {
         at: None,
         issued: Wall(0),
         via: None,
+        attributes: None,
         member: None,
     };
     let signed = SignedReceipt::sign(&receipt, &key(device));
@@ -80,12 +84,17 @@ fn a_receipt_that_would_act_on_a_terminal_is_not_believed() {
     // §9.2
     let (good, signed) = receipt(1, 1);
     assert_eq!(signed.verify().as_ref(), Ok(&good));
+    let told = |name: &str, value: &str| Some(BTreeMap::from([(name.to_owned(), value.to_owned())]));
     let bad = [
         Receipt { app: "shop\u{1b}[2J".to_owned(), ..good.clone() },
         Receipt { channel: String::new(), ..good.clone() },
         Receipt { version: "1.0.0\n".to_owned(), ..good.clone() },
         Receipt { active: Some("../1".to_owned()), ..good.clone() },
         Receipt { outcome: Outcome::Failed { reason: "\u{1b}]0;\u{7}".to_owned() }, ..good.clone() },
+        Receipt { attributes: told("site", "\u{1b}[2J"), ..good.clone() },
+        Receipt { attributes: told("\u{1b}", "a"), ..good.clone() },
+        Receipt { attributes: told("group", "berlin"), ..good.clone() },
+        Receipt { attributes: told("site", &"x".repeat(MAX_ATTRIBUTES)), ..good.clone() },
         Receipt { outcome: Outcome::RolledBack { reason: "x".repeat(MAX_WORDS + 1) }, ..good.clone() },
     ];
     for receipt in bad {

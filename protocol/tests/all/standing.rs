@@ -7,7 +7,7 @@ use burr_protocol::{
     config::Install,
     policy::{
         Conditions, Device, decide,
-        explain::{Check, Here, Verdict, checks},
+        explain::{Check, Here, Verdict, checks, checks_from_afar},
     },
     receipt::{Outcome, Receipt},
     record::{AppRecord, Installed, ReleaseId},
@@ -51,6 +51,7 @@ fn receipt(shop: &Verified, number: u8, counter: u64, seq: u64, outcome: Outcome
         at: Some(Wall(NOW.0 - ago)),
         issued: NOW,
         via: None,
+        attributes: None,
         member: None,
     }
 }
@@ -102,6 +103,16 @@ fn what_receipts_do_not_tell_is_not_guessed() {
     let receipts = [receipt(&shop, 7, 1, 1, Outcome::Active, 10), receipt(&shop, 8, 1, 1, Outcome::Active, 10)];
     let second = standings(&shop, &receipts, NOW).remove(0);
     assert_eq!((second.eligible, second.unknown, second.perhaps), (0, 0, 2));
+
+    // One tells that it is there, then that it has moved, that it is nowhere, and nothing; the other never says anything.
+    let site = |site: &str| Some(BTreeMap::from([("site".to_owned(), site.to_owned())]));
+    let mut receipts = vec![receipt(&shop, 8, 1, 1, Outcome::Active, 10)];
+    let told = [(site("depot-7"), (1, 1)), (site("depot-8"), (0, 1)), (Some(BTreeMap::new()), (0, 1)), (None, (0, 2))];
+    for (counter, (attributes, counted)) in (1..).zip(told) {
+        receipts.push(Receipt { attributes: attributes.clone(), ..receipt(&shop, 7, counter, 1, Outcome::Active, 10) });
+        let second = standings(&shop, &receipts, NOW).remove(0);
+        assert_eq!((second.eligible, second.perhaps), counted, "{attributes:?}");
+    }
 }
 
 #[test]
@@ -156,17 +167,24 @@ fn every_rule_is_told_and_all_of_them_say_what_the_device_decides() {
             now: NOW,
         };
         let newest = shop.releases().max_by_key(|release| release.seq).unwrap();
-        let told = checks(&shop, newest, &device, Some(here));
+        let told = checks(&shop, newest, &device, here);
         let of = |name: &str| -> Option<&Check> { told.iter().find(|check| check.rule == name) };
         let verdict = of(rule).unwrap_or_else(|| panic!("{rule} is not told: {told:?}")).verdict;
         assert_eq!(verdict, if may { Verdict::Holds } else { Verdict::Against }, "{rule}: {told:?}");
         let against = told.iter().any(|check| check.verdict == Verdict::Against);
         assert_eq!(decide(&shop, "shop", &device).is_ok(), !against, "{told:?}");
         // Another node can't tell what only the device knows.
-        let afar = checks(&shop, newest, &device, None);
+        let afar = |attributes: bool| -> Check {
+            let checks = checks_from_afar(&shop, newest, &device, attributes);
+            checks.into_iter().find(|check| check.rule == rule).unwrap()
+        };
         if ["audience", "platform", "native"].contains(&rule) {
-            let check = afar.iter().find(|check| check.rule == rule).unwrap();
+            let check = afar(false);
             assert!(check.verdict == Verdict::Unknown && check.words.contains("not known here"), "{check:?}");
+            // But for its groups, it can once it was told the attributes.
+            let check = afar(true);
+            let of_groups = check.words == "it is not known here in which groups the device is";
+            assert_eq!(check.verdict, if of_groups { Verdict::Unknown } else { verdict }, "{check:?}");
         }
     }
 
@@ -187,7 +205,7 @@ fn every_rule_is_told_and_all_of_them_say_what_the_device_decides() {
     };
     let told = |seq: u64, now: Wall| -> Vec<(String, Verdict)> {
         let release = shop.releases().find(|release| release.seq == seq).unwrap();
-        let told = checks(&shop, release, &at(now), Some(here));
+        let told = checks(&shop, release, &at(now), here);
         told.into_iter().map(|check| (check.rule, check.verdict)).collect()
     };
     assert!(told(1, NOW).contains(&("newest".to_owned(), Verdict::Against)));

@@ -89,6 +89,7 @@ fn receipt(shop: &Publisher, device: u64) -> SignedReceipt {
         at: None,
         issued: EPOCH,
         via: None,
+        attributes: None,
         member: None,
         said: String::new(),
     };

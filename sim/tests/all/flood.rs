@@ -95,6 +95,7 @@ fn receipt(repository: RepositoryId, device: u64, counter: u64) -> SignedReceipt
         at: None,
         issued: Wall(0),
         via: None,
+        attributes: None,
         member: None,
     };
     SignedReceipt::sign(&receipt, &key)

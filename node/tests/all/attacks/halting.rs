@@ -60,6 +60,7 @@ fn accusation(shop: &Shop, release: &Release, by: &SigningKey, counter: u64, mem
         at: None,
         issued: EPOCH,
         via: None,
+        attributes: None,
         member,
     };
     SignedReceipt::sign(&receipt, by)

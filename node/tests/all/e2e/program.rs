@@ -141,8 +141,9 @@ impl Node {
         Self::spawn(command, data)
     }
 
+    /// Starts what a command says.
     #[track_caller]
-    fn spawn(mut command: Command, data: &Path) -> Self {
+    pub(super) fn spawn(mut command: Command, data: &Path) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("burr starts");
         let (sender, facts) = mpsc::channel();
         let out = BufReader::new(child.stdout.take().expect("piped"));

@@ -50,6 +50,10 @@ fn a_publisher_sees_how_a_rollout_stands_and_why_one_device_waits() {
         let arguments = [["--peer", &peer].as_slice(), &["--install", &shop.link], &check].concat();
         Node::start(&shop.data(name), &arguments)
     };
+    // One of the two tells what it is.
+    fs::create_dir_all(shop.data("one")).expect("writable");
+    let settings = "attributes = [\"site=depot-7\"]\ntell_attributes = \"always\"\n";
+    fs::write(shop.data("one").join("burr.toml"), settings).expect("writable");
     let (one, two) = (start("one"), start("two"));
     let ids = [one.id(), two.id()];
     let both = [ids[0].as_str(), ids[1].as_str()];
@@ -105,6 +109,19 @@ fn a_publisher_sees_how_a_rollout_stands_and_why_one_device_waits() {
     let third = standing(&shop.publisher, "3.0.0");
     assert_eq!((&third["rolled_back"], &third["active"], &third["downloaded"]), (&json!(2), &json!(0), &json!(2)));
     assert_eq!(standing(&shop.publisher, "2.0.0")["active"], 1, "the device that has 2.0.0 went back to it");
+
+    // For whom a release is: known from afar of the one that tells what it is.
+    let rules = ["--audience", "site = \"depot-8\""];
+    let publish = ["publish", &source, "--app", "shop", "--version", "4.0.0"];
+    say(&shop.publisher, &[&publish[..], &rules].concat()).ok();
+    let fourth = standing(&shop.publisher, "4.0.0");
+    assert_eq!((&fourth["eligible"], &fourth["perhaps"]), (&json!(0), &json!(1)), "{fourth}");
+    let afar = [&ids[0], &ids[1]].map(|id| {
+        let afar = say(&shop.publisher, &["explain", id, "4.0.0", "--app", "shop", "--json"]).json();
+        (verdict(&afar, "audience"), afar["verdict"].as_str().expect("a word").to_owned())
+    });
+    let [against, unknown] = ["against", "unknown"].map(str::to_owned);
+    assert_eq!(afar, [(against.clone(), against), (unknown.clone(), unknown)]);
     drop((one, two));
 }
 

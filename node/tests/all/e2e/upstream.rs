@@ -8,7 +8,12 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
+    time::{Duration, Instant},
 };
+
+use burr_node::settings::{Resolved, Source, follow::Link};
+use burr_protocol::fact::{Fact, UpdateStep};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
 use super::program::{Node, Shop, publish, say};
 use crate::support::{noise, tree};
@@ -219,4 +224,121 @@ fn a_server_of_forged_metadata_gives_nothing_and_peers_come_first() {
     let mut device = Node::start(&shop.data("device"), &["--install", &shop.link, "--peer", &peer, "--set", &urls]);
     device.hear_step("1.0.0", "active");
     assert_eq!(server.blobs_asked(), Vec::<String>::new());
+}
+
+/// An authority of one's own; writes the certificate and key that it gives to `localhost`, and returns its own certificate.
+fn authority(certificate: &Path, key: &Path) -> String {
+    let own_key = KeyPair::generate().expect("a key");
+    let mut own = CertificateParams::new(Vec::new()).expect("no names");
+    own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let own = own.self_signed(&own_key).expect("a certificate");
+    let given_key = KeyPair::generate().expect("a key");
+    let given = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    let given = given.signed_by(&given_key, &own, &own_key).expect("a certificate");
+    fs::write(certificate, given.pem()).expect("writable");
+    fs::write(key, given_key.serialize_pem()).expect("writable");
+    own.pem()
+}
+
+#[test]
+fn over_https_the_authority_that_is_named_is_believed_and_no_other() {
+    let (shop, _) = exported();
+    let (certificate, key) = (shop.data("certificate.pem"), shop.data("key.pem"));
+    let [ours, other] = ["ours.pem", "other.pem"].map(|name| shop.data(name));
+    fs::write(&other, authority(&certificate, &key)).expect("writable");
+    fs::write(&ours, authority(&certificate, &key)).expect("writable");
+    let values = [
+        "gateway.listen=127.0.0.1:0".to_owned(),
+        format!("gateway.certificate={}", certificate.display()),
+        format!("gateway.key={}", key.display()),
+    ];
+    let arguments: Vec<&str> = values.iter().flat_map(|value| ["--set", value]).collect();
+    let server = Node::start(&shop.publisher, &arguments);
+    let url = format!("upstream.urls=https://localhost:{}", server.gateway().port());
+    let start = |name: &str, ca: &str| {
+        let ca = format!("upstream.ca={ca}");
+        Node::start(&shop.data(name), &["--install", &shop.link, "--set", &url, "--set", &ca])
+    };
+    for (name, ca) in [("browsers", String::new()), ("others", other.display().to_string())] {
+        let mut device = start(name, &ca);
+        let told = device.hear_fact("upstream_failed");
+        assert!(told["why"].as_str().is_some_and(|why| why.to_lowercase().contains("certificate")), "{told}");
+        assert_eq!(device.ask("status")["repositories"][0]["version"], serde_json::Value::Null);
+        let metrics = say(&shop.data(name), &["status", "--metrics"]).ok();
+        assert!(!metrics.contains("burr_upstream_failures_total 0"), "{metrics}");
+    }
+    let mut device = start("device", &ours.display().to_string());
+    device.hear_step("1.0.0", "active");
+    let took = device.heard.iter().find(|fact| fact["fact"] == "upstream_took").expect("it is told");
+    assert!(took["url"].as_str().is_some_and(|url| url.starts_with("https://localhost:")), "{took}");
+    let metrics = say(&shop.data("device"), &["status", "--metrics"]).ok();
+    assert!(metrics.contains("burr_upstream_payloads_total 1"), "{metrics}");
+
+    fs::write(&other, "no certificate").expect("writable");
+    let ca = format!("upstream.ca={}", other.display());
+    let refused = say(&shop.data("fresh"), &["run", "--install", &shop.link, "--set", &url, "--set", &ca]);
+    assert!(refused.code == Some(2) && refused.err.contains("there is no certificate in it"), "{refused:?}");
+}
+
+#[test]
+fn budgets_hold_for_web_servers_too() {
+    let (shop, site) = exported();
+    let server = Server::of(site, Way::Alters);
+    let python = Python::serve(&shop.data("site"));
+    // The first would alter what it is asked for: it is not, while nothing may cross the uplink.
+    let urls = format!("upstream.urls={}", server.url());
+    let arguments = ["--install", &shop.link, "--set", &urls, "--set", "budget.wan_down=none"];
+    let mut device = Node::start(&shop.data("device"), &arguments);
+    device.hear_fact("fetch_started");
+    device.listen(burr_protocol::upstream::PATIENCE + Duration::from_secs(3));
+    assert_eq!(server.blobs_asked(), Vec::<String>::new());
+    device.stop();
+    let urls = format!("upstream.urls=http://127.0.0.1:{}", python.1);
+    let arguments = ["--install", &shop.link, "--set", &urls, "--set", "budget.wan_down=100 kB/s"];
+    let begun = Instant::now();
+    let mut device = Node::start(&shop.data("device"), &arguments);
+    device.hear_step("1.0.0", "active");
+    let down = device.ask("status")["budget"]["traffic"]["wan_down"].as_u64().expect("a number");
+    assert!(down >= 300_000, "{down}");
+    let least = burr_protocol::upstream::PATIENCE + Duration::from_secs(2);
+    assert!(begun.elapsed() >= least, "300 kB at 100 kB/s took {:?}", begun.elapsed());
+}
+
+#[test]
+fn a_node_ends_at_once_though_a_web_server_is_silent() {
+    let (shop, _) = exported();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let node = device(&shop, &format!("http://{}", listener.local_addr().expect("an address")));
+    let (silent, _) = listener.accept().expect("it asks");
+    let begun = Instant::now();
+    node.stop();
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_in_ones_own_app_takes_from_a_web_server_and_ends_with_its_last_handle() {
+    let (shop, site) = exported();
+    let python = Python::serve(&site);
+    let link: Link = shop.link.parse().expect("a link");
+    let mut settings = Resolved::load(&shop.data("app")).expect("no file");
+    settings.install(&link, &Source::Flag).expect("a channel");
+    let values =
+        [("listen", "127.0.0.1"), ("mdns", "false"), ("upstream.urls", &format!("http://127.0.0.1:{}", python.1))];
+    for (name, value) in values {
+        settings.set(name, value.to_owned(), Source::Flag).expect("known");
+    }
+    let (node, running) = burr_node::Node::start(settings.settings().expect("good")).await.expect("it starts");
+    let mut facts = node.facts();
+    let active = async {
+        loop {
+            if let Fact::Update { step: UpdateStep::Active, .. } = facts.recv().await.expect("it runs") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(super::program::DEADLINE, active).await.expect("it becomes active");
+    drop((node, facts));
+    let ended = tokio::time::timeout(Duration::from_secs(20), running).await.expect("it ends");
+    assert!(ended.expect("no panic").is_ok());
 }

@@ -73,6 +73,7 @@ impl Pair {
                 at: None,
                 issued: burr_sim::story::EPOCH,
                 via: None,
+                attributes: None,
                 member: member.clone(),
             };
             SignedReceipt::sign(&receipt, key)
