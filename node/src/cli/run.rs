@@ -14,7 +14,7 @@ use burr_node::{
     gateway::Gateway,
     metrics,
     net::Enroller,
-    publisher::halting,
+    publisher::{fleet::is_invited, halting},
     settings::{Resolved, Settings, Source, follow::Link},
 };
 use burr_protocol::{
@@ -164,7 +164,7 @@ fn enroller(context: &Context, published: &[String]) -> Option<Enroller> {
 fn enrol(data: &Path, published: &[String], request: &[u8]) -> Answer {
     let passphrase = env::var("BURR_PASSPHRASE").ok();
     let mut refusal = Refusal::Unknown;
-    for app in published {
+    for app in published.iter().filter(|app| is_invited(data, app, request)) {
         let asked = || Publisher::open(data, app).and_then(|mut own| own.enrol(request, passphrase.as_deref()));
         let mut answer = asked();
         // A publish in between takes its time.

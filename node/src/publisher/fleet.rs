@@ -5,12 +5,12 @@
 //!                      /members/<serial>.cert     every certificate, as it was signed
 //! ```
 //!
-//! An enrolment is written to the log first, then the certificate, then that the invitation is used; a crash in between
-//! leaves an invitation that works still, for the same device's next try.
+//! That an invitation is used is written first, then the enrolment to the log, then the certificate; a crash in between
+//! leaves an invitation that works still, for the same device's next try and for nobody else.
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -29,7 +29,7 @@ use burr_protocol::{
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
-use super::{Publisher, lock, now, refused};
+use super::{PUBLISH, Publisher, lock, now, refused};
 use crate::{
     error::{Error, Kind},
     identity,
@@ -71,11 +71,24 @@ struct Invited {
     used: Option<Used>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct Used {
     node: NodeId,
     seal_key: SealKey,
     serial: u64,
+}
+
+/// Whether a request to enrol comes with an invitation that was made on this data directory for an app's fleets. It
+/// opens and locks nothing, so that strangers who ask keep nobody from publishing.
+#[must_use]
+pub fn is_invited(data: &Path, app: &str, request: &[u8]) -> bool {
+    let Ok(asked) = Request::open(request) else { return false };
+    let fleets = fs::read_dir(data.join(PUBLISH).join(app).join(FLEETS)).into_iter().flatten().flatten();
+    let is_of = |path: PathBuf| {
+        let invited = fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Invited>(&bytes).ok());
+        invited.is_some_and(|invited| Request::is_invited(request, &invited.key).is_ok())
+    };
+    fleets.map(|fleet| invitation_file(&fleet.path().join(INVITATIONS), asked.invitation)).any(is_of)
 }
 
 impl Publisher {
@@ -96,7 +109,8 @@ impl Publisher {
             used: None,
         };
         let seal_key = identity::seal_key(data)?.public();
-        let (bytes, certificate) = self.sign_member(fleet, node, seal_key, &invited, passphrase)?;
+        let serial = self.next_serial(fleet)?;
+        let (bytes, certificate) = self.sign_member(fleet, Used { node, seal_key, serial }, &invited, passphrase)?;
         let wrapped = self.hand_over(fleet, seal_key, passphrase)?;
         let welcome = Welcome { certificate: bytes, pack: Vec::new(), wrapped };
         membership::keep(data, &welcome)?;
@@ -153,27 +167,28 @@ impl Publisher {
         if asked.repository != self.id() || Request::is_invited(request, &invited.key).is_err() {
             return Ok(Answer::Refused(Refusal::Unknown));
         }
-        let certificate = match &invited.used {
+        let signed = match &invited.used {
+            Some(used) if (used.node, used.seal_key) != (asked.node, asked.seal_key) => {
+                return Ok(Answer::Refused(Refusal::Used));
+            }
+            Some(used) => self.signed(&fleet, used.serial)?,
+            None if invited.expires < now() => return Ok(Answer::Refused(Refusal::Expired)),
+            None => None,
+        };
+        let certificate = if let Some(bytes) = signed {
             // The answer may have been lost on its way: the same device gets the same again, while that counts. Who was
             // revoked must not be handed the key of an epoch that began without it.
-            Some(used) if (used.node, used.seal_key) == (asked.node, asked.seal_key) => {
-                let at = self.fleet_directory(&fleet, MEMBERS)?.join(certificate_name(used.serial));
-                let bytes = fs::read(&at).map_err(|error| Error::file("read", &at, error))?;
-                let (repository, fleets) = (self.files().open()?, [fleet.clone()].into());
-                if member::admit(repository.verified(), &fleets, &bytes, asked.node, now()).is_err() {
-                    return Ok(Answer::Refused(Refusal::NoMember));
-                }
-                bytes
+            let (repository, fleets) = (self.files().open()?, [fleet.clone()].into());
+            if member::admit(repository.verified(), &fleets, &bytes, asked.node, now()).is_err() {
+                return Ok(Answer::Refused(Refusal::NoMember));
             }
-            Some(_) => return Ok(Answer::Refused(Refusal::Used)),
-            None if invited.expires < now() => return Ok(Answer::Refused(Refusal::Expired)),
-            None => {
-                let (bytes, signed) = self.sign_member(&fleet, asked.node, asked.seal_key, &invited, passphrase)?;
-                let Certificate { node, seal_key, serial, .. } = signed;
-                invited.used = Some(Used { node, seal_key, serial });
-                write(&path, &invited)?;
-                bytes
-            }
+            bytes
+        } else {
+            self.fleet_keys(&self.files().open()?, &fleet, passphrase)?;
+            let used = Used { node: asked.node, seal_key: asked.seal_key, serial: self.next_serial(&fleet)? };
+            invited.used = Some(used);
+            write(&path, &invited)?;
+            self.sign_member(&fleet, used, &invited, passphrase)?.0
         };
         let pack = self.files().open()?.pack().to_vec();
         let reads = invited.capabilities.iter().copied().any(Capability::reads);
@@ -231,20 +246,35 @@ impl Publisher {
         self.has_online_keys().unwrap_or(false)
     }
 
+    /// The certificate of this number, if it was signed.
+    fn signed(&self, fleet: &str, serial: u64) -> Result<Option<Vec<u8>>, Error> {
+        let at = self.fleet_directory(fleet, MEMBERS)?.join(certificate_name(serial));
+        match fs::read(&at) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::file("read", &at, error)),
+        }
+    }
+
+    /// A number that no certificate of the fleet has, nor one that was revoked.
+    fn next_serial(&self, fleet: &str) -> Result<u64, Error> {
+        let repository = self.files().open()?;
+        let revoked = repository.verified().fleet(fleet).ok_or_else(|| no_fleet(fleet))?.revoked.iter();
+        let used = self.certificates(fleet)?.into_iter().map(|certificate| certificate.serial);
+        Ok(used.chain(revoked.map(|(_, serial)| serial)).max().unwrap_or(0) + 1)
+    }
+
     /// Signs a certificate and keeps it, with its entry in the log. The home is locked.
     fn sign_member(
         &self,
         fleet: &str,
-        node: NodeId,
-        seal_key: SealKey,
+        Used { node, seal_key, serial }: Used,
         invited: &Invited,
         passphrase: Option<&str>,
     ) -> Result<(Vec<u8>, Certificate), Error> {
         let repository = self.files().open()?;
         let signers = self.fleet_keys(&repository, fleet, passphrase)?;
         let directory = self.fleet_directory(fleet, MEMBERS)?;
-        let revoked = repository.verified().fleet(fleet).ok_or_else(|| no_fleet(fleet))?.revoked.iter();
-        let used = self.certificates(fleet)?.into_iter().map(|certificate| certificate.serial);
         let certificate = Certificate {
             repository: repository.id(),
             fleet: fleet.to_owned(),
@@ -252,14 +282,14 @@ impl Publisher {
             seal_key,
             groups: invited.groups.clone(),
             capabilities: invited.capabilities.clone(),
-            serial: used.chain(revoked.map(|(_, serial)| serial)).max().unwrap_or(0) + 1,
+            serial,
             not_after: later(now(), Duration::from_secs(invited.member_for)),
         };
         let failed = |error| Error::new(Kind::BadInput, "that can't be certified").with_source(error);
         let bytes = certificate.sign(&signers.iter().collect::<Vec<_>>()).map_err(failed)?;
         let words = certificate.capabilities.iter().map(ToString::to_string);
         let words: Vec<_> = words.chain(certificate.groups.iter().map(|group| format!("in {group}"))).collect();
-        let (serial, words) = (certificate.serial, words.join(", "));
+        let words = words.join(", ");
         let act = Act {
             kind: "enrol",
             what: vec![format!("{node} is member {serial} of fleet {fleet}: {words}")],

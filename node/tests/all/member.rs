@@ -415,6 +415,24 @@ fn who_is_no_member_any_more_gets_nothing_by_its_old_invitation() {
     }
 }
 
+#[test]
+fn an_enroller_that_was_killed_while_it_signed_enrols_the_same_device_and_no_other() {
+    // §13.6: what a kill leaves is an invitation that is used, and a certificate that is not there yet.
+    let fleet = Fleet::new();
+    let invitation = fleet.invite_with(fleet.by_file());
+    let request = |name: &str| Joining::begin(&fleet.data(name), invitation.clone()).unwrap().request();
+    let enrol = |name: &str| fleet.publisher().enrol(&request(name), None).unwrap();
+    assert!(matches!(enrol("device"), Answer::Welcome(_)));
+    let members = fleet.data("publisher").join("publish/shop/fleets/stores/members");
+    let mut signed: Vec<PathBuf> = fs::read_dir(&members).unwrap().flatten().map(|entry| entry.path()).collect();
+    signed.sort();
+    fs::remove_file(signed.last().unwrap()).unwrap();
+    assert_eq!(enrol("thief"), Answer::Refused(Refusal::Used));
+    let answer = enrol("device").encode();
+    Joining::begin(&fleet.data("device"), invitation.clone()).unwrap().finish(&answer).unwrap();
+    assert_eq!(fleet.publisher().members("stores").unwrap().len(), 2, "the publisher and the device");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_of_strangers_leaves_room_for_those_a_node_chose() {
     // §13.8, in an open mesh: one machine makes up many nodes.

@@ -93,6 +93,12 @@ fn burr(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_burr")).arg("tuf").args(arguments).output().unwrap()
 }
 
+/// The name under which a payload is served.
+fn target_file(repository: &Path, payload: &Path) -> String {
+    let name = payload.strip_prefix(repository).unwrap().file_name().unwrap();
+    name.to_str().unwrap().to_owned()
+}
+
 #[test]
 fn a_published_repository_is_walked_from_its_first_root() {
     let (dir, repository, path, payload) = published();
@@ -125,8 +131,13 @@ fn a_published_repository_is_walked_from_its_first_root() {
         assert_eq!(done.status.code(), Some(0), "{done:?}");
         let file = Path::new(targets).join(path.replace('/', "%2F"));
         assert_eq!(fs::read(&file).unwrap(), fs::read(&payload).unwrap());
+        // What is new, the one role that may sign for the path, and the target; of what is there already nothing.
         let asked = server.asked();
-        assert_eq!(asked.iter().any(|path| path.starts_with("/targets/")), first, "{asked:?}");
+        let news = ["/metadata/2.root.json", "/metadata/timestamp.json"];
+        assert_eq!(asked[..2], news, "{asked:?}");
+        let more = asked[2..].iter().map(|path| path.rsplit('/').next().unwrap()).collect::<Vec<_>>();
+        let expected = ["2.app.shop.stable.json".to_owned(), target_file(&repository, &payload)];
+        assert_eq!(more, if first { &expected[..] } else { &[] });
     }
     let done = download("app/shop/stable/none");
     assert_eq!(done.status.code(), Some(1), "{done:?}");

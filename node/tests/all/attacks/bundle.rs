@@ -9,6 +9,7 @@ use burr_protocol::{
 
 use super::{
     Desk, Device, EPOCH, Hands,
+    floods::Victim,
     shop::{Shop, bytes_below},
 };
 use crate::support::noise;
@@ -148,10 +149,8 @@ async fn t33_no_name_in_a_signed_bundle_leads_out_of_its_slot() {
     story.ends_well().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn t34_a_payload_that_grows_beyond_its_release_stops_there() {
-    let mut story = Story::begin().await;
-    // Four gigabytes of zeros behind a manifest of a small file: what comes after the file is not written anywhere.
+/// A payload of less than a megabyte, and its bundle: four gigabytes of zeros behind a small file.
+fn bomb() -> (Vec<u8>, Hash) {
     let whole = manifest(&[(0, b"index.html", b"small")]);
     let mut bomb = zstd::Encoder::new(Vec::new(), 1).unwrap();
     std::io::copy(
@@ -164,7 +163,26 @@ async fn t34_a_payload_that_grows_beyond_its_release_stops_there() {
     .unwrap();
     let bomb = bomb.finish().unwrap();
     assert!(bomb.len() < 1 << 20, "a bomb is small: {}", bomb.len());
-    story.fails("a bomb", Hash::of(&whole), 1, 5, &bomb).await;
+    (bomb, Hash::of(&whole))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t34_a_bomb_costs_a_device_little_memory() {
+    let desk = Desk::new();
+    let mut victim = Victim::start(&desk).await;
+    let (bomb, bundle) = bomb();
+    victim.shop.release_bytes("1.5.0", bundle, 1, 5, &bomb);
+    victim.kiosk.import(&victim.shop).await;
+    victim.reports("1.5.0").await;
+    victim.survived("a bomb").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t34_a_payload_that_grows_beyond_its_release_stops_there() {
+    let mut story = Story::begin().await;
+    // What comes after the file is not written anywhere.
+    let (bomb, bundle) = bomb();
+    story.fails("a bomb", bundle, 1, 5, &bomb).await;
     // A manifest that says it is four gigabytes itself, and a release that allows a million files.
     let mut endless = u32::MAX.to_be_bytes().to_vec();
     endless.extend(noise(1, 100_000));

@@ -112,16 +112,16 @@ async fn t22_who_floods_with_lies_is_refused_for_the_first() {
 }
 
 /// A device in a process of its own, whose memory can be looked at, and the kiosk that it hears of releases from.
-struct Victim {
+pub(super) struct Victim {
     process: Process,
     idle: usize,
-    shop: Shop,
-    kiosk: Device,
+    pub(super) shop: Shop,
+    pub(super) kiosk: Device,
     next: u64,
 }
 
 impl Victim {
-    async fn start(desk: &Desk) -> Self {
+    pub(super) async fn start(desk: &Desk) -> Self {
         let shop = Shop::open(EPOCH);
         let link = format!("shop/stable@{}", shop.id());
         let process = Process::start(&desk.at("device"), &["--install", &link]);
@@ -144,15 +144,20 @@ impl Victim {
         self.next += 1;
         self.shop.release(&version);
         self.kiosk.import(&self.shop).await;
+        self.reports(&version).await;
+    }
+
+    /// It says how a version fared.
+    pub(super) async fn reports(&mut self, version: &str) {
         let reported = |fact: &Fact| match fact {
-            Fact::ReceiptKept { version: told, .. } if *told == version => Some(()),
+            Fact::ReceiptKept { version: told, .. } if told == version => Some(()),
             _ => None,
         };
         self.kiosk.hear(&format!("the receipt of {version}"), reported).await;
     }
 
     /// It is there still, and what was done to it cost no more than it may.
-    async fn survived(mut self, what: &str) {
+    pub(super) async fn survived(mut self, what: &str) {
         self.serves().await;
         let grown = self.process.peak() - self.idle;
         eprintln!("{what}: memory grew by {} KiB over {} KiB", grown >> 10, self.idle >> 10);

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use burr_protocol::member::Invitation;
+
 use super::program::{Node, Shop, say};
 use crate::support::tree;
 
@@ -49,5 +51,23 @@ fn a_fleet_is_made_joined_and_left() {
     // Whoever never belonged got nothing all that time.
     assert!(stranger.ask("status")["repositories"][0]["version"].is_null());
     assert!(fs::read_dir(shop.data("stranger").join("metadata")).unwrap().next().is_none());
+    publisher.stop();
+}
+
+#[test]
+fn who_asks_with_a_made_up_invitation_is_refused_at_once_and_keeps_nobody_from_publishing() {
+    let shop = Shop::open(|at| drop(tree(at, &[("index.html", b"1")])));
+    say(&shop.publisher, &["fleet", "create", "stores"]).ok();
+    let publisher = Node::start(&shop.publisher, &[]);
+    let invited = say(&shop.publisher, &["enrol", "stores", "--json"]).json();
+    let invitation: Invitation = invited["invitation"].as_str().unwrap().parse().unwrap();
+    let made_up = Invitation { nonce: [1; 16], ..invitation.clone() };
+    // Somebody publishes all that time.
+    let publishing = fs::File::open(shop.publisher.join("publish/shop/lock")).unwrap();
+    publishing.lock().unwrap();
+    let stranger = say(&shop.data("stranger"), &["join", &made_up.to_string()]);
+    assert!(stranger.code == Some(2) && stranger.err.contains("no such invitation"), "{stranger:?}");
+    drop(publishing);
+    say(&shop.data("device"), &["join", &invitation.to_string()]).ok();
     publisher.stop();
 }
