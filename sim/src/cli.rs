@@ -2,9 +2,9 @@
 
 mod replay;
 mod swarm;
+mod sweep;
 
 use std::{
-    fmt::Write as _,
     fs,
     io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
@@ -68,8 +68,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
     },
-    /// Vary a value over many seeds and show how the outcome is distributed
-    Sweep(Sweep),
+    /// Vary one or two values over many seeds and show how the outcome is distributed
+    Sweep(sweep::Sweep),
     /// Draw faults by seeds, heal, and check what must always hold; makes a failure small
     Swarm(swarm::Swarm),
     /// Run a node's flight recording again (`burr run --flight-recorder DIR`): each input, and what the agent made of it
@@ -91,37 +91,6 @@ struct What {
     json: bool,
 }
 
-#[derive(Args)]
-struct Sweep {
-    /// A file, or a built-in name
-    scenario: String,
-    /// What to vary, and its values: nodes.1.count=10,20,40
-    #[arg(long, value_name = "NAME=VALUE,VALUE...", value_parser = change)]
-    vary: (String, String),
-    /// Seeds for each value, from 1
-    #[arg(long, default_value_t = 8)]
-    seeds: u64,
-    /// The outcome: t50, t95, t99, t100 (of the last release), far or near (payload bytes)
-    #[arg(long, default_value = "t95")]
-    outcome: Outcome,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Write one HTML page with a plot
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Outcome {
-    T50,
-    T95,
-    T99,
-    T100,
-    Far,
-    Near,
-}
-
 /// Why nothing came of a call.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -133,6 +102,8 @@ pub(crate) enum Failure {
     Trace { path: String, error: TraceError },
     #[error("{path}: {words}")]
     Recording { path: String, words: String },
+    #[error("--vary takes one value, or two: give it once or twice")]
+    Vary,
     #[error("there is no scenario {0}: give a file, or one of {1}")]
     NoScenario(String, String),
 }
@@ -236,71 +207,6 @@ impl Cli {
             Command::Replay(replay) => return replay.run(),
         }
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-impl Sweep {
-    fn run(&self) -> Result<(), Failure> {
-        let source = Source::find(&self.scenario)?;
-        let (name, values) = &self.vary;
-        let values: Vec<&str> = values.split(',').map(str::trim).collect();
-        let runs: Vec<(usize, u64)> =
-            (0..values.len()).flat_map(|value| (1..=self.seeds).map(move |seed| (value, seed))).collect();
-        let outcomes = side_by_side(&runs, |(value, seed)| {
-            let report = source.report(&[(name.clone(), values[*value].to_owned())], Some(*seed), true)?;
-            Ok::<_, Failure>((*value, self.outcome.of(&report)))
-        })?;
-        let mut table: Vec<(String, Vec<f64>)> = values.iter().map(|value| ((*value).to_owned(), Vec::new())).collect();
-        for (value, outcome) in outcomes {
-            table[value].1.extend(outcome);
-        }
-        for (_, seeds) in &mut table {
-            seeds.sort_by(f64::total_cmp);
-        }
-        let text = self.text(name, &table);
-        if self.json {
-            show(&serde_json::json!({ "varied": name, "values": table }), true);
-        } else {
-            print!("{text}");
-        }
-        if let Some(path) = &self.html {
-            let title = format!("{}: {name}", source.name);
-            write(path, &html::sweep(&title, self.outcome.unit(), &table, &text))?;
-        }
-        Ok(())
-    }
-
-    fn text(&self, name: &str, table: &[(String, Vec<f64>)]) -> String {
-        let scale = if self.outcome.unit() == "time" { ("s", 1000.0) } else { ("MB", 1e6) };
-        let mut text =
-            format!("{name:<24} {:>5} {:>12} {:>12} {:>12}  ({})\n", "runs", "least", "median", "most", scale.0);
-        for (value, seeds) in table {
-            let at = |place: usize| seeds.get(place).map_or_else(|| "-".to_owned(), |v| format!("{:.1}", v / scale.1));
-            let (least, middle, most) = (at(0), at(seeds.len() / 2), at(seeds.len().wrapping_sub(1)));
-            let _ = writeln!(text, "{value:<24} {:>5} {least:>12} {middle:>12} {most:>12}", seeds.len());
-        }
-        text
-    }
-}
-
-impl Outcome {
-    #[allow(clippy::cast_precision_loss, reason = "plotted")]
-    fn of(self, report: &Report) -> Option<f64> {
-        let rollout = report.rollouts.last();
-        let time =
-            |read: fn(&burr_sim::report::RolloutReport) -> Option<u64>| rollout.and_then(read).map(|ms| ms as f64);
-        match self {
-            Self::T50 => time(|rollout| rollout.t50_ms),
-            Self::T95 => time(|rollout| rollout.t95_ms),
-            Self::T99 => time(|rollout| rollout.t99_ms),
-            Self::T100 => time(|rollout| rollout.t100_ms),
-            Self::Far => Some(report.bytes.far as f64),
-            Self::Near => Some(report.bytes.near as f64),
-        }
-    }
-
-    fn unit(self) -> &'static str {
-        if matches!(self, Self::Far | Self::Near) { "bytes" } else { "time" }
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Ledger {
     pub rollouts: Vec<Rollout>,
     /// Payload bytes from one group to another.
     pub fed: BTreeMap<(Group, Group), u64>,
+    /// Payload bytes from one node to another; none of large fleets.
+    pub fed_by_node: Option<BTreeMap<(u32, u32), u64>>,
     /// Payload bytes between places.
     pub far: u64,
     /// Payload bytes within a place, or over a link of two nodes.
@@ -103,6 +105,10 @@ impl Ledger {
     /// Payload bytes arrived.
     pub(crate) fn moved(&mut self, now: Time, to: usize, from: usize, bytes: u64, far: bool) {
         *self.fed.entry((self.group(from), self.group(to))).or_default() += bytes;
+        if let Some(fed) = &mut self.fed_by_node {
+            let number = |node| u32::try_from(node).expect("fewer nodes than 2^32");
+            *fed.entry((number(from), number(to))).or_default() += bytes;
+        }
         let hour = usize::try_from(now.0 / 3_600_000).expect("a run has few hours");
         if self.hours.len() <= hour {
             self.hours.resize(hour + 1, (0, 0));

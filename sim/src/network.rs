@@ -13,8 +13,8 @@ pub type PipeId = u32;
 /// Names a flow, among those that are under way.
 pub type FlowId = u32;
 
-/// Pipes on one way at most: out of a node, out of its place, into a place, into a node.
-pub const MAX_PIPES: usize = 4;
+/// Pipes on one way at most: out of a node, out of its place, into a place, into a node, and the machine that all are on.
+pub const MAX_PIPES: usize = 5;
 
 /// The pipes of a way, in order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,8 +39,9 @@ impl Way {
 
 #[derive(Debug, Default)]
 struct Pipe {
-    /// Bytes a millisecond.
+    /// Bytes a millisecond, and the share of them that flows get.
     rate: f64,
+    goodput: f64,
     flows: Vec<FlowId>,
     carried: f64,
     /// The sharing in which it was looked at last.
@@ -102,10 +103,12 @@ enum Bound {
 }
 
 impl Network {
-    /// Adds a pipe of this many bytes a second.
+    /// Adds a pipe of this many bytes a second, of which flows get the share `goodput`: the rest are headers, and what is
+    /// sent again.
     #[allow(clippy::cast_precision_loss, reason = "rates are far below 2^53")]
-    pub fn add_pipe(&mut self, rate: u64) -> PipeId {
-        let pipe = Pipe { rate: rate as f64 / 1000.0, ..Pipe::default() };
+    pub fn add_pipe(&mut self, rate: u64, goodput: f64) -> PipeId {
+        assert!(goodput > 0.0 && goodput <= 1.0, "a share of a rate");
+        let pipe = Pipe { rate: rate as f64 / 1000.0, goodput, ..Pipe::default() };
         if let Some(id) = self.free_pipes.pop() {
             self.pipes[id as usize] = pipe;
             return id;
@@ -210,7 +213,8 @@ impl Network {
         }
         let (moved, way) = (flow.moved, flow.way);
         for pipe in way.pipes() {
-            self.pipes[*pipe as usize].carried += step;
+            let held = &mut self.pipes[*pipe as usize];
+            held.carried += step / held.goodput;
         }
         moved as u64
     }
@@ -238,7 +242,7 @@ impl Network {
         let mut bounds: BinaryHeap<Reverse<(Share, Bound)>> = BinaryHeap::with_capacity(pipes.len());
         for pipe in &pipes {
             let held = &mut self.pipes[*pipe as usize];
-            held.left = held.rate;
+            held.left = held.rate * held.goodput;
             held.open = u32::try_from(held.flows.len()).expect("fewer flows than 2^32");
             if held.open > 0 {
                 bounds.push(Reverse((Share(held.left / f64::from(held.open)), Bound::Pipe(*pipe))));
@@ -374,7 +378,7 @@ mod tests {
     fn shares_are_max_min_fair() {
         // Two flows over a thin pipe, one of them and a third over a thick one: Bertsekas and Gallager's example.
         let mut network = Network::default();
-        let (thin, thick) = (network.add_pipe(1000), network.add_pipe(5000));
+        let (thin, thick) = (network.add_pipe(1000, 1.0), network.add_pipe(5000, 1.0));
         let a = network.start(way(&[thin]), 1 << 20, f64::INFINITY, Time(0));
         let b = network.start(way(&[thin, thick]), 1 << 20, f64::INFINITY, Time(0));
         let c = network.start(way(&[thick]), 1 << 20, f64::INFINITY, Time(0));
@@ -392,7 +396,7 @@ mod tests {
     #[test]
     fn bytes_are_counted_where_they_went() {
         let mut network = Network::default();
-        let (a, b) = (network.add_pipe(1000), network.add_pipe(2000));
+        let (a, b) = (network.add_pipe(1000, 1.0), network.add_pipe(2000, 1.0));
         let flow = network.start(way(&[a, b]), 10_000, f64::INFINITY, Time(0));
         assert_eq!(network.ends_at(flow), None);
         network.share(Time(0));
@@ -403,5 +407,15 @@ mod tests {
         assert_eq!(network.ends_at(flow), Some(Time(17_500)));
         assert_eq!(network.stop(flow, Time(20_000)), 10_000);
         assert_eq!((network.carried(a), network.carried(b)), (10_000, 10_000));
+    }
+
+    #[test]
+    fn a_pipe_carries_more_than_flows_get_of_it() {
+        let mut network = Network::default();
+        let pipe = network.add_pipe(1000, 0.8);
+        let flow = network.start(way(&[pipe]), 8000, f64::INFINITY, Time(0));
+        network.share(Time(0));
+        assert_eq!(network.ends_at(flow), Some(Time(10_000)));
+        assert_eq!((network.stop(flow, Time(10_000)), network.carried(pipe)), (8000, 10_000));
     }
 }

@@ -39,6 +39,12 @@ pub struct Report {
     pub lines: Vec<Line>,
     /// Who fed whom, by groups.
     pub fed: Vec<Fed>,
+    /// Who fed whom, by nodes, in bytes; of small fleets alone, for the plot.
+    #[serde(skip)]
+    pub fed_by_node: Vec<(u32, u32, u64)>,
+    /// The groups, and which nodes are theirs, for the plot.
+    #[serde(skip)]
+    pub groups: Vec<(String, std::ops::Range<usize>)>,
     /// How evenly devices share the work of serving: Jain's index, 1 if all serve as much, 1/n if one serves all.
     pub fairness: Option<f64>,
     /// How far behind devices are.
@@ -161,6 +167,8 @@ impl Report {
             bytes: bytes(fleet),
             lines: lines(fleet),
             fed,
+            fed_by_node: ledger.fed_by_node.iter().flatten().map(|((from, to), bytes)| (*from, *to, *bytes)).collect(),
+            groups: fleet.groups.iter().map(|group| (group.name.clone(), group.nodes.clone())).collect(),
             fairness: jain(devices.iter().map(|node| world.served(*node))),
             staleness: staleness(fleet, &devices, &first),
             radio_seconds: mean(devices.iter().map(|node| world.radio(*node).as_secs_f64())),

@@ -52,6 +52,10 @@ pub struct Scenario {
     /// Nodes of all groups that meet at random, two by two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meetings: Option<Meetings>,
+    /// What one machine moves on which all nodes run, as in a lab: bytes of blobs in a second of its processors. Without
+    /// it, each node has a processor that is never busy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Rate>,
     /// Contacts that were recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
@@ -79,9 +83,22 @@ pub struct Site {
     /// How many of those present a node that arrives hears of, by mDNS.
     #[serde(default = "neighbours")]
     pub neighbours: usize,
+    /// The share of what its nodes' links carry that blobs get, 0.1 to 1: the rest are headers, and what is sent again as
+    /// a queue overflows.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub goodput: f64,
     /// What connects a site to others, shared by all there; none if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uplink: Option<Uplink>,
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+fn is_whole(share: &f64) -> bool {
+    *share >= 1.0
 }
 
 fn single() -> Range<Count> {
@@ -110,6 +127,9 @@ pub struct Uplink {
     /// The share of packets that are lost, 0 to 0.5.
     #[serde(default)]
     pub loss: f64,
+    /// The share of what it carries that blobs get, as of a site's own links.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub goodput: f64,
     /// The kind of line, for the report: `dsl`, `lte`, `satellite`.
     #[serde(default = "wan")]
     pub class: String,
@@ -369,6 +389,11 @@ impl Scenario {
         }
         if self.sites.iter().filter_map(|site| site.uplink.as_ref()).any(|uplink| !(0.0..=0.5).contains(&uplink.loss)) {
             return wrong("the loss of an uplink is from 0 to 0.5".to_owned());
+        }
+        let uplinks = self.sites.iter().filter_map(|site| site.uplink.as_ref());
+        let mut shares = self.sites.iter().map(|site| site.goodput).chain(uplinks.map(|uplink| uplink.goodput));
+        if !shares.all(|share| (0.1..=1.0).contains(&share)) {
+            return wrong("the goodput of a link is from 0.1 to 1".to_owned());
         }
         Ok(())
     }

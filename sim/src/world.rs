@@ -30,7 +30,7 @@ use burr_protocol::{
 use crate::{
     disk::{Disk, Packs},
     ledger::Ledger,
-    network::Network,
+    network::{Network, PipeId},
     queue::Queue,
 };
 use check::Checks;
@@ -114,6 +114,8 @@ pub struct World {
     links: BTreeMap<(u32, u32), Link>,
     places: Vec<Place>,
     network: Network,
+    /// What the machine moves that all nodes run on, if they do.
+    host: Option<PipeId>,
     /// Whose request each flow is.
     flows: Vec<Option<(u32, RequestId)>>,
     sharing: bool,
@@ -156,6 +158,7 @@ impl World {
             links: BTreeMap::new(),
             places: Vec::new(),
             network: Network::default(),
+            host: None,
             flows: Vec::new(),
             sharing: false,
             sessions: 0,

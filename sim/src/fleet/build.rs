@@ -16,6 +16,8 @@ use crate::{
 
 /// A world of more nodes than this keeps no facts and hashes only what is told.
 const MANY: usize = 1000;
+/// Of fleets of up to so many nodes it is noted who fed whom, node by node.
+const FEW: usize = 300;
 
 pub(super) fn fleet(scenario: &Scenario, seed: u64, contacts: Vec<Contact>) -> Result<Fleet, ScenarioError> {
     let mut world = World::of_seed(seed, EPOCH);
@@ -25,11 +27,17 @@ pub(super) fn fleet(scenario: &Scenario, seed: u64, contacts: Vec<Contact>) -> R
     if scenario.speaks_too_soon {
         world.speak_too_soon();
     }
+    if let Some(host) = scenario.host {
+        world.share_a_host(host.0);
+    }
     let places = scenario.sites.iter().enumerate().map(|(number, site)| add_site(&mut world, site, number, seed));
     let places: Vec<Places> = places.collect();
     let counts: Vec<usize> = scenario.nodes.iter().map(|nodes| count(nodes, &places, seed)).collect();
     if counts.iter().sum::<usize>() > MANY {
         world.keep_little();
+    }
+    if counts.iter().sum::<usize>() <= FEW {
+        world.ledger_mut().fed_by_node = Some(BTreeMap::new());
     }
     let mut publisher = Publisher::new("shop", &format!("seed {seed}"), EPOCH);
     let stolen = scenario.faults.iter().any(|fault| fault.kind.name() == "stolen_keys");
@@ -71,9 +79,10 @@ fn add_site(world: &mut World, site: &Site, number: usize, seed: u64) -> Places 
             up: uplink.up.draw(&mut stream).0,
             down: uplink.down.draw(&mut stream).0,
             loss: uplink.loss,
+            goodput: uplink.goodput,
         });
         let delay = site.latency.draw(&mut stream).duration();
-        places.push(world.add_place(PlaceModel { delay, neighbours: site.neighbours, uplink }));
+        places.push(world.add_place(PlaceModel { delay, neighbours: site.neighbours, goodput: site.goodput, uplink }));
     }
     let first = places.first().copied().unwrap_or_default();
     let line = site.uplink.as_ref().map(|uplink| (uplink.class.clone(), uplink.cost));

@@ -1,6 +1,7 @@
 //! A report as one HTML page that needs nothing else: plots are SVG within it.
 
 use plotters::prelude::*;
+use serde::Serialize;
 
 use super::{
     Report,
@@ -10,6 +11,8 @@ use super::{
 
 /// Of each plot, in pixels.
 const PLOT: (u32, u32) = (860, 320);
+/// Of one in which rows and columns are the same.
+const SQUARE: (u32, u32) = (860, 860);
 const COLOURS: [RGBColor; 6] = [
     RGBColor(31, 119, 180),
     RGBColor(255, 127, 14),
@@ -27,11 +30,16 @@ pub fn page(report: &Report) -> String {
     let adoption = plot(|area| adoption(report, &area));
     let bytes = plot(|area| bytes(report, &area));
     let fed = plot(|area| fed(report, &area));
+    let by_node = if report.fed_by_node.is_empty() {
+        String::new()
+    } else {
+        format!("<h2>Who fed whom, node by node</h2>{}", plot_of(SQUARE, |area| fed_by_node(report, &area)))
+    };
     let text = escape(&report.to_string());
     document(
         &format!("{} (seed {})", report.scenario, report.seed),
         &format!(
-            "<h2>Who has it</h2>{adoption}<h2>Payload bytes by hour</h2>{bytes}<h2>Who fed whom</h2>{fed}<h2>In figures</h2><pre>{text}</pre>"
+            "<h2>Who has it</h2>{adoption}<h2>Payload bytes by hour</h2>{bytes}<h2>Who fed whom</h2>{fed}{by_node}<h2>In figures</h2><pre>{text}</pre>"
         ),
     )
 }
@@ -46,10 +54,20 @@ pub fn comparison(comparison: &Comparison, a: &Report, b: &Report) -> String {
     document(&format!("{a_name} and {b_name}"), &body)
 }
 
+/// A line of a sweep: a setting of what is varied besides, or none; and for each value of what is varied the seeds'
+/// outcomes, least first.
+#[derive(Debug, Clone, Serialize)]
+pub struct Series {
+    /// What is varied besides, and its value.
+    pub name: String,
+    /// The values, and the outcomes of each.
+    pub values: Vec<(String, Vec<f64>)>,
+}
+
 /// The page of a sweep: for each value, how a figure is distributed over the seeds.
 #[must_use]
-pub fn sweep(title: &str, unit: &str, values: &[(String, Vec<f64>)], text: &str) -> String {
-    let drawn = plot(|area| distribution(unit, values, &area));
+pub fn sweep(title: &str, unit: &str, lines: &[Series], text: &str) -> String {
+    let drawn = plot(|area| distribution(unit, lines, &area));
     document(title, &format!("{drawn}<pre>{}</pre>", escape(text)))
 }
 
@@ -68,9 +86,16 @@ fn escape(text: &str) -> String {
 
 /// Draws a plot into a text of its own.
 fn plot(draw: impl FnOnce(DrawingArea<SVGBackend<'_>, plotters::coord::Shift>) -> Drawn<'static>) -> String {
+    plot_of(PLOT, draw)
+}
+
+fn plot_of(
+    pixels: (u32, u32),
+    draw: impl FnOnce(DrawingArea<SVGBackend<'_>, plotters::coord::Shift>) -> Drawn<'static>,
+) -> String {
     let mut svg = String::new();
     let drawn = {
-        let area = SVGBackend::with_string(&mut svg, PLOT).into_drawing_area();
+        let area = SVGBackend::with_string(&mut svg, pixels).into_drawing_area();
         draw(area).map_err(|why| why.to_string())
     };
     match drawn {
@@ -161,14 +186,53 @@ fn fed(report: &Report, area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shif
     area.present()
 }
 
-/// For each value of a sweep its seeds as dots, with a line through the medians.
+/// A square for each two nodes of which one gave to the other, darker the more; nodes in the order of their groups, with
+/// a line where a group ends.
+#[allow(clippy::cast_precision_loss, reason = "a place in a picture")]
+fn fed_by_node(report: &Report, area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>) -> Drawn<'static> {
+    let nodes = report.nodes as f64;
+    let most = report.fed_by_node.iter().map(|(_, _, bytes)| *bytes).max().unwrap_or(1).max(1) as f64;
+    let mut chart = ChartBuilder::on(area)
+        .margin(8)
+        .x_label_area_size(34)
+        .y_label_area_size(120)
+        .build_cartesian_2d(0.0..nodes, 0.0..nodes)?;
+    let group = |node: f64| {
+        let of = report.groups.iter().find(|(_, nodes)| nodes.contains(&usize::try_from(whole(node)).unwrap_or(0)));
+        of.map_or_else(String::new, |(name, nodes)| format!("{name}/{}", whole(node) - nodes.start as u64))
+    };
+    chart
+        .configure_mesh()
+        .disable_mesh()
+        .x_desc("who gave")
+        .y_desc("who got")
+        .x_label_formatter(&|node| group(*node))
+        .y_label_formatter(&|node| group(*node))
+        .draw()?;
+    chart.draw_series(report.fed_by_node.iter().map(|(from, to, bytes)| {
+        let (x, y) = (f64::from(*from), f64::from(*to));
+        let shade = (*bytes as f64 / most).sqrt().max(0.08);
+        Rectangle::new([(x, y), (x + 1.0, y + 1.0)], COLOURS[0].mix(shade).filled())
+    }))?;
+    for (_, of) in &report.groups {
+        let end = of.end as f64;
+        for line in [[(end, 0.0), (end, nodes)], [(0.0, end), (nodes, end)]] {
+            chart.draw_series(LineSeries::new(line, BLACK.mix(0.2)))?;
+        }
+    }
+    area.present()
+}
+
+/// For each value of a sweep its seeds as dots, with a line through the medians; a colour for each line.
 #[allow(clippy::cast_precision_loss, reason = "a place in a picture")]
 fn distribution(
     unit: &str,
-    values: &[(String, Vec<f64>)],
+    lines: &[Series],
     area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
 ) -> Drawn<'static> {
-    let most = values.iter().flat_map(|(_, seeds)| seeds).copied().fold(f64::MIN_POSITIVE, f64::max);
+    let values: Vec<&String> = lines.iter().take(1).flat_map(|line| &line.values).map(|(value, _)| value).collect();
+    let all = lines.iter().flat_map(|line| &line.values).flat_map(|(_, seeds)| seeds);
+    let most = all.copied().fold(f64::MIN_POSITIVE, f64::max);
     let mut chart = ChartBuilder::on(area)
         .margin(8)
         .x_label_area_size(34)
@@ -178,7 +242,7 @@ fn distribution(
         let near = (x - x.round()).abs() < 0.05 && *x > -0.5;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in the list")]
         let name = near.then(|| values.get(x.round().max(0.0) as usize)).flatten();
-        name.map_or_else(String::new, |(name, _)| name.clone())
+        name.map_or_else(String::new, |name| (*name).clone())
     };
     chart
         .configure_mesh()
@@ -187,16 +251,25 @@ fn distribution(
         .x_label_formatter(&named)
         .y_label_formatter(&|value| if unit == "bytes" { size(whole(*value)) } else { time(*value) })
         .draw()?;
-    let dots =
-        values.iter().enumerate().flat_map(|(at, (_, seeds))| seeds.iter().map(move |value| (at as f64, *value)));
-    chart.draw_series(dots.map(|dot| Circle::new(dot, 4, COLOURS[0].mix(0.5).filled())))?;
-    let middle = |seeds: &Vec<f64>| {
-        let mut sorted = seeds.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted.get(sorted.len() / 2).copied()
-    };
-    let medians = values.iter().enumerate().filter_map(|(at, (_, seeds))| Some((at as f64, middle(seeds)?)));
-    chart.draw_series(LineSeries::new(medians, COLOURS[3].stroke_width(2)))?;
+    for (number, line) in lines.iter().enumerate() {
+        let colour = COLOURS[number % COLOURS.len()];
+        // Beside each other, so that dots of two lines are told apart.
+        let aside = (number as f64 + 1.0) / (lines.len() as f64 + 1.0) * 0.4 - 0.2;
+        let place = |at: usize| at as f64 + aside;
+        let seeds = line.values.iter().enumerate();
+        let dots = seeds.clone().flat_map(|(at, (_, seeds))| seeds.iter().map(move |value| (place(at), *value)));
+        chart.draw_series(dots.map(|dot| Circle::new(dot, 4, colour.mix(0.5).filled())))?;
+        let medians = seeds.filter_map(|(at, (_, seeds))| Some((place(at), *seeds.get(seeds.len() / 2)?)));
+        let median = chart.draw_series(LineSeries::new(medians, colour.stroke_width(2)))?;
+        if !line.name.is_empty() {
+            median
+                .label(line.name.clone())
+                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 16, y)], colour.stroke_width(2)));
+        }
+    }
+    if lines.len() > 1 {
+        chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3)).draw()?;
+    }
     area.present()
 }
 

@@ -23,6 +23,8 @@ pub struct PlaceModel {
     pub delay: Duration,
     /// How many of those present a node that arrives hears of (a bound on what mDNS brings).
     pub neighbours: usize,
+    /// The share of what its nodes' links carry that blobs get.
+    pub goodput: f64,
     /// What connects it to other places, if anything.
     pub uplink: Option<Uplink>,
 }
@@ -38,6 +40,8 @@ pub struct Uplink {
     pub down: u64,
     /// The share of packets that are lost.
     pub loss: f64,
+    /// The share of what it carries that blobs get.
+    pub goodput: f64,
 }
 
 #[derive(Debug)]
@@ -91,7 +95,10 @@ impl Path {
 impl World {
     /// Adds a place.
     pub fn add_place(&mut self, model: PlaceModel) -> PlaceIndex {
-        let pipes = model.uplink.map(|uplink| (self.network.add_pipe(uplink.up), self.network.add_pipe(uplink.down)));
+        let pipes = model.uplink.map(|uplink| {
+            let mut pipe = |rate| self.network.add_pipe(rate, uplink.goodput);
+            (pipe(uplink.up), pipe(uplink.down))
+        });
         self.places.push(Place { model, pipes, open: true, here: Vec::new() });
         u32::try_from(self.places.len() - 1).expect("fewer places than 2^32")
     }
@@ -104,6 +111,11 @@ impl World {
             self.network.set_rate(into, down);
             self.share_soon();
         }
+    }
+
+    /// From now on all nodes run on one machine, which moves so many bytes a second between them.
+    pub fn share_a_host(&mut self, rate: u64) {
+        self.host = Some(self.network.add_pipe(rate, 1.0));
     }
 
     /// A node's rates, in bytes a second out and in.
@@ -198,7 +210,7 @@ impl World {
             self.unlink(a, b);
         }
         for (a, b) in [(a, b), (b, a)] {
-            let pipe = self.network.add_pipe(rate);
+            let pipe = self.network.add_pipe(rate, 1.0);
             self.links.insert(ends(a, b), Link { delay, pipe, up: true });
         }
         self.find(a, b);
@@ -275,6 +287,9 @@ impl World {
             way.push(into);
         }
         way.push(self.pipes(to).1);
+        if let Some(host) = self.host {
+            way.push(host);
+        }
         way
     }
 
@@ -303,7 +318,10 @@ impl World {
     fn pipes(&mut self, node: NodeIndex) -> (PipeId, PipeId) {
         let (up, down) = self.machines[node].rate;
         let made = self.machines[node].pipes;
-        let pipes = made.unwrap_or_else(|| (self.network.add_pipe(up), self.network.add_pipe(down)));
+        let place = self.machines[node].presence.place();
+        let goodput = place.map_or(1.0, |place| self.places[place as usize].model.goodput);
+        let mut pipe = |rate| self.network.add_pipe(rate, goodput);
+        let pipes = made.unwrap_or_else(|| (pipe(up), pipe(down)));
         self.machines[node].pipes = Some(pipes);
         pipes
     }

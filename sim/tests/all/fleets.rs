@@ -122,7 +122,11 @@ fn one_devices_luck_does_not_hang_on_another_device() {
 fn a_report_is_one_page_that_needs_nothing_else() {
     let report = Report::of(&run(SMALL, 1), "small");
     let page = html::page(&report);
-    assert_eq!(page.matches("<svg").count(), 3);
+    // Who has it, bytes by hour, who fed whom by group and by node.
+    assert_eq!(page.matches("<svg").count(), 4);
+    assert!(page.contains("publisher/0") && !report.fed_by_node.is_empty());
+    let of_nodes: u64 = report.fed_by_node.iter().map(|(_, _, bytes)| bytes).sum();
+    assert_eq!(of_nodes, report.bytes.far + report.bytes.near);
     assert!(!page.contains("not drawn"));
     for outside in ["href=", "src=", "@import", "url("] {
         assert!(!page.contains(outside), "{outside}");

@@ -60,7 +60,12 @@ fn an_epidemic_of_meetings_takes_the_time_that_theory_says() {
 /// long it takes until all have it.
 fn swarm(rates: &[(u64, u64)], size: u64) -> Duration {
     let mut world = World::of_seed(1, EPOCH);
-    let place = world.add_place(PlaceModel { delay: Duration::from_millis(1), neighbours: usize::MAX, uplink: None });
+    let place = world.add_place(PlaceModel {
+        delay: Duration::from_millis(1),
+        neighbours: usize::MAX,
+        goodput: 1.0,
+        uplink: None,
+    });
     let mut shop = Publisher::new("shop", "known", EPOCH);
     let source = world.add(Config { follows: vec![shop.cached()], collect: true, ..Config::default() });
     let follows = vec![shop.installed(Install::of("stable"))];

@@ -1,15 +1,20 @@
-//! The lab's scenarios as fleets: what runs on real nodes in network namespaces with shaped links (`tests/lab/burr.json`).
-//! How far the two agree is in `README.md`; here it is held that the model stays possible, and near the fluid bound.
+//! The lab's scenarios as fleets, held against what real nodes took there: the same swarm in network namespaces with shaped
+//! links (`tests/lab/burr.json`). What the model needs to know of the lab, its processors and what of a link blobs get,
+//! was measured there and stands in the scenarios; no number is fitted to the time.
 
 use burr_sim::{
     fleet::Fleet,
     scenario::{SHIPPED, Scenario},
 };
 
-/// The time until the last device had it, as a multiple of the fluid bound in seconds.
-fn over_the_bound(name: &str, bound: f64) -> f64 {
+/// The model and real nodes agree within this.
+const TOLERANCE: f64 = 0.15;
+
+/// The time until the last device had it, as a multiple of the fluid bound in seconds, with some values changed.
+fn over_the_bound(name: &str, bound: f64, changes: &[(&str, &str)]) -> f64 {
     let text = SHIPPED.iter().find(|(shipped, _)| *shipped == name).unwrap().1;
-    let mut fleet = Fleet::new(&Scenario::read(text).unwrap(), 1, Vec::new()).unwrap();
+    let changes: Vec<_> = changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let mut fleet = Fleet::new(&Scenario::read_with(text, &changes).unwrap(), 1, Vec::new()).unwrap();
     let devices = fleet.devices().count();
     fleet.run(|_| ());
     let rollout = &fleet.world.ledger().rollouts[0];
@@ -18,16 +23,24 @@ fn over_the_bound(name: &str, bound: f64) -> f64 {
     last.since(rollout.at).as_secs_f64() / bound
 }
 
-/// Twelve nodes and their origin at 20 Mbit/s, 20 MiB: `F / d` is 8.389 s.
+/// Twelve nodes and their origin at 20 Mbit/s, 20 MiB: `F / d` is 8.389 s. Real nodes took 1.41 and 1.42 times that.
 #[test]
-fn a_flat_network_takes_little_more_than_the_fluid_bound() {
-    let ratio = over_the_bound("lab_s1", 8.389);
-    assert!((1.0..1.25).contains(&ratio), "{ratio}");
+fn a_flat_network_takes_as_long_as_in_the_lab() {
+    let ratio = over_the_bound("lab_s1", 8.389, &[]);
+    assert!((ratio / 1.415 - 1.0).abs() <= TOLERANCE, "{ratio}");
+    // With links and processors that cost nothing it is near the fluid bound, and never below.
+    let ideal = over_the_bound("lab_s1", 8.389, &[("sites.0.goodput", "1.0"), ("host", "1 GB/s")]);
+    assert!((1.0..1.25).contains(&ideal), "{ideal}");
 }
 
-/// Four sites of five behind 8 Mbit/s in and 2 out, the origin at 20: `4 F / (20 + 4 x 2) Mbit/s` is 23.967 s.
+/// Four sites of five behind 8 Mbit/s in and 2 out, the origin at 20: `4 F / (20 + 4 x 2) Mbit/s` is 23.967 s. Real nodes
+/// took 1.63 times that.
 #[test]
-fn four_sites_take_little_more_than_the_fluid_bound() {
-    let ratio = over_the_bound("lab_s2", 23.967);
-    assert!((1.0..1.3).contains(&ratio), "{ratio}");
+fn four_sites_take_as_long_as_in_the_lab() {
+    let ratio = over_the_bound("lab_s2", 23.967, &[]);
+    assert!((ratio / 1.63 - 1.0).abs() <= TOLERANCE, "{ratio}");
+    let ideal = ["0", "1", "2", "3", "4"].map(|site| format!("sites.{site}.uplink.goodput"));
+    let ideal: Vec<_> = ideal.iter().map(|name| (name.as_str(), "1.0")).chain([("host", "1 GB/s")]).collect();
+    let ideal = over_the_bound("lab_s2", 23.967, &ideal);
+    assert!((1.0..1.3).contains(&ideal), "{ideal}");
 }
