@@ -10,10 +10,18 @@ use crate::{Time, config::Config};
 
 /// Pieces that may be asked for before anything is known: one is on its way while the next is asked for.
 pub(super) const FIRST_WINDOW: u64 = 2;
-/// A piece that is here so soon after the shortest time ever seen found room in the pipe.
-const QUICK: Duration = Duration::from_millis(250);
-/// One that took so much longer stood in a queue.
-const QUEUED: Duration = Duration::from_millis(600);
+/// What the time of a piece says of the pipe.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// A piece that is here so soon after the shortest time ever seen found room.
+    quick: Duration,
+    /// One that took so much longer stood in a queue.
+    queued: Duration,
+}
+
+/// On a LAN what stands in queues is there soon, is lost where queues are short, and may be elsewhere by then.
+const NEAR: Pace = Pace { quick: Duration::from_millis(50), queued: Duration::from_millis(200) };
+const FAR: Pace = Pace { quick: Duration::from_millis(250), queued: Duration::from_millis(600) };
 /// A provider that brings nothing for this long while something is asked of it holds things up; one that is far may take
 /// longer, since what another brings instead crosses the uplink twice.
 const SHORTEST_STALL: Duration = Duration::from_secs(4);
@@ -50,11 +58,11 @@ pub(super) struct Provider {
 }
 
 /// The window after a piece that took so long, where none took less than `delay`.
-pub(super) fn adapted(window: u64, took: Duration, delay: Duration, piece: u64, config: &Config) -> u64 {
+fn adapted(window: u64, took: Duration, delay: Duration, pace: Pace, piece: u64, config: &Config) -> u64 {
     let least = FIRST_WINDOW * piece;
-    if took <= delay + QUICK {
+    if took <= delay + pace.quick {
         (window + piece).min(config.provider_bytes.max(least))
-    } else if took > delay + QUEUED {
+    } else if took > delay + pace.queued {
         (window - piece).max(least)
     } else {
         window
@@ -107,7 +115,7 @@ impl Provider {
     /// Whether what is asked of it takes nothing from those who wait for it: it answers at once, or nothing was asked of it
     /// for a while. On a LAN even a source that many wait for answers quickly, so that says nothing there.
     pub(super) fn has_spare(&self, now: Time) -> bool {
-        let quick = self.takes.zip(self.delay).is_none_or(|(takes, delay)| takes <= delay + QUICK);
+        let quick = self.takes.zip(self.delay).is_none_or(|(takes, delay)| takes <= delay + FAR.quick);
         (quick && !self.near) || (self.asked == 0 && now.since(self.moved) >= UNKNOWN)
     }
 
@@ -141,7 +149,7 @@ impl Provider {
         let delay = self.delay.map_or(took, |delay| delay.min(took));
         self.delay = Some(delay);
         self.takes = Some(self.takes.map_or(took, |takes| (takes * 3 + took) / 4));
-        self.window = adapted(self.window, took, delay, piece, config);
+        self.window = adapted(self.window, took, delay, if self.near { NEAR } else { FAR }, piece, config);
     }
 
     /// What was asked of it is not waited for any more.
@@ -203,7 +211,7 @@ impl Afar {
             let delay = self.delay.map_or(took, |delay| delay.min(took));
             self.delay = Some(delay);
             self.takes = Some(self.takes.map_or(took, |takes| (takes * 3 + took) / 4));
-            self.window = adapted(self.window, took, delay, piece, config);
+            self.window = adapted(self.window, took, delay, FAR, piece, config);
         }
     }
 
