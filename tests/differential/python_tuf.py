@@ -274,6 +274,21 @@ def trusted(at):
     return versions
 
 
+def keeps_another(at):
+    """Whether the snapshot that a client keeps has the version that its timestamp names, and is another one: python-tuf does
+    not hold what it keeps against the hash and length that the newest timestamp gives; burr does, and asks for the other."""
+    try:
+        with open(f"{at}/metadata/timestamp.json", "rb") as file:
+            pin = json.load(file)["signed"]["meta"]["snapshot.json"]
+        with open(f"{at}/metadata/snapshot.json", "rb") as file:
+            data = file.read()
+    except (FileNotFoundError, KeyError):
+        return False
+    same_hash = pin.get("hashes", {}).get("sha256", "") in ("", hashlib.sha256(data).hexdigest())
+    same_length = pin.get("length", len(data)) == len(data)
+    return json.loads(data)["signed"]["version"] == pin["version"] and not (same_hash and same_length)
+
+
 def compare(burr, cases, seed):
     server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -308,6 +323,8 @@ def compare(burr, cases, seed):
                     for role in ("timestamp", "snapshot"):
                         if role not in kept:
                             expected.pop(role, None)
+                if keeps_another(f"{at}/python"):
+                    break
                 if ours != theirs or kept != expected:
                     roles = sorted(set(kept) | set(expected))
                     other = [role for role in roles if kept.get(role) != expected.get(role)]
@@ -315,8 +332,7 @@ def compare(burr, cases, seed):
                                        f"  kept otherwise: {[(role, expected.get(role), kept.get(role)) for role in other]}")
                     break
                 if repository.rolled_back:
-                    # From here on a version comes twice. Of a snapshot python-tuf then keeps the one that it has, against
-                    # the hash that the newest timestamp gives; burr asks for the other.
+                    # From here on a version comes twice.
                     break
     server.shutdown()
     print(f"{cases} repositories, {accepted} of {steps} steps accepted, {len(differences)} differences")

@@ -1,6 +1,6 @@
 //! Payloads that no publisher's tool makes, signed with the publisher's own key: what a device does with them.
 
-use std::{fs, os::unix::fs::MetadataExt as _};
+use std::{fs, os::unix::fs::MetadataExt as _, sync::LazyLock};
 
 use burr_protocol::{
     Hash,
@@ -149,8 +149,8 @@ async fn t33_no_name_in_a_signed_bundle_leads_out_of_its_slot() {
     story.ends_well().await;
 }
 
-/// A payload of less than a megabyte, and its bundle: four gigabytes of zeros behind a small file.
-fn bomb() -> (Vec<u8>, Hash) {
+/// A payload of less than a megabyte, and its bundle: four gigabytes of zeros behind a small file. It takes a while to make.
+static BOMB: LazyLock<(Vec<u8>, Hash)> = LazyLock::new(|| {
     let whole = manifest(&[(0, b"index.html", b"small")]);
     let mut bomb = zstd::Encoder::new(Vec::new(), 1).unwrap();
     std::io::copy(
@@ -164,14 +164,14 @@ fn bomb() -> (Vec<u8>, Hash) {
     let bomb = bomb.finish().unwrap();
     assert!(bomb.len() < 1 << 20, "a bomb is small: {}", bomb.len());
     (bomb, Hash::of(&whole))
-}
+});
 
 #[tokio::test(flavor = "multi_thread")]
 async fn t34_a_bomb_costs_a_device_little_memory() {
     let desk = Desk::new();
     let mut victim = Victim::start(&desk).await;
-    let (bomb, bundle) = bomb();
-    victim.shop.release_bytes("1.5.0", bundle, 1, 5, &bomb);
+    let (bomb, bundle) = &*BOMB;
+    victim.shop.release_bytes("1.5.0", *bundle, 1, 5, bomb);
     victim.kiosk.import(&victim.shop).await;
     victim.reports("1.5.0").await;
     victim.survived("a bomb").await;
@@ -181,8 +181,8 @@ async fn t34_a_bomb_costs_a_device_little_memory() {
 async fn t34_a_payload_that_grows_beyond_its_release_stops_there() {
     let mut story = Story::begin().await;
     // What comes after the file is not written anywhere.
-    let (bomb, bundle) = bomb();
-    story.fails("a bomb", bundle, 1, 5, &bomb).await;
+    let (bomb, bundle) = &*BOMB;
+    story.fails("a bomb", *bundle, 1, 5, bomb).await;
     // A manifest that says it is four gigabytes itself, and a release that allows a million files.
     let mut endless = u32::MAX.to_be_bytes().to_vec();
     endless.extend(noise(1, 100_000));
