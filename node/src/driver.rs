@@ -13,7 +13,6 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::SocketAddr,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -34,7 +33,6 @@ use burr_protocol::{
     },
     receipt::{Receipt, SignedReceipt, last_words},
     record::ReleaseId,
-    release::Payload,
     rules,
     status::Status,
     trust::Verified,
@@ -83,7 +81,7 @@ pub(crate) enum Ask {
     Held { blob: Hash, size: u64, done: oneshot::Sender<()> },
     Carried { carried: Carried, done: oneshot::Sender<Result<(), Hold>> },
     Tell(Fact),
-    Import { import: Imported, done: oneshot::Sender<Result<(), Error>> },
+    Import { repository: RepositoryId, pack: Vec<u8>, done: oneshot::Sender<()> },
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -117,14 +115,6 @@ impl fmt::Display for Hold {
             Self::Budget(why) => f.write_str(why),
         }
     }
-}
-
-/// A repository on this machine.
-#[derive(Debug)]
-pub(crate) struct Imported {
-    pub(crate) repository: RepositoryId,
-    pub(crate) pack: Vec<u8>,
-    pub(crate) payloads: Vec<(Payload, PathBuf)>,
 }
 
 /// A node's parts and the agent that tells them what to do.
@@ -397,8 +387,9 @@ impl Driver {
                 let _ = done.send(may);
             }
             Ask::Tell(fact) => self.tell(fact),
-            Ask::Import { import, done } => {
-                let _ = done.send(self.import(import).await);
+            Ask::Import { repository, pack, done } => {
+                self.handle(Input::Import { repository, pack }).await;
+                let _ = done.send(());
             }
             Ask::Shutdown(_) => unreachable!("the loop ends there"),
         }
@@ -424,22 +415,6 @@ impl Driver {
     fn ticket(&mut self) -> Ticket {
         self.next_ticket += 1;
         Ticket(self.next_ticket)
-    }
-
-    async fn import(&mut self, import: Imported) -> Result<(), Error> {
-        for (Payload { blob, size }, path) in import.payloads {
-            let mut pieces = self.blobs.held(blob, size).await?;
-            if pieces != PieceMap::All {
-                if self.blobs.import(&path).await?.hash != blob {
-                    let words = format!("{} is not the payload that its release names", path.display());
-                    return Err(Error::new(Kind::BadInput, words).with_hint("publish the version again"));
-                }
-                pieces = PieceMap::All;
-            }
-            self.handle(Input::Held { blob, size, pieces }).await;
-        }
-        self.handle(Input::Import { repository: import.repository, pack: import.pack }).await;
-        Ok(())
     }
 
     async fn handle(&mut self, input: Input) {

@@ -16,6 +16,7 @@ use burr_protocol::{
     action::Wish,
     config::Choice,
     fact::Fact,
+    fetch::PieceMap,
     gateway::{Declined, Report},
     policy::explain::{Explanation, NoAnswer, Question},
     receipt::Receipt,
@@ -35,7 +36,7 @@ use tokio::{
 use crate::{
     clock::Clock,
     condition::{self, Said},
-    driver::{self, Ask, Carried, Hold, Imported},
+    driver::{self, Ask, Carried, Hold},
     error::{Error, Kind},
     identity,
     settings::{Settings, device},
@@ -432,8 +433,15 @@ impl Node {
         pack: Vec<u8>,
         payloads: Vec<(Payload, PathBuf)>,
     ) -> Result<(), Error> {
-        let import = Imported { repository, pack, payloads };
-        self.ask(|done| Ask::Import { import, done }).await?
+        // Here, and not in the driver: to read a large payload takes seconds, in which everything else goes on.
+        for (Payload { blob, size }, path) in payloads {
+            if self.blobs().held(blob, size).await? != PieceMap::All && self.blobs().import(&path).await?.hash != blob {
+                let words = format!("{} is not the payload that its release names", path.display());
+                return Err(Error::new(Kind::BadInput, words).with_hint("publish the version again"));
+            }
+            self.ask(|done| Ask::Held { blob, size, done }).await?;
+        }
+        self.ask(|done| Ask::Import { repository, pack, done }).await
     }
 
     /// Ends the node in good order: what is under way is written down, connections are closed.

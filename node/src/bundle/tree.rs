@@ -50,14 +50,15 @@ impl Stamp {
     }
 }
 
-/// One file as all that there is, under its own name.
+/// One file as all that there is, under the name that it is given by: it may be a link to the newest image.
 pub(super) fn single(at: &Path) -> Result<Vec<Found>, Error> {
-    let metadata = fs::metadata(at).map_err(|error| Error::file("read", at, error))?;
+    let file = fs::canonicalize(at).map_err(|error| unreadable(at, error))?;
+    let metadata = fs::metadata(&file).map_err(|error| unreadable(at, error))?;
     let name = at.file_name().and_then(|name| name.to_str());
     let path = name.ok_or_else(|| {
         Error::new(Kind::BadInput, format!("the name of {} is not UTF-8", at.display())).with_hint("rename it")
     })?;
-    Ok(vec![Found { path: path.to_owned(), at: at.to_owned(), what: What::File(Stamp::of(&metadata)) }])
+    Ok(vec![Found { path: path.to_owned(), at: file, what: What::File(Stamp::of(&metadata)) }])
 }
 
 /// Lists all that is below a directory, in the order of paths. Links are not followed.

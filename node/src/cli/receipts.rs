@@ -6,7 +6,7 @@ use burr_node::{
     control::{self, Request},
     error::Error,
 };
-use burr_protocol::receipt::Receipt;
+use burr_protocol::{Wall, receipt::Receipt};
 use bytesize::ByteSize;
 
 use super::{Context, print, print_json};
@@ -38,15 +38,30 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
             receipt.outcome,
             ByteSize::b(bytes),
             receipt.took_ms,
-            age(&receipt).map(|age| format!(", by metadata signed {age} before")).unwrap_or_default()
+            age(receipt.at, receipt.issued).map(|age| format!(", by metadata signed {age} before")).unwrap_or_default()
         ))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// How old the metadata was that the device decided by, if it knew the time.
-fn age(receipt: &Receipt) -> Option<humantime::FormattedDuration> {
-    let seconds = u64::try_from(receipt.at?.0.checked_sub(receipt.issued.0)?).ok()?;
+/// How old the metadata was that a device decided by at a time, if it knew the time. Both are the device's own words.
+fn age(at: Option<Wall>, issued: Wall) -> Option<humantime::FormattedDuration> {
+    let seconds = u64::try_from(at?.0.checked_sub(issued.0)?).ok()?;
     let minutes = Duration::from_secs(seconds / 60 * 60);
     Some(humantime::format_duration(minutes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_lies_about_the_time_is_shown_without_an_age() {
+        let shown = |at, issued| age(at, Wall(issued)).map(|age| age.to_string());
+        assert_eq!(shown(Some(Wall(7_230)), 0).as_deref(), Some("2h"));
+        assert_eq!(shown(None, 0), None);
+        assert_eq!(shown(Some(Wall(0)), 1), None);
+        assert_eq!(shown(Some(Wall(i64::MAX)), i64::MIN), None);
+        assert_eq!(shown(Some(Wall(i64::MIN)), i64::MAX), None);
+    }
 }

@@ -242,7 +242,12 @@ async fn serve(
             tracing::info!(target: "burr", "metrics are at http://{}/metrics", metrics.address());
         }
     }
-    let shown = tokio::spawn(show(facts, context.json, context.is_watched().then_some(bars)));
+    let (json, bars) = (context.json, context.is_watched().then_some(bars));
+    // On a thread of its own: whoever reads the facts may stop reading for a while, and the node goes on.
+    std::thread::Builder::new()
+        .name("burr-shown".to_owned())
+        .spawn(move || show(facts, json, bars.as_ref()))
+        .map_err(|error| Error::new(Kind::Storage, "can't start threads").with_source(error))?;
     let control = tokio::spawn(control::serve(listener, node.clone(), context.data.clone()));
     for app in published {
         control::offer(&node, &context.data, app).await?;
@@ -259,7 +264,6 @@ async fn serve(
         _ = control => return Err(Error::new(Kind::Ended, "the control socket stopped")),
     };
     drop((gateway, http, metrics));
-    shown.abort();
     renewal.abort();
     pausing.abort();
     match stopped {
@@ -319,19 +323,25 @@ fn renew_one(data: &Path, app: &str) -> Result<bool, Error> {
     publisher.renew_online(Wall(i64::try_from(now.as_secs()).unwrap_or(i64::MAX)), passphrase.as_deref())
 }
 
-/// Facts as JSON lines for a program, or as bars for a person; the log tells the rest.
-async fn show(mut facts: tokio::sync::broadcast::Receiver<Fact>, json: bool, bars: Option<MultiProgress>) {
+/// Facts as JSON lines for a program, or as bars for a person; the log tells the rest. A program that reads too slowly is
+/// told how many it missed.
+fn show(mut facts: tokio::sync::broadcast::Receiver<Fact>, json: bool, bars: Option<&MultiProgress>) {
     let mut fetches: BTreeMap<Hash, ProgressBar> = BTreeMap::new();
     loop {
-        let fact = match facts.recv().await {
+        let fact = match facts.blocking_recv() {
             Ok(fact) => fact,
-            Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Lagged(missed)) => {
+                if json && print(&serde_json::json!({ "missed": missed }).to_string()).is_err() {
+                    return;
+                }
+                continue;
+            }
             Err(RecvError::Closed) => return,
         };
         if json && print(&serde_json::to_string(&fact).expect("facts are JSON")).is_err() {
             return;
         }
-        let Some(bars) = &bars else { continue };
+        let Some(bars) = bars else { continue };
         match fact {
             Fact::FetchStarted { blob, size, held } => {
                 let style =

@@ -289,4 +289,11 @@ fn a_single_file_is_a_bundle_of_itself() {
     let slot = dir.path().join("slot");
     unpack(fs::File::open(&packed.path).unwrap(), &slot, &packed).unwrap();
     assert_eq!(fs::read(slot.join("tree/firmware.bin")).unwrap(), noise(7, 300_000));
+
+    // A link to the newest image gives its own name, and the image's bytes.
+    let newest = dir.path().join("newest.bin");
+    std::os::unix::fs::symlink("firmware.bin", &newest).unwrap();
+    let packed = pack(&newest, &dir.path().join("linked"));
+    assert_eq!((packed.manifest.files(), packed.manifest.bytes()), (1, 300_000));
+    assert_eq!(packed.manifest.entries()[0].path, "newest.bin");
 }

@@ -24,8 +24,8 @@ use tokio::{
 
 /// How long a process may take to say that it runs.
 const START_PATIENCE: Duration = Duration::from_secs(20);
-/// How long a process may take to end in good order.
-const END_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a process may take to end in good order: it may be removing thousands of files on a disk that others keep busy.
+const END_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a command may take: the longest is a publish of a large bundle.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(300);
 

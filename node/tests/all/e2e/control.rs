@@ -9,13 +9,17 @@ use std::{
     net::{SocketAddr, TcpStream},
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::Path,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::{
     http::{Answer, ask, get, raw},
-    program::{DEADLINE, Node, Shop, publish, say},
+    program::{DEADLINE, Node, Shop, burr, publish, say, wait},
 };
 use crate::support::tree;
 use schema::Contract;
@@ -280,6 +284,40 @@ fn clients_of_the_socket_that_went_away_take_nobodys_place() {
     }
     assert_eq!(node.ask("status")["node"], json!(node.id()));
     node.stop();
+}
+
+#[test]
+fn a_program_that_reads_no_facts_holds_up_neither_an_update_nor_the_end() {
+    let shop = Shop::open(|at| drop(tree(at, &[("index.html", b"1")])));
+    let publisher = Node::start(&shop.publisher, &[]);
+    let (data, peer) = (shop.data("device"), publisher.address().to_string());
+    // Little more goes into the pipe, and nobody takes anything out.
+    let (facts, mut full) = std::io::pipe().expect("a pipe");
+    full.write_all(&vec![0; 60 << 10]).expect("there is room");
+    let mut device = burr(&data);
+    device.args(["run", "--json", "--listen", "127.0.0.1", "--no-mdns", "--install", &shop.link, "--peer", &peer]);
+    let mut device = device.stdout(full).stderr(Stdio::null()).spawn().expect("burr starts");
+    for version in 1..=10 {
+        let version = format!("{version}.0.0");
+        if version != "1.0.0" {
+            publish(&shop.publisher, &shop.source(), &version);
+        }
+        let begun = Instant::now();
+        let active = || {
+            let said = say(&data, &["status", "--json"]);
+            said.code == Some(0) && said.json()["apps"][0]["active"]["version"] == version
+        };
+        while !active() {
+            assert!(begun.elapsed() < DEADLINE, "{version} does not become active");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let pid = i32::try_from(device.id()).ok().and_then(Pid::from_raw).expect("a process");
+    kill_process(pid, Signal::TERM).expect("it runs");
+    let ended = wait(&mut device, Duration::from_secs(60));
+    let _ = device.kill();
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+    drop(facts);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A release that halts by itself, among real nodes: two devices of a fleet fall over it, the publisher's node pauses it,
 //! and a device that meets one of the two when the publisher is gone leaves it alone.
 
-use std::path::Path;
+use std::{fs::File, path::Path};
 
 use super::program::{Node, Shop, say};
 use crate::support::tree;
@@ -53,9 +53,15 @@ fn what_fails_on_a_fleet_is_paused_by_its_publisher_and_left_alone_on_an_island(
     let refused = say(&shop.publisher, &wrong);
     assert!(refused.code == Some(2) && refused.err.contains("3/20%/10"), "{refused:?}");
     say(&shop.publisher, &["publish", &source, "--app", "shop", "--version", "2.0.0", "--halt-at", "2/50%/2"]).ok();
+    // Somebody is at the repository for longer than the node waits for that; it tries again.
+    let lock = File::create(shop.publisher.join("publish/shop/lock")).expect("the lock's file");
+    lock.lock().expect("nobody publishes");
     first.hear_step("2.0.0", "rolled_back");
     let halted = publisher.hear_fact("halted");
     assert_eq!(halted["tally"], serde_json::json!({ "failed": 2, "outcomes": 2 }));
+    publisher.hear_log("shop 2.0.0 should be paused");
+    assert!(release(&shop, "2.0.0")["rules"]["paused"].is_null());
+    lock.unlock().expect("ours");
     // The pause is metadata like any other, and comes back verified.
     let mut paused = release(&shop, "2.0.0")["rules"]["paused"].clone();
     while paused != true {

@@ -236,6 +236,16 @@ impl Node {
         say(&self.data, &[what, "--json"]).json()
     }
 
+    /// Waits until its log says this.
+    #[track_caller]
+    pub(super) fn hear_log(&self, words: &str) {
+        let begun = Instant::now();
+        while !self.log.lock().expect("no thread panics with it").contains(words) {
+            assert!(begun.elapsed() < DEADLINE, "{words:?} was not logged: {}", self.story());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn story(&self) -> String {
         let mut story = self.log.lock().expect("no thread panics with it").clone();
         for fact in self.heard.iter().rev().take(20).rev() {
