@@ -11,7 +11,6 @@ mod writer;
 
 use std::{
     collections::BTreeMap,
-    fmt,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -54,6 +53,7 @@ use crate::{
     health::{self, HealthCommand, Subject},
     metrics::{self, Tally},
     net::{self, Net},
+    pace::{Carried, Hold},
     settings::{Commands, Settings},
     slots::Slots,
     store::{blobs::Blobs, home::Home, records::Records},
@@ -83,38 +83,6 @@ pub(crate) enum Ask {
     Tell(Fact),
     Import { repository: RepositoryId, pack: Vec<u8>, done: oneshot::Sender<()> },
     Shutdown(oneshot::Sender<()>),
-}
-
-/// Bytes of a blob that went by HTTP, and of which more is to go.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Carried {
-    pub(crate) blob: Hash,
-    pub(crate) near: bool,
-    pub(crate) direction: Direction,
-    pub(crate) bytes: u64,
-}
-
-impl Carried {
-    pub(crate) fn from_upstream(blob: Hash, bytes: u64) -> Self {
-        Self { blob, near: false, direction: Direction::Down, bytes }
-    }
-}
-
-/// Why no more may go now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Hold {
-    Unwanted,
-    /// What holds it up, in words.
-    Budget(String),
-}
-
-impl fmt::Display for Hold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unwanted => f.write_str("it is not needed any more"),
-            Self::Budget(why) => f.write_str(why),
-        }
-    }
 }
 
 /// A node's parts and the agent that tells them what to do.
@@ -382,7 +350,9 @@ impl Driver {
                 self.handle(Input::Carried { near, direction, bytes }).await;
                 let may = match direction {
                     Direction::Down if !self.agent.fetches(blob) => Err(Hold::Unwanted),
-                    Direction::Down | Direction::Up => self.agent.may_carry(near, direction).map_err(Hold::Budget),
+                    Direction::Down | Direction::Up => {
+                        self.agent.held_up(near, direction).map_or(Ok(()), |held| Err(Hold::Budget(held)))
+                    }
                 };
                 let _ = done.send(may);
             }
@@ -492,6 +462,7 @@ impl Driver {
                 });
             }
             Action::Stage { app, bundle, payload, files, bytes, lock } => {
+                self.tally.stages(&app, Instant::now());
                 let name = app.clone();
                 let reader = self.blobs.reader(payload.blob);
                 let fleets = self.fleets.clone();
@@ -587,7 +558,7 @@ impl Driver {
     }
 
     fn tell(&mut self, fact: Fact) {
-        self.tally.add(&fact);
+        self.tally.add(&fact, Instant::now(), self.clock.wall());
         match &fact {
             Fact::PeerRefused { .. }
             | Fact::TurnedAway { .. }

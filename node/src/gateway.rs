@@ -25,7 +25,7 @@ mod updates;
 mod view;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::Instant,
@@ -50,6 +50,7 @@ use crate::{
         server::{self, Room},
     },
     node::Node,
+    pace::Pace,
 };
 use bundles::Bundles;
 use flood::Flood;
@@ -59,6 +60,12 @@ use view::View;
 const MAX_CONNECTIONS: usize = 4096;
 /// Connections of one address at a time; a proxy has as many as there are.
 const MAX_PER_ADDRESS: usize = 64;
+
+/// Bytes that must move on a connection in a minute: an update check is more.
+const MIN_MOVED: u64 = 512;
+
+/// Seconds after which it is worth asking again for what the budget does not let go.
+const NO_BUDGET: u64 = 60;
 
 /// Devices that choose a channel at the same time, at most, without waiting for another.
 const TURNS: usize = 64;
@@ -145,7 +152,7 @@ impl Gateway {
         let facts = shared.node.facts();
         ready::show(&shared, &shared.node.catalog().await?, &shared.node.halted().await?);
         let followed = tokio::spawn(ready::follow(Arc::clone(&shared), facts));
-        let room = Room { connections: MAX_CONNECTIONS, per_address };
+        let room = Room { connections: MAX_CONNECTIONS, per_address, least: MIN_MOVED };
         let served = tokio::spawn(server::run(listener, tls, room, move |request, from| {
             let shared = Arc::clone(&shared);
             async move { shared.answer_within_rate(request, from).await }
@@ -221,7 +228,7 @@ impl Shared {
             Transport::Tls { .. } | Transport::Plain => from.ip(),
         };
         match self.flood.take(address, Instant::now()) {
-            Ok(()) => self.answer(request).await,
+            Ok(()) => self.answer(request, is_near(address)).await,
             Err(seconds) => {
                 let message = "too many requests from this address";
                 let mut reply = failure(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message);
@@ -231,22 +238,37 @@ impl Shared {
         }
     }
 
-    /// Answers a request whose sender is within its rate.
-    async fn answer(&self, request: Request<Incoming>) -> Reply {
+    /// What counts the bytes of a payload, or of what was made of it, on their way to a client.
+    ///
+    /// # Errors
+    /// The answer, if the budget lets none go now.
+    async fn pace(&self, request: &Request<Incoming>, blob: Hash, near: bool) -> Result<Pace, Reply> {
+        let pace = Pace::up(self.node.downgrade(), blob, near);
+        if *request.method() == Method::HEAD {
+            return Ok(pace);
+        }
+        let Err(hold) = pace.went(0).await else { return Ok(pace) };
+        let mut reply = failure(StatusCode::SERVICE_UNAVAILABLE, "no_budget", &hold.to_string());
+        reply.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from(NO_BUDGET));
+        Err(reply)
+    }
+
+    /// Answers a request whose sender is within its rate, and of this site or not.
+    async fn answer(&self, request: Request<Incoming>, near: bool) -> Reply {
         let path = request.uri().path().to_owned();
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         let reading = matches!(*request.method(), Method::GET | Method::HEAD);
         let posting = *request.method() == Method::POST;
         match parts.as_slice() {
-            ["blobs", blob] if reading => repository::blob(self, &request, blob).await,
+            ["blobs", blob] if reading => repository::blob(self, &request, blob, near).await,
             ["repositories", repository, "metadata", name] if reading => {
                 repository::document(&self.view(), &request, repository, name)
             }
             ["repositories", repository, "targets", "app", rest @ ..] if reading => {
-                repository::target(self, &request, repository, &format!("app/{}", rest.join("/"))).await
+                repository::target(self, &request, repository, &format!("app/{}", rest.join("/")), near).await
             }
-            ["bundles", name] if reading => updates::zip(self, &request, name),
-            ["bundles", bundle, sha256] if reading => updates::file(self, &request, bundle, sha256),
+            ["bundles", name] if reading => updates::zip(self, &request, name, near).await,
+            ["bundles", bundle, sha256] if reading => updates::file(self, &request, bundle, sha256, near).await,
             ["updates"] if posting => updates::check(self, request).await,
             ["updates", "manifest_size"] if posting => updates::sizes(self, request).await,
             ["stats"] if posting => stats::take(self, request).await,
@@ -255,6 +277,14 @@ impl Shared {
             ["updates" | "stats", ..] if !posting => not_allowed("POST"),
             _ => failure(StatusCode::NOT_FOUND, "not_found", "there is nothing under this path"),
         }
+    }
+}
+
+/// Whether an address is one of a private network: what goes there is taken to cross no uplink.
+fn is_near(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }
 

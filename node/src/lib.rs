@@ -18,6 +18,7 @@ pub mod membership;
 pub mod metrics;
 pub mod net;
 mod node;
+mod pace;
 pub mod publisher;
 pub mod settings;
 pub mod slots;

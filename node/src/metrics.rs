@@ -7,7 +7,7 @@
 pub mod http;
 mod tally;
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use burr_protocol::{
     budget::Traffic,
@@ -57,14 +57,23 @@ pub struct Metric {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Sample {
     labels: Vec<String>,
-    value: i64,
+    value: String,
 }
 
 impl Sample {
     fn new(labels: impl IntoIterator<Item = impl Into<String>>, value: impl TryInto<i64>) -> Self {
         let labels = labels.into_iter().map(Into::into).collect();
-        Self { labels, value: value.try_into().unwrap_or(i64::MAX) }
+        Self { labels, value: value.try_into().unwrap_or(i64::MAX).to_string() }
     }
+
+    fn seconds(labels: impl IntoIterator<Item = impl Into<String>>, time: Duration) -> Self {
+        let labels = labels.into_iter().map(Into::into).collect();
+        Self { labels, value: format!("{}.{:03}", time.as_secs(), time.subsec_millis()) }
+    }
+}
+
+fn of_apps(status: &Status, time: impl Fn(&str) -> Duration) -> Vec<Sample> {
+    status.apps.iter().map(|app| Sample::seconds([&app.app], time(&app.app))).collect()
 }
 
 fn one(value: impl TryInto<i64>) -> Vec<Sample> {
@@ -197,6 +206,13 @@ pub const METRICS: &[Metric] = &[
         read: |_, tally| one(tally.fetches_completed),
     },
     Metric {
+        name: "burr_fetch_seconds_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Time that fetches took which completed, over all.",
+        read: |_, tally| vec![Sample::seconds([] as [&str; 0], tally.fetching)],
+    },
+    Metric {
         name: "burr_provider_failures_total",
         kind: Kind::Counter,
         labels: &[],
@@ -249,6 +265,27 @@ pub const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "burr_stage_seconds_total",
+        kind: Kind::Counter,
+        labels: &["app"],
+        help: "Time that unpacking and verifying took of what was staged, over all.",
+        read: |status, tally| of_apps(status, |app| tally.times(app).staging),
+    },
+    Metric {
+        name: "burr_trial_seconds_total",
+        kind: Kind::Counter,
+        labels: &["app"],
+        help: "Time on trial of what came to be active, over all.",
+        read: |status, tally| of_apps(status, |app| tally.times(app).trials),
+    },
+    Metric {
+        name: "burr_update_seconds_total",
+        kind: Kind::Counter,
+        labels: &["app"],
+        help: "Time from the choice of a release to its being active, with all that it waited for, over all.",
+        read: |status, tally| of_apps(status, |app| tally.times(app).updates),
+    },
+    Metric {
         name: "burr_waits_total",
         kind: Kind::Counter,
         labels: &[],
@@ -268,6 +305,13 @@ pub const METRICS: &[Metric] = &[
         labels: &[],
         help: "Times that newer metadata was verified.",
         read: |_, tally| one(tally.metadata_verified),
+    },
+    Metric {
+        name: "burr_metadata_delay_seconds_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Time from the signing of newer metadata to its being verified here, by this machine's clock, over all.",
+        read: |_, tally| vec![Sample::seconds([] as [&str; 0], tally.metadata_delay)],
     },
     Metric {
         name: "burr_imports_refused_total",

@@ -36,9 +36,10 @@ use tokio::{
 use crate::{
     clock::Clock,
     condition::{self, Said},
-    driver::{self, Ask, Carried, Hold},
+    driver::{self, Ask},
     error::{Error, Kind},
     identity,
+    pace::{Carried, Hold},
     settings::{Settings, device},
     store::{blobs::Blobs, home::Home},
     upstream,

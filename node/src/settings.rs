@@ -424,6 +424,17 @@ impl Reader<'_> {
         humantime::parse_duration(self.text(name)?).map_err(|_| self.bad(name, "a time with a unit, such as 30s or 5m"))
     }
 
+    fn size_or_unlimited(&self, name: &str) -> Result<Option<u64>, Error> {
+        match self.text(name)? {
+            "unlimited" => Ok(None),
+            text => {
+                let size = text.parse::<bytesize::ByteSize>();
+                let size = size.map_err(|_| self.bad(name, "a size with a unit, such as 500 MB, or unlimited"))?;
+                Ok(Some(size.as_u64()))
+            }
+        }
+    }
+
     fn attributes(&self) -> Result<BTreeMap<String, String>, Error> {
         let bad = || self.bad("attributes", "a list such as [\"site=depot-7\", \"model=a\"]");
         let words = self.text("attributes")?.split_whitespace();
@@ -544,6 +555,7 @@ impl Reader<'_> {
             confirm,
             freshness,
             keep,
+            keep_bytes: self.size_or_unlimited("keep_bytes")?,
             attempts,
             defer: self.duration("defer")?,
             before: hook("before")?,

@@ -36,18 +36,14 @@ use tokio::{
 };
 
 use crate::{
-    driver::{Carried, Hold},
     error::{Error, Kind},
     http::client::Client,
     node::{Node, WeakNode},
+    pace::{Hold, Pace},
 };
 
 /// Upstreams of one node at most.
 pub const MAX_UPSTREAMS: usize = 16;
-/// How long a transfer stands still until its budget has room, before it is left for later, and how often it looks.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(50);
-
 /// Where a node takes from as a last resort.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -168,22 +164,28 @@ impl Taking {
     /// # Errors
     /// [`Kind::Ended`] if the node ended.
     async fn take(&mut self, blob: Hash, size: u64, facts: &mut broadcast::Receiver<Fact>) -> Result<Taken, Error> {
+        let pace = Pace::down(self.node.clone(), blob);
         for url in self.settings.urls.clone() {
-            match self.node.upgrade()?.carried(Carried::from_upstream(blob, 0)).await? {
+            match pace.went(0).await {
                 Ok(()) => {}
                 Err(Hold::Unwanted) => return Ok(Taken::Over),
-                Err(Hold::Budget(why)) => {
-                    tracing::info!(target: "burr", "what is fetched from web servers waits: {why}");
+                Err(Hold::Ended) => return Err(ended()),
+                Err(hold) => {
+                    tracing::info!(target: "burr", "what is fetched from web servers waits: {hold}");
                     return Ok(Taken::Later);
                 }
             }
             let stop = Stop::default();
             let part = payload::Part { directory: self.parts.clone(), blob, size };
             let (client, from, stopped) = (self.client.clone(), format!("{url}/blobs/{blob}"), Arc::clone(&stop.0));
-            let (node, here) = (self.node.clone(), Handle::current());
+            let (pace, here) = (pace.clone(), Handle::current());
             let mut getting = tokio::task::spawn_blocking(move || {
                 part.get(&client, &from, &mut |bytes| {
-                    if stopped.load(Ordering::Relaxed) { Err(ended()) } else { here.block_on(pace(&node, blob, bytes)) }
+                    if stopped.load(Ordering::Relaxed) {
+                        Err(ended())
+                    } else {
+                        here.block_on(pace.went(bytes)).map_err(|hold| held(&hold))
+                    }
                 })
             });
             let got = loop {
@@ -235,24 +237,13 @@ enum Taken {
     Failed,
 }
 
-/// Counts bytes that came of a payload, and returns when more may.
-///
-/// # Errors
-/// [`Kind::Busy`] if that takes too long, or it is not wanted any more; [`Kind::Ended`] if the node ended.
-async fn pace(node: &WeakNode, blob: Hash, bytes: u64) -> Result<(), Error> {
-    let (mut carried, begin) = (Carried::from_upstream(blob, bytes), Instant::now());
-    loop {
-        let Err(hold) = node.upgrade()?.carried(carried).await? else { return Ok(()) };
-        if hold == Hold::Unwanted || begin.elapsed() >= LONGEST_PAUSE {
-            return Err(Error::new(Kind::Busy, hold.to_string()));
-        }
-        tokio::time::sleep(PAUSE).await;
-        carried.bytes = 0;
-    }
-}
-
 fn failed(url: &str, error: &Error) -> Fact {
     Fact::UpstreamFailed { url: url.to_owned(), why: last_words(&error.to_string()) }
+}
+
+/// A transfer that is left for later, or for ever.
+fn held(hold: &Hold) -> Error {
+    if *hold == Hold::Ended { ended() } else { Error::new(Kind::Busy, hold.to_string()) }
 }
 
 fn ended() -> Error {

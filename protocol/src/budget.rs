@@ -156,6 +156,15 @@ impl Traffic {
     }
 }
 
+/// Why bytes may not go now, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// The rate; they may soon.
+    Soon(String),
+    /// Nothing may, until the hour, the month or a setting is another.
+    Shut(String),
+}
+
 /// What is left.
 #[derive(Debug, Default)]
 pub struct Budget {
@@ -237,11 +246,17 @@ impl Budget {
         self.spend(near, direction, bytes);
     }
 
-    /// Whether so many bytes may follow what was [carried](Self::carried) at once.
+    /// Why so many bytes may not follow what was [carried](Self::carried) at once; nothing if they may.
     #[must_use]
-    pub fn is_open(&self, budgets: &Budgets, near: bool, direction: Direction, bytes: u64) -> bool {
-        let open = self.buckets[usize::from(!near)][direction as usize].is_open();
-        open && (near || self.left_of_month(budgets) >= on_wire(bytes))
+    pub fn held(&self, budgets: &Budgets, near: bool, direction: Direction, bytes: u64) -> Option<Held> {
+        let is_open = self.buckets[usize::from(!near)][direction as usize].is_open();
+        if is_open && (near || self.left_of_month(budgets) >= on_wire(bytes)) {
+            return None;
+        }
+        let why = self.why(budgets, near, direction);
+        let why = why.unwrap_or_else(|| "the month's budget is being written down".to_owned());
+        let shut = self.rate(near, direction) == Rate(Some(0)) || !near && self.is_used_up(budgets);
+        Some(if shut { Held::Shut(why) } else { Held::Soon(why) })
     }
 
     /// Bytes that are asked for, or given.

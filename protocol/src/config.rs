@@ -286,6 +286,8 @@ pub struct Install {
     pub freshness: Freshness,
     /// Earlier versions kept beside the active one, 0 to 16.
     pub keep: u8,
+    /// Bytes of the files of these, together, at most; no bound if `None`.
+    pub keep_bytes: Option<u64>,
     /// How often an install is tried again after a failure that is not the release's own, 1 to 100.
     pub attempts: u8,
     /// How long someone at the device may put a release off, in all.
@@ -311,6 +313,7 @@ impl Install {
             confirm: Confirm::Immediately,
             freshness: Freshness::default(),
             keep: 1,
+            keep_bytes: None,
             attempts: 3,
             defer: Duration::from_secs(24 * 3600),
             before: None,

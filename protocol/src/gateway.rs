@@ -89,11 +89,13 @@ impl<'a> Check<'a> {
                 id: ReleaseId::of(verified.repository(), release),
                 version: release.version.clone(),
                 bundle: release.bundle,
+                bytes: release.unpacked,
             },
             None => Installed {
                 id: ReleaseId { repository: verified.repository(), channel: String::new(), seq: 0 },
                 version: self.runs().to_owned(),
                 bundle: Hash([0; 32]),
+                bytes: 0,
             },
         }
     }

@@ -116,6 +116,8 @@ pub struct Installed {
     pub version: String,
     /// Its bundle, which names its slot.
     pub bundle: Hash,
+    /// Bytes of its files, as its release declared them.
+    pub bytes: u64,
 }
 
 /// A switch that is under way: written before the switch, gone when its outcome is known.

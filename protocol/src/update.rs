@@ -184,7 +184,10 @@ impl Update {
     /// Takes up where the record says, after a start. Call [`Update::resume`] next.
     #[must_use]
     pub fn new(install: Install, record: AppRecord) -> Self {
-        Self { install, record, phase: Phase::Idle, starting: true }
+        let mut update = Self { install, record, phase: Phase::Idle, starting: true };
+        // Fewer may be kept since.
+        update.keep_few();
+        update
     }
 
     /// The lasting part.
@@ -606,6 +609,17 @@ impl Update {
         lost.map_or_else(String::new, |lost| lost.version)
     }
 
+    /// Forgets earlier versions beyond what may be kept of them; their slots go with the next cleaning.
+    fn keep_few(&mut self) {
+        let mut bytes = 0_u64;
+        let fits = |version: &&Installed| {
+            bytes = bytes.saturating_add(version.bytes);
+            self.install.keep_bytes.is_none_or(|most| bytes <= most)
+        };
+        let kept = self.record.previous.iter().take(self.install.keep.into()).take_while(fits).count();
+        self.record.previous.truncate(kept);
+    }
+
     fn save(&mut self, then: Then) -> Vec<Step> {
         self.phase = Phase::Saving { then, report: None, again: None };
         vec![Step::Save]
@@ -614,16 +628,16 @@ impl Update {
     /// Writes the outcome into the record; it is told once that is on disk.
     fn settle(&mut self, report: Report) -> Vec<Step> {
         let (id, version) = (report.release.clone(), report.version.clone());
-        let keep = usize::from(self.install.keep);
         let step = match &report.outcome {
             Outcome::Active => {
-                let new = Installed { id, version: version.clone(), bundle: report.bundle };
+                let bytes = self.record.trial.as_ref().map_or(0, |trial| trial.release.unpacked);
+                let new = Installed { id, version: version.clone(), bundle: report.bundle, bytes };
                 self.record.factory.get_or_insert_with(|| new.clone());
                 if let Some(old) = self.record.active.replace(new) {
                     self.record.previous.retain(|previous| previous.bundle != old.bundle);
                     self.record.previous.insert(0, old);
                 }
-                self.record.previous.truncate(keep);
+                self.keep_few();
                 UpdateStep::Active
             }
             Outcome::RolledBack { reason } => {

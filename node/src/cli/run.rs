@@ -23,6 +23,7 @@ use burr_protocol::{
     member::{Answer, Refusal},
 };
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::broadcast::error::RecvError,
@@ -33,6 +34,9 @@ use super::{Context, print};
 
 /// How often it is looked whether snapshot and timestamp are to be signed anew; they live for weeks.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// Descriptors that a node asks for at most: the gateway's connections with a file each, and as many again.
+const MAX_FILES: u64 = 16 << 10;
 
 /// How long work that was begun may go on after the node's end.
 const LAST_WORK: Duration = Duration::from_secs(2);
@@ -89,6 +93,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
     let bars = MultiProgress::new();
     start_log(if context.is_watched() { Some(bars.clone()) } else { None });
     // Two threads: one may verify while the other talks.
+    open_many_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(16)
@@ -99,6 +104,17 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode, 
     // What still waits for a silent web server is not worth waiting for: whatever counts survives a kill.
     runtime.shutdown_timeout(LAST_WORK);
     ended
+}
+
+/// Connections and files that are served are descriptors: as many as the system lets a process have, up to a bound.
+fn open_many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(MAX_FILES).min(MAX_FILES);
+    if limit.current.is_some_and(|current| current < most) {
+        limit.current = Some(most);
+        // Without it, fewer can be served at a time.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
 }
 
 fn take_flags(resolved: &mut Resolved, arguments: &Arguments) -> Result<(), Error> {

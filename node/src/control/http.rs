@@ -36,7 +36,7 @@ use crate::{
 pub const OPENAPI: &str = include_str!("../../openapi.json");
 
 /// Connections at a time: all are of this machine.
-const ROOM: Room = Room { connections: 64, per_address: 64 };
+const ROOM: Room = Room { connections: 64, per_address: 64, least: 1 };
 /// Bytes of a request's body at most.
 const MAX_BODY: usize = 16 << 10;
 

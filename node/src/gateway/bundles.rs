@@ -32,7 +32,7 @@ const ZIP: &str = "bundle.zip";
 const FILES: &str = "files";
 const INDEX: &str = "index.json";
 /// Files of a bundle that a device may be told of one by one; of more, it gets the zip.
-const MAX_LISTED: usize = 10_000;
+pub(super) const MAX_LISTED: usize = 10_000;
 
 /// A bundle that is ready to be sent.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,14 +1,18 @@
-//! A bound on what one address may ask: a bucket of tokens for each, refilled at a rate. An IPv6 host has a whole /64.
+//! A bound on what one address may ask: a bucket of tokens for each, refilled at a rate.
 
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     sync::{Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+use crate::http::server::network;
 
 /// Addresses that are remembered; beyond it, new ones share one bucket until others are full again.
 const MAX_ADDRESSES: usize = 1 << 16;
+/// Once there are so many, those that are full again go this often: it takes a look at each.
+const SWEEP: Duration = Duration::from_secs(1);
 /// Seconds' worth of requests that may come at once.
 const BURST: f64 = 10.0;
 
@@ -16,7 +20,14 @@ const BURST: f64 = 10.0;
 #[derive(Debug)]
 pub(super) struct Flood {
     rate: f64,
-    buckets: Mutex<HashMap<IpAddr, Bucket>>,
+    buckets: Mutex<Buckets>,
+}
+
+#[derive(Debug, Default)]
+struct Buckets {
+    of: HashMap<IpAddr, Bucket>,
+    /// When those that were full went last.
+    swept: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -39,14 +50,17 @@ impl Flood {
         let full = self.rate * BURST;
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let mut address = network(address);
-        if buckets.len() >= MAX_ADDRESSES && !buckets.contains_key(&address) {
-            let rate = self.rate;
-            buckets.retain(|_, bucket| bucket.tokens + now.duration_since(bucket.at).as_secs_f64() * rate < full);
-            if buckets.len() >= MAX_ADDRESSES {
+        if buckets.of.len() >= MAX_ADDRESSES && !buckets.of.contains_key(&address) {
+            if buckets.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP) {
+                let gathered = |bucket: &Bucket| now.saturating_duration_since(bucket.at).as_secs_f64() * self.rate;
+                buckets.of.retain(|_, bucket| bucket.tokens + gathered(bucket) < full);
+                buckets.swept = Some(now);
+            }
+            if buckets.of.len() >= MAX_ADDRESSES {
                 address = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
             }
         }
-        let bucket = buckets.entry(address).or_insert(Bucket { tokens: full, at: now });
+        let bucket = buckets.of.entry(address).or_insert(Bucket { tokens: full, at: now });
         let refill = now.saturating_duration_since(bucket.at).as_secs_f64() * self.rate;
         bucket.tokens = (bucket.tokens + refill).min(full);
         bucket.at = now;
@@ -59,17 +73,8 @@ impl Flood {
     }
 }
 
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -93,9 +98,11 @@ mod tests {
         for high in 0..100_000 {
             let _ = flood.take(at(1 << 32 | high, 0), now);
         }
-        assert!(flood.buckets.lock().unwrap().len() <= MAX_ADDRESSES + 1);
+        assert!(flood.buckets.lock().unwrap().of.len() <= MAX_ADDRESSES + 1);
+        // Looking at all of them again and again would be what a flood wants.
+        assert_eq!(flood.buckets.lock().unwrap().swept, Some(now));
         // A minute later the buckets are full again, and there is room.
         assert_eq!(flood.take(at(9, 9), now + Duration::from_secs(60)), Ok(()));
-        assert!(flood.buckets.lock().unwrap().len() < 10);
+        assert!(flood.buckets.lock().unwrap().of.len() < 10);
     }
 }

@@ -25,6 +25,8 @@ pub(super) async fn follow(shared: Arc<Shared>, mut facts: Receiver<Fact>) {
             match facts.recv().await {
                 Ok(Fact::MetadataVerified { .. } | Fact::FetchCompleted { .. } | Fact::Halted { .. })
                 | Err(RecvError::Lagged(_)) => break,
+                // What halted may go on when it works on more devices.
+                Ok(Fact::ReceiptKept { .. }) if !shared.view().halted.is_empty() => break,
                 Ok(_) => {}
                 Err(RecvError::Closed) => return,
             }

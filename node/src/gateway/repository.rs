@@ -21,12 +21,12 @@ fn absent() -> Reply {
 }
 
 /// A payload that a release names, if it is here whole.
-pub(super) async fn blob(shared: &Shared, request: &Request<Incoming>, blob: &str) -> Reply {
+pub(super) async fn blob(shared: &Shared, request: &Request<Incoming>, blob: &str, near: bool) -> Reply {
     let Ok(blob) = blob.parse::<Hash>() else { return absent() };
     if !shared.view().payloads.contains(&blob) {
         return absent();
     }
-    send(shared, request, blob).await
+    send(shared, request, blob, near).await
 }
 
 /// A document of a repository.
@@ -38,25 +38,36 @@ pub(super) fn document(view: &View, request: &Request<Incoming>, repository: &st
 }
 
 /// A payload under its path as a target.
-pub(super) async fn target(shared: &Shared, request: &Request<Incoming>, repository: &str, path: &str) -> Reply {
+pub(super) async fn target(
+    shared: &Shared,
+    request: &Request<Incoming>,
+    repository: &str,
+    path: &str,
+    near: bool,
+) -> Reply {
     let view = shared.view();
     let files = repository.parse::<RepositoryId>().ok().and_then(|id| view.repositories.get(&id));
     match files.and_then(|files| files.targets.get(path)) {
-        Some(payload) => send(shared, request, payload.blob).await,
+        Some(payload) => send(shared, request, payload.blob, near).await,
         None => absent(),
     }
 }
 
-async fn send(shared: &Shared, request: &Request<Incoming>, blob: Hash) -> Reply {
+async fn send(shared: &Shared, request: &Request<Incoming>, blob: Hash, near: bool) -> Reply {
     let blobs = shared.node.blobs();
     match blobs.whole_size(blob).await {
         Ok(Some(size)) => {
+            let pace = match shared.pace(request, blob, near).await {
+                Ok(pace) => Some(pace),
+                Err(reply) => return reply,
+            };
             let content = Content {
                 size,
                 tag: blob.to_string(),
                 kind: BYTES,
                 caching: Caching::Immutable,
                 source: Source::Blob(blobs.clone(), blob),
+                pace,
             };
             serve(request, content)
         }

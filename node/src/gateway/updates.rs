@@ -1,7 +1,7 @@
 //! The update check: which bundle a device is to have, and where it gets it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::PoisonError,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -18,7 +18,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Shared, failure,
+    Shared,
+    bundles::MAX_LISTED,
+    failure,
     request::{self, Info},
     view::{App, Offer},
 };
@@ -115,40 +117,49 @@ fn words(refusal: &Refusal) -> Value {
 }
 
 /// Answers `GET /bundles/<bundle>.zip`.
-pub(super) fn zip(shared: &Shared, request: &Request<Incoming>, name: &str) -> Reply {
+pub(super) async fn zip(shared: &Shared, request: &Request<Incoming>, name: &str, near: bool) -> Reply {
     let bundle = name.strip_suffix(".zip").and_then(|name| name.parse::<Hash>().ok());
-    match bundle.and_then(|bundle| Some((bundle, shared.bundles.get(bundle)?))) {
-        Some((bundle, prepared)) => serve(
-            request,
-            Content {
-                size: prepared.size,
-                tag: prepared.checksum.clone(),
-                kind: "application/zip",
-                caching: Caching::Immutable,
-                source: Source::File { path: shared.bundles.zip(bundle), offset: 0 },
-            },
-        ),
-        None => absent(),
-    }
+    let Some((bundle, prepared)) = bundle.and_then(|bundle| Some((bundle, shared.bundles.get(bundle)?))) else {
+        return absent();
+    };
+    let content = Content {
+        size: prepared.size,
+        tag: prepared.checksum.clone(),
+        kind: "application/zip",
+        caching: Caching::Immutable,
+        source: Source::File { path: shared.bundles.zip(bundle), offset: 0 },
+        pace: None,
+    };
+    send(shared, request, bundle, content, near).await
 }
 
 /// Answers `GET /bundles/<bundle>/<sha256>`: one file of it.
-pub(super) fn file(shared: &Shared, request: &Request<Incoming>, bundle: &str, sha256: &str) -> Reply {
+pub(super) async fn file(
+    shared: &Shared,
+    request: &Request<Incoming>,
+    bundle: &str,
+    sha256: &str,
+    near: bool,
+) -> Reply {
     let bundle = bundle.parse::<Hash>().ok();
     let found = bundle.and_then(|bundle| Some((bundle, shared.bundles.get(bundle)?)));
-    let found = found.as_ref().and_then(|(bundle, prepared)| Some((bundle, prepared.file(sha256)?)));
-    match found {
-        Some((bundle, file)) => serve(
-            request,
-            Content {
-                size: file.size,
-                tag: file.sha256.clone(),
-                kind: "application/octet-stream",
-                caching: Caching::Immutable,
-                source: Source::File { path: shared.bundles.contents(*bundle), offset: file.offset },
-            },
-        ),
-        None => absent(),
+    let found = found.as_ref().and_then(|(bundle, prepared)| Some((*bundle, prepared.file(sha256)?)));
+    let Some((bundle, file)) = found else { return absent() };
+    let content = Content {
+        size: file.size,
+        tag: file.sha256.clone(),
+        kind: "application/octet-stream",
+        caching: Caching::Immutable,
+        source: Source::File { path: shared.bundles.contents(bundle), offset: file.offset },
+        pace: None,
+    };
+    send(shared, request, bundle, content, near).await
+}
+
+async fn send(shared: &Shared, request: &Request<Incoming>, bundle: Hash, content: Content, near: bool) -> Reply {
+    match shared.pace(request, bundle, near).await {
+        Ok(pace) => serve(request, Content { pace: Some(pace), ..content }),
+        Err(reply) => reply,
     }
 }
 
@@ -173,6 +184,10 @@ pub(super) async fn sizes(shared: &Shared, request: Request<Incoming>) -> Reply 
         Ok(sizes) => sizes,
         Err(reply) => return reply,
     };
+    if sizes.manifest.len() > MAX_LISTED {
+        let message = format!("more than {MAX_LISTED} files at once");
+        return failure(StatusCode::PAYLOAD_TOO_LARGE, "too_many_files", &message);
+    }
     let view = shared.view();
     let app = match app_of(&view.apps, &sizes.info) {
         Ok(app) => app,
@@ -180,10 +195,9 @@ pub(super) async fn sizes(shared: &Shared, request: Request<Incoming>) -> Reply 
     };
     let offer = app.offers.values().find(|offer| Some(&offer.version) == sizes.version.as_ref());
     let prepared = offer.and_then(|offer| shared.bundles.get(offer.bundle));
-    let size_of = |entry: &Value| {
-        let file = prepared.as_ref()?.file(entry["file_hash"].as_str()?)?;
-        Some(file.size)
-    };
+    let files = prepared.iter().flat_map(|prepared| &prepared.files);
+    let known_sizes: HashMap<&str, u64> = files.map(|file| (file.sha256.as_str(), file.size)).collect();
+    let size_of = |entry: &Value| known_sizes.get(entry["file_hash"].as_str()?).copied();
     let (mut total, mut known, mut files) = (0, 0, Vec::new());
     for mut entry in sizes.manifest {
         let size = size_of(&entry);

@@ -20,7 +20,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::store::blobs::Blobs;
+use crate::{pace::Pace, store::blobs::Blobs};
 
 /// Parts of an answer that wait for a slow reader.
 const PARTS: usize = 4;
@@ -140,6 +140,8 @@ pub(crate) struct Content {
     pub(crate) kind: &'static str,
     pub(crate) caching: Caching,
     pub(crate) source: Source,
+    /// What counts its bytes and holds them up, if anything does.
+    pub(crate) pace: Option<Pace>,
 }
 
 /// Where the bytes are.
@@ -158,7 +160,7 @@ impl Content {
     /// Bytes at hand.
     pub(crate) fn of(bytes: Bytes, kind: &'static str, caching: Caching) -> Self {
         let tag = Hash::of(&bytes).to_string();
-        Self { size: bytes.len() as u64, tag, kind, caching, source: Source::Bytes(bytes) }
+        Self { size: bytes.len() as u64, tag, kind, caching, source: Source::Bytes(bytes), pace: None }
     }
 }
 
@@ -196,7 +198,7 @@ pub(crate) fn serve(request: &Request<Incoming>, content: Content) -> Reply {
         }
         Body::whole(Bytes::new())
     } else {
-        read(content.source, range)
+        read(content.source, range, content.pace)
     };
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
@@ -242,9 +244,35 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     headers.insert(name, HeaderValue::from_str(value).expect("our own values are printable"));
 }
 
-fn read(source: Source, range: Range<u64>) -> Body {
+/// Where the parts of a body go, each when it may.
+struct Outlet {
+    parts: mpsc::Sender<io::Result<Bytes>>,
+    pace: Option<Pace>,
+}
+
+impl Outlet {
+    /// Whether there is somebody for the next one.
+    async fn send(&self, part: io::Result<Bytes>) -> bool {
+        let bytes = part.as_ref().map_or(0, Bytes::len) as u64;
+        let failed = part.is_err();
+        if self.parts.send(part).await.is_err() || failed {
+            return false;
+        }
+        let Some(pace) = &self.pace else { return true };
+        match pace.went(bytes).await {
+            Ok(()) => true,
+            Err(hold) => {
+                let _ = self.parts.send(Err(io::Error::other(hold.to_string()))).await;
+                false
+            }
+        }
+    }
+}
+
+fn read(source: Source, range: Range<u64>, pace: Option<Pace>) -> Body {
     let left = range.end - range.start;
-    let (sender, receiver) = mpsc::channel(PARTS);
+    let (parts, receiver) = mpsc::channel(PARTS);
+    let outlet = Outlet { parts, pace };
     match source {
         Source::Bytes(bytes) => {
             let place = |at: u64| usize::try_from(at).expect("bytes in memory");
@@ -254,8 +282,7 @@ fn read(source: Source, range: Range<u64>) -> Body {
             tokio::spawn(async move {
                 let mut reader = blobs.range_reader(blob, range);
                 while let Some(part) = reader.next().await.transpose() {
-                    let failed = part.is_err();
-                    if sender.send(part).await.is_err() || failed {
+                    if !outlet.send(part).await {
                         return;
                     }
                 }
@@ -264,9 +291,8 @@ fn read(source: Source, range: Range<u64>) -> Body {
         Source::File { path, offset } => {
             let range = offset + range.start..offset + range.end;
             tokio::spawn(async move {
-                if let Err(error) = read_file(&path, range, &sender).await {
-                    // Whoever reads may have gone.
-                    let _ = sender.send(Err(error)).await;
+                if let Err(error) = read_file(&path, range, &outlet).await {
+                    outlet.send(Err(error)).await;
                 }
             });
         }
@@ -274,15 +300,13 @@ fn read(source: Source, range: Range<u64>) -> Body {
     Body { parts: Parts::Read(receiver), left: Some(left) }
 }
 
-async fn read_file(path: &PathBuf, range: Range<u64>, sender: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
+async fn read_file(path: &PathBuf, range: Range<u64>, outlet: &Outlet) -> io::Result<()> {
     let mut file = tokio::fs::File::open(path).await?;
     file.seek(io::SeekFrom::Start(range.start)).await?;
     let mut file = file.take(range.end - range.start);
     loop {
         let mut part = Vec::with_capacity(PART);
-        if (&mut file).take(PART as u64).read_to_end(&mut part).await? == 0
-            || sender.send(Ok(part.into())).await.is_err()
-        {
+        if (&mut file).take(PART as u64).read_to_end(&mut part).await? == 0 || !outlet.send(Ok(part.into())).await {
             return Ok(());
         }
     }

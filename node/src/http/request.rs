@@ -9,15 +9,20 @@ use hyper::{
     header,
 };
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
+/// Bytes that every connection may have in memory of a body.
+const SHORT: usize = 64 << 10;
+/// Longer bodies that may come at the same time, over all listeners: with 4 MiB each, 64 MiB of memory.
+const MAX_LONG: usize = 16;
+static LONG: Semaphore = Semaphore::const_new(MAX_LONG);
 /// How long a body may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a body is not taken, as an answer says it.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    /// 400, 408 or 413.
+    /// 400, 408, 413 or 503.
     pub(crate) status: StatusCode,
     /// For a program.
     pub(crate) error: &'static str,
@@ -54,6 +59,10 @@ async fn body(request: Request<Incoming>, limit: usize) -> Result<Bytes, Refused
     if announced.is_some_and(|length: u64| length > limit as u64) {
         return too_large();
     }
+    let is_long = limit > SHORT && announced.is_none_or(|length: u64| length > SHORT as u64);
+    let Ok(_place) = is_long.then(|| LONG.try_acquire()).transpose() else {
+        return refused(StatusCode::SERVICE_UNAVAILABLE, "busy", "too much comes in at once; try again later");
+    };
     match timeout(PATIENCE, Limited::new(request.into_body(), limit).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => too_large(),

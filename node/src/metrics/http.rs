@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Connections at a time: a few scrapers.
-const ROOM: Room = Room { connections: 16, per_address: 8 };
+const ROOM: Room = Room { connections: 16, per_address: 8, least: 512 };
 
 /// A listener for scrapers, until it is dropped.
 #[derive(Debug)]

@@ -1,8 +1,12 @@
-//! Facts, counted.
+//! Facts, counted and timed.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use burr_protocol::{
+    Wall,
     fact::{Fact, UpdateStep},
     peers::Lie,
     receipt::Outcome,
@@ -14,7 +18,10 @@ const MAX_APPS: usize = burr_protocol::config::MAX_FOLLOWS;
 /// How often each thing happened since the node's start.
 #[derive(Debug, Default)]
 pub struct Tally {
-    steps: BTreeMap<String, [u64; STEPS.len()]>,
+    apps: BTreeMap<String, OfApp>,
+    /// See `METRICS`.
+    pub(super) metadata_delay: Duration,
+    pub(super) fetching: Duration,
     receipts: [u64; OUTCOMES.len()],
     lies: [u64; LIES.len()],
     pub(super) fetches_started: u64,
@@ -41,17 +48,44 @@ pub struct Tally {
     pub(super) records_dropped: u64,
 }
 
+/// How often an app's update came to each step, and what that took.
+#[derive(Debug, Default)]
+struct OfApp {
+    steps: [u64; STEPS.len()],
+    times: Times,
+    chosen: Option<Instant>,
+    staging: Option<Instant>,
+    on_trial: Option<Instant>,
+}
+
+/// What an app's updates took, over all.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Times {
+    pub(super) staging: Duration,
+    pub(super) trials: Duration,
+    pub(super) updates: Duration,
+}
+
 const STEPS: [&str; 7] = ["chosen", "withdrawn", "staged", "on_trial", "active", "rolled_back", "failed"];
 const OUTCOMES: [&str; 3] = ["active", "rolled_back", "failed"];
 const LIES: [&str; 4] = ["altered_bytes", "forged_metadata", "forged_receipt", "garbage"];
 
 impl Tally {
-    /// Counts a fact.
-    pub fn add(&mut self, fact: &Fact) {
+    /// Counts a fact that is told now.
+    pub fn add(&mut self, fact: &Fact, now: Instant, wall: Option<Wall>) {
+        match fact {
+            Fact::FetchCompleted { took_ms, .. } => self.fetching += Duration::from_millis(*took_ms),
+            Fact::MetadataVerified { issued, .. } => {
+                // A clock that is behind says nothing.
+                let delay = wall.and_then(|wall| u64::try_from(wall.0.saturating_sub(issued.0)).ok());
+                self.metadata_delay += Duration::from_secs(delay.unwrap_or_default());
+            }
+            _ => {}
+        }
         let count = match fact {
             // The state that a gauge shows.
             Fact::FetchProgress { .. } => return,
-            Fact::Update { app, step, .. } => return self.step(app, step),
+            Fact::Update { app, step, .. } => return self.step(app, step, now),
             Fact::ReceiptKept { outcome, .. } => &mut self.receipts[outcome_at(outcome)],
             Fact::PeerRefused { lie, .. } => &mut self.lies[lie_at(*lie)],
             Fact::PeerConnected { .. } => &mut self.connections,
@@ -80,24 +114,54 @@ impl Tally {
         *count += 1;
     }
 
-    fn step(&mut self, app: &str, step: &UpdateStep) {
+    fn step(&mut self, app: &str, step: &UpdateStep, now: Instant) {
+        let Some(of) = self.of(app) else { return };
+        let since = |begun: &mut Option<Instant>| begun.take().map_or(Duration::ZERO, |begun| now - begun);
         let at = match step {
-            UpdateStep::Chosen => 0,
+            UpdateStep::Chosen => {
+                of.chosen = Some(now);
+                0
+            }
             UpdateStep::Withdrawn => 1,
-            UpdateStep::Staged => 2,
-            UpdateStep::OnTrial => 3,
-            UpdateStep::Active => 4,
+            UpdateStep::Staged => {
+                of.times.staging += since(&mut of.staging);
+                2
+            }
+            UpdateStep::OnTrial => {
+                of.on_trial = Some(now);
+                3
+            }
+            UpdateStep::Active => {
+                of.times.trials += since(&mut of.on_trial);
+                of.times.updates += since(&mut of.chosen);
+                4
+            }
             UpdateStep::RolledBack { .. } => 5,
             UpdateStep::Failed { .. } => 6,
         };
-        if self.steps.len() < MAX_APPS || self.steps.contains_key(app) {
-            self.steps.entry(app.to_owned()).or_default()[at] += 1;
+        of.steps[at] += 1;
+    }
+
+    /// Something of an app begins to be staged.
+    pub fn stages(&mut self, app: &str, now: Instant) {
+        if let Some(of) = self.of(app) {
+            of.staging = Some(now);
         }
+    }
+
+    fn of(&mut self, app: &str) -> Option<&mut OfApp> {
+        let has_room = self.apps.len() < MAX_APPS || self.apps.contains_key(app);
+        has_room.then(|| self.apps.entry(app.to_owned()).or_default())
     }
 
     /// How often an app's update came to each step.
     pub(super) fn steps(&self, app: &str) -> impl Iterator<Item = (&'static str, u64)> {
-        STEPS.into_iter().zip(self.steps.get(app).copied().unwrap_or_default())
+        STEPS.into_iter().zip(self.apps.get(app).map(|of| of.steps).unwrap_or_default())
+    }
+
+    /// What an app's updates took.
+    pub(super) fn times(&self, app: &str) -> Times {
+        self.apps.get(app).map(|of| of.times).unwrap_or_default()
     }
 
     /// How many receipts of each outcome were kept.

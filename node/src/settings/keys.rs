@@ -202,6 +202,11 @@ pub const APP_KEYS: &[Key] = &[
     Key { name: "defer", default: "1day", help: "how long a release may be put off in all by `burr defer`" },
     Key { name: "keep", default: "1", help: "earlier versions kept to go back to, 0 to 16" },
     Key {
+        name: "keep_bytes",
+        default: "unlimited",
+        help: "bytes that the files of these may have together, such as 500 MB, the newest first; the first version that was ever confirmed stays besides",
+    },
+    Key {
         name: "attempts",
         default: "3",
         help: "tries of an install that fails for a reason of this machine, 1 to 100",

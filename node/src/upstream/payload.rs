@@ -78,7 +78,13 @@ impl Part {
                 went(bytes.len() as u64)
             });
             match found {
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // A server that goes on when all is here names something else by this name.
+                    if held >= self.size {
+                        remove(&path)?;
+                    }
+                    return Err(error);
+                }
                 Ok(false) => return Ok(None),
                 Ok(true) if held < self.size => {
                     let words = format!("{url} ended after {held} of {} bytes; the rest is asked for later", self.size);

@@ -224,7 +224,7 @@ fn sign(device: u8, counter: u64) -> (Receipt, SignedReceipt) {
 fn record_seeds() -> Vec<Record> {
     let release = shop::release("stable", 2);
     let id = ReleaseId::of(shop::id(), &release);
-    let installed = Installed { id: id.clone(), version: release.version.clone(), bundle: release.bundle };
+    let installed = Installed { id: id.clone(), version: release.version.clone(), bundle: release.bundle, bytes: 9 };
     let trial = Trial {
         repository: shop::id(),
         release,

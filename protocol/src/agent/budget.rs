@@ -4,7 +4,7 @@ use super::{After, Agent};
 use crate::{
     Hash, NodeId,
     action::Action,
-    budget::{Direction, Month},
+    budget::{Direction, Held, Month},
     config::Config,
     fact::Fact,
     fetch::MIN_PIECE,
@@ -98,17 +98,10 @@ impl Agent {
         self.lease_more(actions);
     }
 
-    /// Whether bytes of blobs may follow those that were carried last.
-    ///
-    /// # Errors
-    /// What holds them up, in words.
-    pub fn may_carry(&self, near: bool, direction: Direction) -> Result<(), String> {
-        let (budget, budgets) = (&self.budget, &self.config.budgets);
-        if budget.is_open(budgets, near, direction, MIN_PIECE) {
-            return Ok(());
-        }
-        let why = budget.why(budgets, near, direction);
-        Err(why.unwrap_or_else(|| "the month's budget is being written down".to_owned()))
+    /// What holds up bytes of blobs that would follow those that were carried last; nothing if nothing does.
+    #[must_use]
+    pub fn held_up(&self, near: bool, direction: Direction) -> Option<Held> {
+        self.budget.held(&self.config.budgets, near, direction, MIN_PIECE)
     }
 
     /// Whether a blob is being fetched.

@@ -26,10 +26,11 @@ fn release_id() -> impl Strategy<Value = ReleaseId> {
 }
 
 fn installed() -> impl Strategy<Value = Installed> {
-    (release_id(), name(), any::<[u8; 32]>()).prop_map(|(id, version, bundle)| Installed {
+    (release_id(), name(), any::<[u8; 32]>(), any::<u64>()).prop_map(|(id, version, bundle, bytes)| Installed {
         id,
         version,
         bundle: Hash(bundle),
+        bytes,
     })
 }
 

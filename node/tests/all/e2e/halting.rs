@@ -1,9 +1,17 @@
 //! A release that halts by itself, among real nodes: two devices of a fleet fall over it, the publisher's node pauses it,
 //! and a device that meets one of the two when the publisher is gone leaves it alone.
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::File,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
-use super::program::{Node, Shop, say};
+use super::{
+    http::ask,
+    program::{DEADLINE, Node, Shop, say},
+};
 use crate::support::tree;
 
 /// The health command of every device: a page with `bad` in it is not well.
@@ -36,10 +44,11 @@ fn what_fails_on_a_fleet_is_paused_by_its_publisher_and_left_alone_on_an_island(
     let mut publisher = Node::start(&shop.publisher, &[]);
     let peer = publisher.address().to_string();
     let arguments = ["--install", &shop.link, HEALTH[0], HEALTH[1], "--peer"];
+    let gateway = ["--set", "gateway.listen=127.0.0.1:0", "--set", "gateway.transport=plain"];
     let names = ["first", "second", "third"];
     let devices = names.map(|name| {
         enrol(&shop, &shop.data(name));
-        let mut device = Node::start(&shop.data(name), &[&arguments[..], &[&peer]].concat());
+        let mut device = Node::start(&shop.data(name), &[&arguments[..], &[&peer], &gateway[..]].concat());
         device.hear_step("1.0.0", "active");
         device
     });
@@ -73,7 +82,23 @@ fn what_fails_on_a_fleet_is_paused_by_its_publisher_and_left_alone_on_an_island(
     say(&shop.publisher, &["release", "resume", "2.0.0", "--app", "shop"]).ok();
     assert!(release(&shop, "2.0.0")["rules"].is_null());
     until_halted(&mut first, false);
+    // An app that the first serves gets it then, and not while it halts.
+    let offered = |is: fn(&serde_json::Value) -> bool| {
+        let app = r#"{"app_id":"shop","device_id":"a-phone","version_name":"1.0.0","platform":"ios"}"#;
+        let begun = Instant::now();
+        let mut answer = ask(first.gateway(), "POST", "/updates", &[], app.as_bytes()).json();
+        while !is(&answer) {
+            assert!(begun.elapsed() < DEADLINE, "{answer}");
+            thread::sleep(Duration::from_millis(50));
+            answer = ask(first.gateway(), "POST", "/updates", &[], app.as_bytes()).json();
+        }
+        answer
+    };
+    offered(|answer| answer["version"] == "2.0.0" && answer["url"].is_string());
     say(&shop.publisher, &["release", "set-halt", "2/50%/2", "2.0.0", "--app", "shop"]).ok();
+    let why = offered(|answer| answer["kind"] == "blocked");
+    assert!(why["message"].as_str().is_some_and(|why| why.contains("halts by its own rules")), "{why}");
+    assert_eq!((&why["error"], &why["url"]), (&"not_for_this_device".into(), &serde_json::Value::Null));
     until_halted(&mut first, true);
     publisher.kill();
     drop(second);

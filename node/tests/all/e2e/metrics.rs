@@ -32,7 +32,8 @@ fn samples(text: &str) -> BTreeMap<String, i64> {
         let labels = labels.strip_suffix('}').expect("labels end").split(',').filter(|label| !label.is_empty());
         let names: Vec<_> = labels.map(|label| label.split_once("=\"").expect("a value in quotes").0).collect();
         assert_eq!(names, metric.labels, "{line}");
-        samples.insert(sample.to_owned(), value.parse().expect("a number"));
+        // Seconds are counted in thousandths.
+        samples.insert(sample.to_owned(), value.replace('.', "").parse().expect("a number"));
     }
     samples
 }
@@ -79,6 +80,14 @@ fn a_scrape_counts_each_step_of_an_update_and_the_bytes_that_it_took() {
     for (name, times) in [("chosen", 1), ("staged", 1), ("on_trial", 1), ("active", 1), ("rolled_back", 0)] {
         assert_eq!(count(&first, &step(name)), Some(times), "{name}");
     }
+    // Staging and the trial are parts of the update.
+    let [staging, trial, update] = ["stage", "trial", "update"]
+        .map(|what| count(&first, &format!("burr_{what}_seconds_total{{app=\"shop\"}}")).expect("a counter"));
+    assert!(trial > 0 && staging + trial <= update && update < 180_000, "{first:?}");
+    let [fetching, delay] =
+        ["fetch", "metadata_delay"].map(|what| count(&first, &format!("burr_{what}_seconds_total")));
+    assert!(fetching.is_some_and(|fetching| fetching <= update), "{first:?}");
+    assert!(delay.is_some_and(|delay| delay < 180_000), "{first:?}");
     let payload = count(&first, "burr_store_held_bytes").expect("a gauge");
     assert!(payload > 0);
     // Both say that they are on one site. On the wire there is more than the payload, and not much more.

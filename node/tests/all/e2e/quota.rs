@@ -1,6 +1,7 @@
 //! A cache's quota is one of disk, and is not passed at any moment: what goes is gone before what comes begins.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -9,10 +10,10 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::program::{Node, Shop, publish};
+use super::program::{DEADLINE, Node, Shop, current, publish, say};
 use crate::support::{noise, tree};
 
 /// Watches how much disk a directory takes.
@@ -86,4 +87,51 @@ fn a_kiosk_keeps_the_newest_that_fits_and_its_disk_never_takes_more() {
     assert!(most > 2 * SIZE as u64 && most <= QUOTA, "{most}");
     assert!(most - 2 * (SIZE as u64) < empty, "what the quota sets aside for the database suffices");
     kiosk.stop();
+}
+
+#[test]
+fn earlier_versions_go_when_their_files_have_too_many_bytes() {
+    let build = |at: &Path, seed: u64| drop(tree(at, &[("app.js", &noise(seed, 100_000))]));
+    let shop = Shop::open(|at| build(at, 1));
+    let publisher = Node::start(&shop.publisher, &[]);
+    let (data, peer) = (shop.data("device"), publisher.address().to_string());
+    let start = |keep: &str| {
+        let keep = format!("apps.shop.keep_bytes={keep}");
+        let arguments = ["--install", &shop.link, "--peer", &peer, "--set", "apps.shop.keep=4", "--set", &keep];
+        Node::start(&data, &arguments)
+    };
+    // The bundles that have a slot, once the last cleaning is over.
+    let slots = |wanted: usize| {
+        let begun = Instant::now();
+        loop {
+            let found: BTreeSet<String> = fs::read_dir(data.join("apps/shop/slots"))
+                .expect("a directory")
+                .map(|entry| entry.expect("an entry").file_name().into_string().expect("hex"))
+                .collect();
+            if found.len() == wanted || begun.elapsed() > DEADLINE {
+                return found;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let mut device = start("250 kB");
+    device.hear_step("1.0.0", "active");
+    let mut bundles = vec![current(&data).expect("installed")];
+    for seed in 2..=5 {
+        build(&shop.source(), seed);
+        let version = format!("{seed}.0.0");
+        publish(&shop.publisher, &shop.source(), &version);
+        device.hear_step(&version, "active");
+        bundles.push(current(&data).expect("installed"));
+    }
+    // The active one, two before it with 200 kB, and the first of all.
+    let kept = [&bundles[4], &bundles[3], &bundles[2], &bundles[0]].map(Clone::clone);
+    assert_eq!(slots(4), BTreeSet::from(kept));
+    device.stop();
+    let device = start("0 B");
+    let kept = [&bundles[4], &bundles[0]].map(Clone::clone);
+    assert_eq!(slots(2), BTreeSet::from(kept), "a smaller quota holds from the next start on");
+    device.stop();
+    let refused = say(&data, &["run", "--install", &shop.link, "--set", "apps.shop.keep_bytes=many"]);
+    assert!(refused.code == Some(2) && refused.err.contains("500 MB"), "{refused:?}");
 }

@@ -1,14 +1,17 @@
 //! Payloads and repositories as plain files: for curl, CDNs and any TUF client.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use super::{run, until};
 use crate::{
     e2e::{
         http::{ask, get, get_with},
-        program::{Shop, say},
+        program::{Node, Shop, say},
     },
-    support::small_app,
+    support::{noise, small_app, tree},
 };
 
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
@@ -111,4 +114,32 @@ fn a_tuf_client_follows_the_repository_that_a_gateway_serves() {
     let found = fs::read_dir(&files).expect("a directory").next().expect("a file").expect("an entry");
     let size = node.ask("status")["blobs"][0]["size"].as_u64();
     assert_eq!(Some(found.metadata().expect("a file").len()), size);
+}
+
+#[test]
+fn what_clients_get_keeps_the_budget_and_counts() {
+    let shop = Shop::open(|at| drop(tree(at, &[("app.js", &noise(7, 400_000))])));
+    let mut node = run(&shop.publisher, &["--set", "budget.lan_up=100 kB/s"]);
+    node.hear_fact("metadata_verified");
+    let at = node.gateway();
+    let blob = node.ask("status")["blobs"][0]["blob"].as_str().expect("a name").to_owned();
+    let path = format!("/blobs/{blob}");
+    until("the payload is there", || ask(at, "HEAD", &path, &[], b"").status == 200);
+    let begun = Instant::now();
+    let whole = get(at, &path);
+    assert_eq!(blake3::hash(&whole.body).to_string(), blob);
+    // But for what is on its way to the client.
+    assert!(begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
+    let up = |node: &Node| node.ask("status")["budget"]["traffic"]["lan_up"].as_u64().expect("a number");
+    until("all of it is counted", || up(&node) >= whole.body.len() as u64);
+
+    say(&shop.publisher, &["config", "set", "budget.lan_up", "none"]).ok();
+    let refused = get(at, &path);
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("60")), "{refused:?}");
+    assert_eq!(refused.json()["error"], "no_budget");
+    assert_eq!(ask(at, "HEAD", &path, &[], b"").status, 200);
+    say(&shop.publisher, &["config", "set", "budget.lan_up", "unlimited"]).ok();
+    let begun = Instant::now();
+    assert_eq!(get(at, &path).status, 200);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }

@@ -85,3 +85,42 @@ fn a_flood_from_one_address_is_told_to_wait() {
     assert!((0..40).map(|_| from("10.0.0.1, 192.0.2.1")).any(|status| status == 429));
     assert_eq!(from("10.0.0.1, 192.0.2.2"), 404);
 }
+
+#[test]
+fn long_bodies_are_few_at_a_time_and_short_ones_go_on() {
+    let dir = scratch();
+    let node = run(dir.path(), &[]);
+    let at = node.gateway();
+    // Each announces 4 MiB, says little, and waits.
+    let head = format!("POST /updates/manifest_size HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{{", 4 << 20);
+    let begin = || {
+        let mut stream = std::net::TcpStream::connect(at).expect("a connection");
+        stream.write_all(head.as_bytes()).expect("it takes the head");
+        stream
+    };
+    let more = b"POST /stats HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n";
+    let mut slow = Vec::new();
+    until("all places are taken", || {
+        // Those before were given up, if the machine was busy for so long.
+        slow = (0..16).map(|_| begin()).collect();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        raw(at, more).is_some_and(|answer| answer.status == 503)
+    });
+    let short = ask(at, "POST", "/updates", &[], b"{}");
+    assert_eq!(short.status, 400, "{short:?}");
+    drop(slow);
+    let long = format!("{{\"x\":\"{}\"}}", "x".repeat(100_000));
+    let long =
+        format!("POST /stats HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{long}", long.len());
+    // What is refused unread may be reset before its answer is read.
+    until("a place is free", || raw(at, long.as_bytes()).is_some_and(|answer| answer.status == 400));
+
+    // Files without end are not looked up one by one.
+    let entries = "{\"file_hash\":\"0\"},".repeat(20_000);
+    let body = format!(
+        "{{\"app_id\":\"shop\",\"device_id\":\"d\",\"version\":\"1.0.0\",\"manifest\":[{}]}}",
+        entries.trim_end_matches(',')
+    );
+    let refused = ask(at, "POST", "/updates/manifest_size", &[], body.as_bytes());
+    assert_eq!((refused.status, &refused.json()["error"]), (413, &serde_json::json!("too_many_files")));
+}
