@@ -193,8 +193,8 @@ impl Budget {
         Self { month, written: month.bytes, ..Self::default() }
     }
 
-    /// Brings the rates in line with settings, hours and conditions. `now` is the time as far as it is trusted: months
-    /// only go on. `wall` is the device's clock, without which hours are not kept and the usual rates hold.
+    /// Brings the rates in line with settings, hours and conditions. `trusted` is the time as far as it is trusted: months
+    /// go on, and back only where the clock was ahead by more than a month. `wall` is the device's clock, without which hours are not kept and the usual rates hold.
     pub fn refresh(&mut self, budgets: &Budgets, conditions: Conditions, wall: Option<Wall>, trusted: Wall, now: Time) {
         let is_metered = conditions.metered.unwrap_or(budgets.is_metered);
         let far = if is_metered { Link::Metered } else { Link::Wan };
@@ -214,6 +214,9 @@ impl Budget {
         let month = Month::of(trusted);
         if month.number > self.month.number {
             (self.month, self.written, self.writing) = (month, 0, None);
+        } else if wall == Some(trusted) && self.month.number > month.number + 1 {
+            // The clock was far ahead, and is set now. What was used stays used: nobody gains by a wrong clock.
+            (self.month.number, self.writing) = (month.number, None);
         }
     }
 

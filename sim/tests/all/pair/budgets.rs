@@ -8,7 +8,7 @@ use burr_protocol::{
     fact::Fact,
     status::Limit,
 };
-use burr_sim::{NodeIndex, story::EPOCH};
+use burr_sim::{Clock, NodeIndex, story::EPOCH};
 
 use super::{MIB, Pair, stable};
 
@@ -130,6 +130,27 @@ fn a_month_has_its_bytes_and_no_kill_makes_them_more() {
     pair.run(month);
     assert!(on_wire(pair.world.received(pair.device)) > cap, "the next month has bytes of its own");
     assert!(pair.world.handled() - handled < 100_000, "who waits for a month sleeps");
+}
+
+#[test]
+fn a_clock_that_was_years_ahead_does_not_end_the_months() {
+    // §7.13
+    let cap = 8 * MIB;
+    let mut pair = device_with(&[("budget.month", "8 MiB")]);
+    let device = pair.device;
+    pair.publish("1.0.0", 2 * MIB);
+    pair.run(10);
+    assert_eq!(pair.active().as_deref(), Some("1.0.0"));
+    pair.world.set_clock(device, Clock::Off(5 * 365 * 24 * 3600));
+    pair.run(3600);
+    pair.world.set_clock(device, Clock::Right);
+    let before = pair.world.received(device);
+    pair.publish("2.0.0", 64 * MIB);
+    pair.run(7200);
+    let used = |pair: &Pair| on_wire(pair.world.received(device) - before);
+    assert!(used(&pair) <= cap && used(&pair) > cap / 2, "{}", used(&pair));
+    pair.run(31 * 24 * 3600);
+    assert!(used(&pair) > cap, "the next month has bytes of its own");
 }
 
 #[test]
