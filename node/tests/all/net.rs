@@ -1,5 +1,6 @@
 //! Real nodes on loopback: how they meet, talk, gossip and pass blobs on, and what a bad one can't do.
 
+mod crowd;
 mod liar;
 
 use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};
