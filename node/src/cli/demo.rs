@@ -106,7 +106,7 @@ async fn tell(watch: &mut Watch, bundle: &Bundle) -> Result<(), Error> {
     let link = format!("{app}/stable@{repository}");
     let device = ["--install", &link, "--health", HEALTH];
     let every_channel = format!("{app}@{repository}");
-    rules::enrol(watch).await?;
+    rules::enrol(watch, repository).await?;
     let v1 = publish(watch, bundle, V1, true, &[]).await?;
     watch.start_node(PUBLISHER, &[], &[]).await?;
     watch.start_node(KIOSK, &["--cache", &every_channel, "--collect"], &[PUBLISHER]).await?;

@@ -1,7 +1,12 @@
 //! The demo's last chapter: releases by rule. A rollout to a quarter, a release that goes from channel to channel, a
 //! channel that goes back, and a release that halts by itself.
 
-use burr_node::error::Error;
+use std::fs;
+
+use burr_node::{
+    error::{Error, Kind},
+    membership,
+};
 use burr_protocol::{
     RepositoryId,
     fact::{Fact, UpdateStep},
@@ -9,7 +14,7 @@ use burr_protocol::{
     standing::Standing,
 };
 
-use super::{DEVICES, FIRST, KIOSK, PUBLISHER, bundle::Bundle, process, publish, read, watch::Watch};
+use super::{DEVICES, FIRST, KIOSK, LONELY, PUBLISHER, bundle::Bundle, process, publish, read, watch::Watch};
 
 const V4: &str = "4.0.0";
 const V5: &str = "5.0.0";
@@ -29,8 +34,30 @@ pub(super) async fn tell(watch: &mut Watch, bundle: &Bundle, repository: Reposit
     halt(watch, bundle, repository).await
 }
 
+/// Gives the devices their names before they run. The draw of a rollout goes by them, and of four a quarter may be none:
+/// so the last one takes another name until somebody is drawn.
+fn name_devices(watch: &Watch, repository: RepositoryId) -> Result<(), Error> {
+    let is_drawn = |role: &str| -> Result<bool, Error> {
+        let data = process::data(watch.home(), role);
+        fs::create_dir_all(&data)
+            .map_err(|error| Error::new(Kind::Storage, format!("can't make {}", data.display())).with_source(error))?;
+        Ok(drawn_at(repository, "stable", SEQ, membership::node(&data)?) <= QUARTER)
+    };
+    let drawn = DEVICES.map(is_drawn).into_iter().collect::<Result<Vec<bool>, Error>>()?;
+    let mut somebody = drawn.contains(&true);
+    while !somebody {
+        let nameless = process::data(watch.home(), LONELY);
+        fs::remove_dir_all(&nameless).map_err(|error| {
+            Error::new(Kind::Storage, format!("can't remove {}", nameless.display())).with_source(error)
+        })?;
+        somebody = is_drawn(LONELY)?;
+    }
+    Ok(())
+}
+
 /// Makes the devices members of a fleet before they run, by files: they have not met the publisher.
-pub(super) async fn enrol(watch: &mut Watch) -> Result<(), Error> {
+pub(super) async fn enrol(watch: &mut Watch, repository: RepositoryId) -> Result<(), Error> {
+    name_devices(watch, repository)?;
     watch.ask(PUBLISHER, &["fleet", "create", FLEET]).await?;
     for role in DEVICES {
         let invited = watch.ask(PUBLISHER, &["enrol", FLEET]).await?;
@@ -85,10 +112,10 @@ async fn settle(watch: &mut Watch, repository: RepositoryId, share: u16) -> Resu
     watch.wait("each device has taken version 4, or said why it does not", settled).await?;
     let taken: Vec<&str> = DEVICES.into_iter().filter(|role| watch.is_active(role, V4)).collect();
     let right = drawn.iter().all(|(role, drawn)| taken.contains(role) == *drawn);
-    let who = if taken.is_empty() { "none of them was drawn".to_owned() } else { taken.join(" and ") };
+    let (some, who) = (!taken.is_empty(), taken.join(" and "));
     let seen =
         format!("{} of {} take it: {who}; the others say from which share on they will", taken.len(), drawn.len());
-    watch.claim(format!("at {} exactly the devices that were drawn take it", percent(share)), right, seen);
+    watch.claim(format!("at {} exactly the devices that were drawn take it", percent(share)), right && some, seen);
     Ok(())
 }
 
