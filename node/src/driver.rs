@@ -41,6 +41,7 @@ use ed25519_dalek::SigningKey;
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
     task::{JoinHandle, JoinSet},
+    time::timeout,
 };
 
 use self::writer::Writer;
@@ -58,6 +59,9 @@ use crate::{
     slots::Slots,
     store::{blobs::Blobs, home::Home, records::Records},
 };
+
+/// How long work on slots that can't be cut short, such as the removal of thousands of files, is waited for at the end.
+const SLOT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the node's handle asks.
 #[derive(Debug)]
@@ -257,16 +261,22 @@ impl Driver {
         }
     }
 
-    /// When it returns, nothing of this node uses the data directory any more.
+    /// When it returns, nothing of this node uses the data directory any more, unless the disk is very slow.
     async fn end(mut self) {
         self.net.shutdown().await;
         if let Err(error) = self.blobs.shutdown().await {
             tracing::warn!(%error, "the blob store did not close well");
         }
         self.jobs.shutdown().await;
-        for ended in std::mem::take(&mut self.slot_work).into_values() {
-            // Says nothing: it ends when the work does.
-            let _ = ended.await;
+        let slot_work = std::mem::take(&mut self.slot_work);
+        let slot_work = async {
+            for ended in slot_work.into_values() {
+                // Says nothing: it ends when the work does.
+                let _ = ended.await;
+            }
+        };
+        if timeout(SLOT_PATIENCE, slot_work).await.is_err() {
+            tracing::warn!("the disk is slow: what is left of work on slots is removed at the next start");
         }
         self.writer.end().await;
     }
