@@ -545,8 +545,9 @@ impl Job {
     /// What may be asked of a provider now, 64 pieces a word.
     fn open<'a>(&'a self, provider: &'a Provider, plan: &'a Plan, now: Time) -> impl Iterator<Item = u64> + 'a {
         let source = provider.is_source();
-        // A source that others wait for is left to them, until all that it has is somewhere else too.
-        let spare = plan.relaxed || !source || provider.has_spare(now);
+        // A source that others wait for is left to them, until all that it has is somewhere else too; but not for what
+        // takes even longer by the uplinks of other sites.
+        let spare = plan.relaxed || !source || provider.has_spare(now) || self.afar.is_slower(provider);
         let (mine, alone) = (self.claims.mine.words(), self.copies.none.words());
         let open = plan.free.words().iter().zip(provider.held.words()).map(|(free, held)| free & held);
         open.enumerate().map(move |(at, mut open)| {

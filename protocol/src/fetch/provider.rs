@@ -215,6 +215,11 @@ impl Afar {
         }
     }
 
+    /// Whether they take longer than a far source, though others wait for that: then it is the better way.
+    pub(super) fn is_slower(&self, source: &Provider) -> bool {
+        !source.near && self.takes.zip(source.takes).is_some_and(|(these, source)| source < these)
+    }
+
     /// Whether one more piece may be asked of these, when so many bytes are asked and so many pieces are to come from
     /// afar: what would be the last to come is left to the sources.
     pub(super) fn is_open(&self, asked: u64, missing: usize) -> bool {
