@@ -332,7 +332,7 @@ async fn a_port_in_use_is_said_to_be() {
     let error = Net::start(settings(vec![elsewhere]), blobs.clone()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Network, "{error}");
     let unreadable = Settings { peers: vec![Address("over there".to_owned())], ..settings(vec![]) };
-    assert_eq!(Net::start(unreadable, blobs).await.unwrap_err().kind(), Kind::Network);
+    assert_eq!(Net::start(unreadable, blobs).await.unwrap_err().kind(), Kind::Config);
     a.end().await;
 }
 

@@ -1,12 +1,12 @@
 //! What people ask about releases, and what they choose at a device: how releases stand, why a device takes one or does
 //! not, and which channel, version and attributes it has from now on.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Instant};
 
 use burr_protocol::{NodeId, RepositoryId, rules::drawn_at};
 use serde_json::{Value, json};
 
-use super::program::{Node, Shop, publish, say};
+use super::program::{DEADLINE, Node, Shop, publish, say};
 use crate::support::{scratch, tree};
 
 fn node_id(node: &Node) -> NodeId {
@@ -26,11 +26,18 @@ fn hear_receipts(node: &mut Node, devices: &[&str], version: &str) {
     }
 }
 
+/// How a version stands; its node knows it once it is written down.
 #[track_caller]
 fn standing(data: &Path, version: &str) -> Value {
-    let all = say(data, &["releases", "--app", "shop", "--json"]).json();
-    let found = all.as_array().expect("a list").iter().find(|standing| standing["version"] == version);
-    found.unwrap_or_else(|| panic!("{version}: {all}")).clone()
+    let begun = Instant::now();
+    loop {
+        let all = say(data, &["releases", "--app", "shop", "--json"]).json();
+        let found = all.as_array().expect("a list").iter().find(|standing| standing["version"] == version);
+        match found {
+            Some(standing) => return standing.clone(),
+            None => assert!(begun.elapsed() < DEADLINE, "{version}: {all}"),
+        }
+    }
 }
 
 #[track_caller]
