@@ -19,7 +19,7 @@ struct Pace {
     queued: Duration,
 }
 
-/// On a LAN what stands in queues is there soon, is lost where queues are short, and may be elsewhere by then.
+/// On a LAN, a piece that stands in one provider's queue may be had sooner of another by then.
 const NEAR: Pace = Pace { quick: Duration::from_millis(50), queued: Duration::from_millis(200) };
 const FAR: Pace = Pace { quick: Duration::from_millis(250), queued: Duration::from_millis(600) };
 /// A provider that brings nothing for this long while something is asked of it holds things up; one that is far may take
