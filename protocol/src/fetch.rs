@@ -239,6 +239,7 @@ impl Job {
         if fetches || self.providers.contains_key(&node) {
             self.change(node, now, |provider| {
                 provider.fetches = fetches;
+                provider.fellow |= fetches;
                 provider.heard = now;
             });
         }

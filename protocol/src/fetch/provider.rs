@@ -35,6 +35,8 @@ pub(super) struct Provider {
     pub(super) held: Pieces,
     /// It fetches the blob itself.
     pub(super) fetches: bool,
+    /// It does, or did when this node did: it came by the blob as this node does.
+    pub(super) fellow: bool,
     /// It shares this node's site: what goes between the two is cheap.
     pub(super) near: bool,
     /// Bytes that are asked of it and did not come yet.
@@ -74,6 +76,7 @@ impl Provider {
         Self {
             held: Pieces::none(size),
             fetches: false,
+            fellow: false,
             near: false,
             asked: 0,
             window: FIRST_WINDOW * piece,
@@ -87,9 +90,10 @@ impl Provider {
         }
     }
 
-    /// Whether it has all, and so is one from whom pieces spread.
+    /// Whether it had all before this node began, and so is one from whom pieces spread. A fellow that has all by now is
+    /// none: nobody has to be kept from it, and its uplink is no better than it was.
     pub(super) fn is_source(&self) -> bool {
-        !self.fetches && self.held.is_all()
+        !self.fellow && self.held.is_all()
     }
 
     /// Whether it shares its window with others of its kind ([`Afar`]).

@@ -233,6 +233,25 @@ fn a_slow_provider_is_not_given_up_for_one_that_is_no_better() {
 }
 
 #[test]
+fn those_of_another_site_that_have_all_by_now_share_their_uplink_as_before() {
+    // §7.4
+    let config = Config::default();
+    let size = 64 * MIN_PIECE;
+    let (mut job, mut next) = (job(size), 0);
+    let bytes = |steps| asks(steps).iter().map(|request| request.end - request.start).sum::<u64>();
+    for fellow in 1..9 {
+        job.fetches(node(fellow), true, Time(0));
+        job.provides(node(fellow), size, &PieceMap::All, Time(0));
+    }
+    let asked = bytes(job.steps(Time(0), &mut next, &config));
+    assert!(asked > 0);
+    for fellow in 1..9 {
+        job.fetches(node(fellow), false, Time(10));
+    }
+    assert_eq!(bytes(job.steps(Time(10), &mut next, &config)), 0, "{asked} bytes are asked of the eight together");
+}
+
+#[test]
 fn what_came_of_a_request_is_not_asked_for_again() {
     // §7.7
     let config = Config { request_bytes: 4 * MIN_PIECE, ..Config::default() };
