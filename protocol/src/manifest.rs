@@ -7,6 +7,7 @@ mod order;
 
 use crate::Hash;
 
+pub use code::HEAD;
 pub use names::{LinkProblem, PathProblem, check_path};
 
 /// Files and links in one bundle at most.
@@ -156,19 +157,23 @@ impl Manifest {
         Ok(Self { entries, bytes })
     }
 
+    /// Checks the first [`HEAD`] bytes of the manifest of a release, which declares exactly how many files it has: so one
+    /// of many more entries is refused before they are read.
+    ///
+    /// # Errors
+    /// [`ManifestError`] if a manifest does not begin so, or the number differs.
+    pub fn check_head(head: &[u8; HEAD], files: u64) -> Result<(), ManifestError> {
+        declared("the number of files", files, code::count(head)?.into())
+    }
+
     /// Reads the manifest of a release, which declares exactly how many files and bytes it has.
     ///
     /// # Errors
     /// As [`Manifest::decode`], and [`ManifestError::Declared`] if a number differs.
     pub fn decode_within(bytes: &[u8], files: u64, unpacked: u64) -> Result<Self, ManifestError> {
         let manifest = Self::decode(bytes)?;
-        for (what, declared, found) in
-            [("the number of files", files, manifest.files()), ("the unpacked size", unpacked, manifest.bytes())]
-        {
-            if declared != found {
-                return Err(ManifestError::Declared { what, declared, found });
-            }
-        }
+        declared("the number of files", files, manifest.files())?;
+        declared("the unpacked size", unpacked, manifest.bytes())?;
         Ok(manifest)
     }
 
@@ -195,6 +200,10 @@ impl Manifest {
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
+}
+
+fn declared(what: &'static str, declared: u64, found: u64) -> Result<(), ManifestError> {
+    if declared == found { Ok(()) } else { Err(ManifestError::Declared { what, declared, found }) }
 }
 
 fn at_most(what: &'static str, value: u64, limit: u64) -> Result<(), ManifestError> {

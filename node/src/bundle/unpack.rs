@@ -10,7 +10,7 @@ use std::{
 use burr_protocol::{
     Hash,
     action::StageFailure,
-    manifest::{Content, MAX_MANIFEST, MAX_WINDOW_LOG, Manifest},
+    manifest::{Content, HEAD, MAX_MANIFEST, MAX_WINDOW_LOG, Manifest},
     seal::{self, ReleaseKey},
 };
 
@@ -106,7 +106,7 @@ impl<'a, R: Read> Unpacker<'a, R> {
     }
 
     fn run(mut self, bundle: Hash, files: u64, bytes: u64, key: Option<&ReleaseKey>) -> Result<(), StageFailure> {
-        let encoded = self.read_manifest()?;
+        let encoded = self.read_manifest(files)?;
         if key.map_or_else(|| Hash::of(&encoded), |key| seal::bundle_name(key, &encoded)) != bundle {
             return Err(bad("its manifest is another one"));
         }
@@ -137,15 +137,19 @@ impl<'a, R: Read> Unpacker<'a, R> {
         sync(self.into, &manifest, &directories).map_err(|error| disk("write", self.into, &error))
     }
 
-    fn read_manifest(&mut self) -> Result<Vec<u8>, StageFailure> {
+    fn read_manifest(&mut self, files: u64) -> Result<Vec<u8>, StageFailure> {
         let mut length = [0; 4];
         self.frame.read_exact(&mut length).map_err(|error| self.unreadable(&error))?;
         let length = u64::from(u32::from_be_bytes(length));
         if length > MAX_MANIFEST as u64 {
             return Err(bad(format!("it declares a manifest of {length} bytes, the limit is {MAX_MANIFEST}")));
         }
-        let mut encoded = Vec::new();
-        (&mut self.frame).take(length).read_to_end(&mut encoded).map_err(|error| self.unreadable(&error))?;
+        let mut head = [0; HEAD];
+        self.frame.read_exact(&mut head).map_err(|error| self.unreadable(&error))?;
+        Manifest::check_head(&head, files).map_err(bad)?;
+        let mut encoded = head.to_vec();
+        let rest = length.saturating_sub(HEAD as u64);
+        (&mut self.frame).take(rest).read_to_end(&mut encoded).map_err(|error| self.unreadable(&error))?;
         if encoded.len() as u64 == length { Ok(encoded) } else { Err(bad("it ends within its manifest")) }
     }
 

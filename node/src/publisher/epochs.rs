@@ -1,11 +1,13 @@
 //! Sealing at the publisher: the keys of its fleets, one an epoch, kept as its other private keys are.
 //!
 //! ```text
-//! <home>/fleets/<fleet>/epoch-<n>.key[.age]               64 hex digits, mode 0600
+//! <home>/fleets/<fleet>/epoch-<n>.<list>.key[.age]        64 hex digits, mode 0600
 //!       /repository/targets/fleet/<fleet>/<sha256>.epoch-<n>.keys     the list that gives it to the fleet's devices
 //! ```
 //!
-//! A key is on disk before anything is sealed by it. Which epoch counts is what the signed metadata says.
+//! A key is on disk before anything is sealed by it, beside the BLAKE3 of the list that gives it away: each proposal of an
+//! epoch has a key of its own, so whoever was given one that never came about can't read what came instead. Which list
+//! counts is what the signed metadata says.
 
 use std::{
     fs,
@@ -67,15 +69,12 @@ impl Publisher {
             let number = newest_epoch(fleet_of(repository, fleet)?) + 1;
             let epoch = epoch_of(repository, fleet, number);
             let ring = publisher.ring(passphrase)?;
-            // One that was made for an epoch that never came about is as good as new.
-            let key = match publisher.key_of(&ring, &epoch)? {
-                Some(key) => key,
-                None => publisher.new_key_of(&ring, &epoch)?,
-            };
-            let bytes = seal::share(&epoch, &key, devices, *random()?).map_err(bad_device)?;
+            let key = random()?;
+            let bytes = seal::share(&epoch, &EpochKey::from_bytes(*key), devices, *random()?).map_err(bad_device)?;
             let list = Payload { blob: Hash::of(&bytes), size: bytes.len() as u64 };
             let sha256: [u8; 32] = Sha256::digest(&bytes).into();
             let draft = repository.propose_keys(fleet, number, &list, sha256, now()).map_err(refused)?;
+            ring.beside(&publisher.keys_directory(fleet)).keep_secret(&key_name(number, &list), &key)?;
             let kept = publisher.drafted_keys(fleet, number, &list);
             let directory = kept.parent().expect("a draft lies in a directory");
             let written = fs::create_dir_all(directory).and_then(|()| write_atomically(&kept, &bytes));
@@ -95,10 +94,13 @@ impl Publisher {
         let Some((newest, _)) = listed.last_key_value() else { return Ok(Vec::new()) };
         let ring = self.ring(passphrase)?;
         let mut keys = Vec::new();
-        for number in listed.keys() {
+        for (number, list) in listed {
             let epoch = epoch_of(&self.repository, fleet, *number);
-            let key =
-                if number == newest { Some(self.need_key_of(&ring, &epoch)?) } else { self.key_of(&ring, &epoch)? };
+            let key = if number == newest {
+                Some(self.need_key_of(&ring, &epoch, list)?)
+            } else {
+                self.key_of(&ring, &epoch, list)?
+            };
             keys.extend(key.map(|key| (epoch, key)));
         }
         seal::hand_over(keys, device, *random()?).map_err(bad_device)
@@ -119,14 +121,14 @@ impl Publisher {
         publication: &Publication<'_>,
     ) -> Result<Option<(ReleaseKey, Sealed)>, Error> {
         let Publication { channel, encrypt_to: Some(fleet), .. } = *publication else { return Ok(None) };
-        let number = newest_epoch(fleet_of(repository, fleet)?);
-        if number == 0 {
+        let listed = &fleet_of(repository, fleet)?.keys;
+        let Some((number, list)) = listed.last_key_value().map(|(number, list)| (*number, list)) else {
             let words = format!("fleet {fleet} has no key yet");
             let hint = format!("make one: burr fleet rotate {fleet} --app {}", self.app);
             return Err(Error::new(Kind::BadInput, words).with_hint(hint));
-        }
+        };
         let epoch = epoch_of(repository, fleet, number);
-        let epoch_key = self.need_key_of(ring, &epoch)?;
+        let epoch_key = self.need_key_of(ring, &epoch, list)?;
         let seq = repository.next_seq(channel);
         let owner = Owner { epoch, app: self.app.clone(), channel: channel.to_owned(), seq };
         let key = ReleaseKey::new(owner, *random()?);
@@ -140,23 +142,17 @@ impl Publisher {
         self.home.join(FLEETS).join(fleet)
     }
 
-    fn key_of(&self, ring: &KeyRing, epoch: &Epoch) -> Result<Option<EpochKey>, Error> {
-        let key = ring.beside(&self.keys_directory(&epoch.fleet)).secret(&key_name(epoch))?;
+    fn key_of(&self, ring: &KeyRing, epoch: &Epoch, list: &Payload) -> Result<Option<EpochKey>, Error> {
+        let key = ring.beside(&self.keys_directory(&epoch.fleet)).secret(&key_name(epoch.number, list))?;
         Ok(key.map(|key| EpochKey::from_bytes(*key)))
     }
 
-    fn need_key_of(&self, ring: &KeyRing, epoch: &Epoch) -> Result<EpochKey, Error> {
-        self.key_of(ring, epoch)?.ok_or_else(|| {
+    fn need_key_of(&self, ring: &KeyRing, epoch: &Epoch, list: &Payload) -> Result<EpochKey, Error> {
+        self.key_of(ring, epoch, list)?.ok_or_else(|| {
             let directory = self.keys_directory(&epoch.fleet);
             let words = format!("the key of {epoch} is not in {}", directory.display());
             Error::new(Kind::Key, words).with_hint("put the file back from a copy, or begin another epoch")
         })
-    }
-
-    fn new_key_of(&self, ring: &KeyRing, epoch: &Epoch) -> Result<EpochKey, Error> {
-        let bytes = random()?;
-        ring.beside(&self.keys_directory(&epoch.fleet)).keep_secret(&key_name(epoch), &bytes)?;
-        Ok(EpochKey::from_bytes(*bytes))
     }
 }
 
@@ -185,8 +181,8 @@ pub(super) fn fleet_keys_path(fleet: &str, epoch: u64) -> String {
     format!("fleet/{fleet}/epoch-{epoch}.keys")
 }
 
-fn key_name(epoch: &Epoch) -> String {
-    format!("epoch-{}", epoch.number)
+fn key_name(number: u64, list: &Payload) -> String {
+    format!("epoch-{number}.{}", list.blob)
 }
 
 fn fleet_of<'a>(repository: &'a Repository, fleet: &str) -> Result<&'a Fleet, Error> {

@@ -95,22 +95,22 @@ impl Device {
         app: &[(&str, &str)],
         settings: &[(&str, &str)],
     ) -> Self {
-        Self::start_beside(data, repository, None, clock, app, settings).await
+        Self::start_beside(data, repository, &[], clock, app, settings).await
     }
 
-    /// The same, of a node that follows another repository too.
+    /// The same, of a node that follows other repositories too.
     async fn start_beside(
         data: &Path,
         repository: RepositoryId,
-        other: Option<RepositoryId>,
+        others: &[RepositoryId],
         clock: &Hands,
         app: &[(&str, &str)],
         settings: &[(&str, &str)],
     ) -> Self {
         let mut resolved = Resolved::load(data).unwrap();
-        let follows = [("shop", Some(repository)), ("other", other)];
-        for (name, repository) in follows.into_iter().filter_map(|(name, followed)| Some((name, followed?))) {
-            resolved.set_app(name, "repository", repository.to_string(), Source::Flag).unwrap();
+        resolved.set_app("shop", "repository", repository.to_string(), Source::Flag).unwrap();
+        for (number, other) in others.iter().enumerate() {
+            resolved.set_app(&format!("other-{number}"), "repository", other.to_string(), Source::Flag).unwrap();
         }
         for (name, value) in app {
             resolved.set_app("shop", name, (*value).to_owned(), Source::Flag).unwrap();

@@ -21,7 +21,7 @@ use burr_node::{
     settings::{Resolved, Settings, Source},
 };
 use burr_protocol::{
-    NodeId,
+    Hash, NodeId,
     fact::Fact,
     member::{Answer, Capability, Certificate, Invitation, Refusal},
     rules::Rules,
@@ -109,7 +109,7 @@ impl Fleet {
         let of_fleet =
             |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(&format!("fleet.{fleet}."));
         let path = keys.map(|entry| entry.path()).find(of_fleet).unwrap();
-        let secret: burr_protocol::Hash = fs::read_to_string(path).unwrap().trim().parse().unwrap();
+        let secret: Hash = fs::read_to_string(path).unwrap().trim().parse().unwrap();
         SigningKey::from_bytes(&secret.0)
     }
 
@@ -465,6 +465,46 @@ async fn a_crowd_of_strangers_leaves_room_for_those_a_node_chose() {
     assert!(peers.len() <= 4 && peers.iter().any(|peer| peer.node == id), "{} peers", peers.len());
     drop(crowd);
     for node in [device, kiosk] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_with_one_certificate_is_one_member_at_most() {
+    // T21, §13.3, §13.8
+    const CROWD: usize = 500;
+    let fleet = Fleet::new();
+    fleet.publish("1.0.0");
+    let publisher = fleet.start_publisher().await;
+    for name in ["device", "thief"] {
+        join(&fleet.data(name), &fleet.invite(&publisher)).await.unwrap();
+    }
+    let certificate = fs::read(fleet.certificate("thief")).unwrap();
+    // As many nodes as one likes, and the certificate of another: none of them gets in.
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        let outsider = Outsider::at(&over(&publisher, "tcp")).await;
+        assert!(outsider.show(&certificate).await.is_err());
+        crowd.push(outsider);
+    }
+    assert!(publisher.status().await.unwrap().peers.is_empty());
+    // The node whose certificate it is, as often as it likes: it has a few connections.
+    let key: Hash = fs::read_to_string(fleet.data("thief").join("identity.key")).unwrap().trim().parse().unwrap();
+    let mut same = Vec::new();
+    for _ in 0..CROWD {
+        let member = Outsider::as_node(key.0, &over(&publisher, "tcp")).await;
+        let _ = member.show(&certificate).await;
+        same.push(member);
+    }
+    let connected: Vec<&Outsider> = same.iter().filter(|member| member.is_connected()).collect();
+    assert!((1..=4).contains(&connected.len()), "{}", connected.len());
+    assert!(connected[0].speaks("/burr/blobs/1").await, "it is a member");
+    // All of them are still there, and hold on to what they have: another member finds its place.
+    let peer = publisher.listeners()[0].to_string();
+    let device = fleet.start("device", &[("install", "stable")], &peer, None).await;
+    installed(&mut device.facts(), "1.0.0").await;
+    drop((crowd, same));
+    for node in [device, publisher] {
         node.shutdown().await;
     }
 }

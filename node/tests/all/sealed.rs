@@ -11,9 +11,10 @@ use burr_node::{
 use burr_protocol::{
     RepositoryId,
     action::StageFailure,
-    seal::{DeviceKey, Epoch, Owner, ReleaseKey, SEGMENT, TAG, sealed_size},
-    trust::write::{Change, Role},
+    seal::{self, DeviceKey, Epoch, Owner, ReleaseKey, SEGMENT, TAG, sealed_size},
+    trust::write::{Change, Draft, Role},
 };
+use ed25519_dalek::SigningKey;
 
 use crate::support::{listing, noise, pack, scratch, small_app, tree};
 
@@ -124,4 +125,43 @@ fn two_fleets_get_the_same_build_as_two_blobs_and_an_epoch_survives_a_passphrase
             .iter()
             .any(|entry| entry.what.iter().any(|act| act.contains("epoch 1 of fleet stores")))
     );
+}
+
+/// T52: a draft of an epoch gives a key to its devices, whether it comes about or not.
+#[test]
+fn whoever_was_given_the_key_of_a_draft_that_never_came_about_reads_nothing() {
+    let dir = scratch();
+    Publisher::init(dir.path(), "shop", &["stable"], None).unwrap();
+    let mut publisher = Publisher::open(dir.path(), "shop").unwrap();
+    let role: Role = "fleet.stores".parse().unwrap();
+    let second = SigningKey::from_bytes(&[9; 32]);
+    let keys = vec![publisher.new_key(&role, None).unwrap(), second.verifying_key()];
+    let change = Change::AddFleet { fleet: "stores".to_owned(), keys, threshold: 2 };
+    let agreed = |mut draft: Draft, publisher: &mut Publisher| {
+        draft.sign(&second).unwrap();
+        publisher.submit(draft, None, None).unwrap();
+    };
+    let (draft, _) = publisher.change(&change, None).unwrap();
+    agreed(draft, &mut publisher);
+    let [lost, kept] = [1, 2].map(|seed| DeviceKey::from_bytes(&[seed; 32]));
+    // Two proposals of one epoch: the first still has the device that was lost, and the second is agreed on.
+    let (_, holds) = publisher.rotate("stores", &[lost.public(), kept.public()], None).unwrap();
+    assert!(!holds, "the other one has not signed");
+    let drafts = listing(&dir.path().join("publish/shop/drafts"));
+    let before = fs::read(drafts.iter().find(|path| path.extension() == Some("keys".as_ref())).unwrap()).unwrap();
+    let (draft, _) = publisher.rotate("stores", &[kept.public()], None).unwrap();
+    agreed(draft, &mut publisher);
+    let (_, list) = publisher.key_lists().next().unwrap();
+    let after = fs::read(list).unwrap();
+
+    let app = small_app(&dir.path().join("app"), "1");
+    let publication = Publication { encrypt_to: Some("stores"), ..Publication::new(&app, "stable", "1") };
+    let release = publisher.publish(&publication, None, &|_, _| ()).unwrap();
+    let lock = release.lock(publisher.id()).unwrap();
+    let opens = |list: &[u8], device: &DeviceKey| {
+        let key = seal::find(list, &lock.owner.epoch, device).unwrap();
+        key.is_some_and(|key| key.unwrap(&lock).is_ok())
+    };
+    assert!(opens(&after, &kept), "the key that was agreed on is the one that counts");
+    assert!(!opens(&before, &lost) && !opens(&after, &lost));
 }

@@ -4,6 +4,8 @@ use super::{Content, Entry, MAX_FILES, ManifestError, at_most};
 use crate::Hash;
 
 const MAGIC: &[u8] = b"burr manifest 1\n";
+/// Bytes in front of the entries: what it is, and how many follow.
+pub const HEAD: usize = MAGIC.len() + 4;
 const FILE: u8 = 0;
 const EXECUTABLE: u8 = 1;
 const LINK: u8 = 2;
@@ -19,7 +21,7 @@ pub(super) fn len(entries: &[Entry]) -> u64 {
         };
         (1 + 2 + entry.path.len() + content) as u64
     };
-    (MAGIC.len() + 4) as u64 + entries.iter().map(entry).sum::<u64>()
+    HEAD as u64 + entries.iter().map(entry).sum::<u64>()
 }
 
 /// Encodes entries that were checked.
@@ -51,14 +53,21 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Decodes the form alone and the order of the paths; the other rules are the caller's.
-pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Entry>, ManifestError> {
-    let mut from = Reader { bytes, at: 0 };
+/// Reads how many entries follow.
+pub(super) fn count(head: &[u8]) -> Result<u32, ManifestError> {
+    let mut from = Reader { bytes: head, at: 0 };
     if from.take(MAGIC.len())? != MAGIC {
         return Err(ManifestError::Malformed { what: "it does not start as a manifest of version 1", at: 0 });
     }
     let count = u32::from_be_bytes(from.array()?);
     at_most("the number of files", count.into(), MAX_FILES)?;
+    Ok(count)
+}
+
+/// Decodes the form alone and the order of the paths; the other rules are the caller's.
+pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Entry>, ManifestError> {
+    let count = count(bytes)?;
+    let mut from = Reader { bytes, at: HEAD };
     if (count as usize).saturating_mul(SHORTEST) > from.left() {
         return Err(from.malformed("it is cut short"));
     }

@@ -8,7 +8,7 @@ use super::{
     shop::{Shop, in_words},
 };
 
-pub(super) fn after(days: i64) -> Wall {
+fn after(days: i64) -> Wall {
     Wall(EPOCH.0 + days * DAY)
 }
 
@@ -110,6 +110,22 @@ async fn t28_two_hundred_days_without_news_end_as_the_policy_says() {
         }
         device.stop().await;
     }
+    // A device that nothing but a medium ever reaches asks nothing of time: what is brought installs, and only goes up.
+    let data = desk.at("air-gap");
+    let clock = Hands::at(after(2000));
+    let mut device = Device::start(&data, shop.id(), &clock, &[("freshness", "36500days")]).await;
+    let first = shop.pack();
+    device.import(&shop).await;
+    device.hear_active("1.0.0").await;
+    let mut brought = shop.fork();
+    brought.release("2.0.0");
+    clock.set(after(4000));
+    device.import(&brought).await;
+    device.hear_active("2.0.0").await;
+    device.import(&shop).await;
+    device.refuses(shop.id(), first).await;
+    assert_eq!((device.active().await.as_deref(), device.version().await), (Some("2.0.0"), Some(brought.version())));
+    device.stop().await;
     // What runs already is not taken away by time.
     let clock = Hands::at(EPOCH);
     let mut device = Device::start(&desk.at("runs"), shop.id(), &clock, &[("freshness", "strict")]).await;

@@ -9,7 +9,8 @@ use std::{
 };
 
 use burr_protocol::{
-    Hash, RepositoryId,
+    Hash, RepositoryId, Wall,
+    config::Choice,
     fact::Fact,
     fetch::PieceMap,
     peers::{Address, Lie},
@@ -20,10 +21,10 @@ use burr_protocol::{
 use libp2p::{Stream, futures::AsyncWriteExt as _};
 
 use super::{
-    Desk, Device, EPOCH, Hands,
+    DAY, Desk, Device, EPOCH, Hands,
     raw::{self, Raw},
     rogue::Rogue,
-    shop::{Bent, Shop, bent, key, next},
+    shop::{Bent, Shop, bent, in_words, key, next},
 };
 use crate::support::noise;
 
@@ -165,37 +166,72 @@ async fn a_peer_that_claims_what_it_does_not_hold_hides_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn t20_a_device_among_enemies_alone_takes_nothing_says_so_and_is_healed_by_one_friend() {
+async fn t20_a_device_among_enemies_alone_for_two_days_takes_nothing_says_so_and_is_healed_by_one_friend() {
+    const HOUR: i64 = 3600;
     let desk = Desk::new();
     let mut shop = Shop::open(EPOCH);
     shop.release("1.0.0");
-    let stale = shop.pack();
-    let clock = Hands::at(super::clock::after(40));
-    let mut device = Device::start(&desk.at("device"), shop.id(), &clock, &[("freshness", "strict")]).await;
-    let mut forged = Bent::of(&stale);
+    let old = shop.pack();
+    shop.release("1.1.0");
+    // What this publisher signs is good for a day.
+    let mut newest = Bent::of(&shop.pack());
+    newest.timestamp = bent(&newest.timestamp, &[&key(4)], |signed| {
+        signed["expires"] = in_words(Wall(EPOCH.0 + DAY)).into();
+        next(signed);
+    });
+    let clock = Hands::at(EPOCH);
+    let app = [("install", "stable"), ("freshness", "strict"), ("pin", "1.0.0")];
+    // Between two connections this device asks nobody for news: it would next do so in a year.
+    let patient = [("tuning.sync_interval", "365days")];
+    let mut device = Device::start_with(&desk.at("device"), shop.id(), &clock, &app, &patient).await;
+    device.node.import(shop.id(), newest.pack(), shop.payloads()).await.unwrap();
+    device.hear_active("1.0.0").await;
+    let trusted = device.trusted();
+    // Old news, lies, a release of their own, garbage and silence, by others every few hours.
+    let mut forged = newest.clone();
     forged.timestamp = bent(&forged.timestamp, &[&key(66)], next);
-    // Old news, lies, and silence.
-    let mut enemies = Vec::new();
-    for pack in [stale.clone(), forged.pack(), b"garbage".to_vec(), stale, Vec::new()] {
-        let rogue = Rogue::start(shop.id()).await;
-        rogue.hold(&shop.payloads()).await;
-        rogue.meet(&device.address()).await;
-        rogue.offer(pack).await;
-        enemies.push(rogue);
+    let mut own = newest.clone();
+    own.bend_stable(&[&key(66)], next);
+    own.pin(&key(66), &key(66));
+    for hours in (0..=48).step_by(6) {
+        clock.set(Wall(EPOCH.0 + hours * HOUR));
+        let mut enemies = Vec::new();
+        for pack in [old.clone(), newest.pack(), forged.pack(), own.pack(), b"garbage".to_vec(), Vec::new()] {
+            let rogue = Rogue::start(shop.id()).await;
+            rogue.hold(&shop.payloads()).await;
+            rogue.meet(&device.address()).await;
+            rogue.offer(pack).await;
+            enemies.push(rogue);
+        }
+        for liar in &enemies[2..5] {
+            device.hear_refused_if_new(liar.id()).await;
+        }
+        let repository = &device.status().await.repositories[0];
+        let left = 24 - hours;
+        assert_eq!((repository.age_s, repository.expires_in_s), (Some(hours * HOUR), Some(left * HOUR)));
+        assert_eq!((device.active().await.as_deref(), device.trusted()), (Some("1.0.0"), trusted.clone()), "{hours}");
+        for rogue in enemies {
+            rogue.end().await;
+        }
     }
-    assert!(device.hear_waiting().await.contains("expired"));
-    for liar in [&enemies[1], &enemies[2]] {
-        device.hear_refused_if_new(liar.id()).await;
-    }
-    assert_eq!(device.active().await, None);
-    shop.now = super::clock::after(40);
+    // Someone at the device lets it take any version again: not from what expired.
+    device.node.choose(Choice::Pin { app: "shop".to_owned(), version: None }).await.unwrap();
+    let stale = |fact: &Fact| match fact {
+        Fact::Waiting { why, .. } if why.contains("expired 24 hours ago") => Some(()),
+        _ => None,
+    };
+    device.hear("that it is stale", stale).await;
+    assert_eq!(device.active().await.as_deref(), Some("1.0.0"));
+
+    // A friend comes, and the first words between the two are enough.
+    shop.now = Wall(EPOCH.0 + 48 * HOUR);
+    shop.renew(shop.now);
     shop.release("2.0.0");
-    let kiosk = Device::kiosk(&desk.at("kiosk"), shop.id(), &clock, Some(&device)).await;
+    let kiosk = Device::kiosk(&desk.at("kiosk"), shop.id(), &clock, None).await;
     kiosk.import(&shop).await;
+    kiosk.stop().await;
+    let kiosk = Device::kiosk(&desk.at("kiosk"), shop.id(), &clock, Some(&device)).await;
     device.hear_active("2.0.0").await;
-    for rogue in enemies {
-        rogue.end().await;
-    }
     device.stop().await;
     kiosk.stop().await;
 }

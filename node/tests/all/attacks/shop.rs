@@ -215,6 +215,7 @@ impl Shop {
 }
 
 /// A pack's documents, to be bent and signed again with whatever keys a thief has.
+#[derive(Clone)]
 pub(super) struct Bent {
     pub(super) roots: Vec<Vec<u8>>,
     pub(super) timestamp: Vec<u8>,

@@ -7,9 +7,10 @@ use std::{
         net::UnixListener,
     },
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use rustix::{
@@ -19,7 +20,7 @@ use rustix::{
 
 use super::program::{burr, publish, run, say, set_up, snapshot};
 use crate::{
-    hostile::{FILE, archive},
+    hostile::{FILE, archive, bomb, million},
     support::{SmallDisk, noise, scratch, tree},
 };
 
@@ -71,6 +72,33 @@ impl Desk {
             assert!(said.err.contains(word), "{arguments:?}: {word:?} is not in {:?}", said.err);
         }
         assert_eq!(snapshot(&self.data), before, "{arguments:?}");
+    }
+}
+
+#[test]
+fn bombs_cost_a_publisher_little_memory() {
+    let desk = Desk::new();
+    for (name, bytes) in [("bomb.zip", bomb()), ("million.zip", million())] {
+        let source = desk.at(name);
+        fs::write(&source, bytes).unwrap();
+        let mut command = burr(&desk.data);
+        command.args(["publish", "--app", "shop", "--version", "2.0.0"]).arg(&source);
+        let mut publishing = command.stderr(Stdio::null()).spawn().unwrap();
+        // The most that a process ever had resident is told until it ends, which is a while after it has read.
+        let mut peak = 0;
+        let code = loop {
+            let status = fs::read_to_string(format!("/proc/{}/status", publishing.id())).unwrap_or_default();
+            if let Some(told) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) {
+                peak = told.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10;
+            }
+            match publishing.try_wait().unwrap() {
+                Some(code) => break code,
+                None => thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        eprintln!("{name}: {} KiB at most", peak >> 10);
+        assert_eq!(code.code(), Some(BAD), "{name}");
+        assert!((1 << 20..64 << 20).contains(&peak), "{name}: {peak}");
     }
 }
 

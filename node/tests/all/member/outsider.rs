@@ -40,6 +40,11 @@ impl Outsider {
         Self::of(Keypair::generate_ed25519(), place).await
     }
 
+    /// A node that has another's key.
+    pub(super) async fn as_node(key: [u8; 32], place: &str) -> Self {
+        Self::of(Keypair::ed25519_from_bytes(key).unwrap(), place).await
+    }
+
     /// The same node on a new connection.
     pub(super) async fn again(&self, place: &str) -> Self {
         Self::of(self.identity.clone(), place).await
@@ -108,19 +113,28 @@ impl Outsider {
         }
     }
 
-    /// Shows a certificate; the node's words if it does not let this one in.
+    /// Shows a certificate; the node's words if it does not let this one in, none if it hangs up.
     pub(super) async fn show(&self, certificate: &[u8]) -> Result<(), String> {
         let mut control = self.control.clone();
-        let mut stream = control.open_stream(self.peer, MEMBER).await.unwrap();
-        let length = u16::try_from(certificate.len()).unwrap().to_be_bytes();
-        stream.write_all(&[&length, certificate].concat()).await.unwrap();
-        stream.flush().await.unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        match answer[0] {
-            1 => Ok(()),
-            _ => Err(String::from_utf8(answer[2..].to_vec()).unwrap()),
+        let asking = async {
+            let mut stream = control.open_stream(self.peer, MEMBER).await.ok()?;
+            let length = u16::try_from(certificate.len()).unwrap().to_be_bytes();
+            stream.write_all(&[&length, certificate].concat()).await.ok()?;
+            stream.flush().await.ok()?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.ok()?;
+            Some(answer)
+        };
+        match asking.await.as_deref() {
+            Some([1]) => Ok(()),
+            Some([0, _, why @ ..]) => Err(String::from_utf8(why.to_vec()).unwrap()),
+            _ => Err(String::new()),
         }
+    }
+
+    /// Whether the connection stands.
+    pub(super) fn is_connected(&self) -> bool {
+        *self.connected.borrow()
     }
 
     /// How many certificates the node showed.
