@@ -10,6 +10,7 @@
 
 mod alone;
 mod claims;
+mod late;
 mod pieces;
 mod plan;
 mod provider;
@@ -40,9 +41,6 @@ const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(1);
 /// Bytes of a request at most while others fetch the blob too: it can move to another provider soon.
 const SHARED: u64 = 256 << 10;
-/// At the end, a piece that took at least this long, and twice as long as pieces take, is asked of another as well.
-const SHORTEST_HEDGE: Duration = Duration::from_millis(100);
-const SHORTEST_HEDGE_FAR: Duration = Duration::from_secs(3);
 
 /// A blob that is whole and verified here. Made by a fetch, or by the driver for what it already holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -363,36 +361,6 @@ impl Job {
         }
     }
 
-    /// Gives up what is asked of those that stand still, where others have it: it is free to be asked of them.
-    fn give_up(&mut self, now: Time, config: &Config) {
-        let still: Vec<NodeId> =
-            self.providers.iter().filter(|(_, provider)| provider.is_stalled(now)).map(|(node, _)| *node).collect();
-        for node in &still {
-            let others = || {
-                let usable =
-                    |(other, provider): &(&NodeId, &Provider)| !still.contains(other) && provider.rests.is_none();
-                self.providers.iter().filter(usable).map(|(_, provider)| &provider.held)
-            };
-            let of_it = self.under.iter().filter(|(_, under)| under.request.node == *node);
-            let given_up: Vec<RequestId> = of_it
-                .filter(|(_, under)| others().any(|held| held.contains(under.rest().start)))
-                .map(|(id, _)| *id)
-                .collect();
-            if given_up.is_empty() {
-                continue;
-            }
-            for id in given_up {
-                self.end(id);
-            }
-            if let Some(provider) = self.providers.get_mut(node) {
-                provider.strike(now, self.piece, config);
-            }
-            if self.told.insert(*node) {
-                self.slow.push(*node);
-            }
-        }
-    }
-
     /// Bytes of a run of pieces.
     fn bytes_of(&self, first: usize, count: usize) -> u64 {
         ((first + count) as u64 * self.piece).min(self.size).saturating_sub(first as u64 * self.piece)
@@ -483,6 +451,7 @@ impl Job {
         self.claim(now);
         self.look_around(config);
         self.give_up(now, config);
+        self.come_near();
         let mut steps: Vec<Step> = std::mem::take(&mut self.ended).into_iter().map(Step::Cancel).collect();
         let mut plan = Plan::of(self);
         let mut useful = self.useful(&plan, now);
@@ -614,50 +583,6 @@ impl Job {
         let end = open.count().min(first + longest);
         let fits = |piece: &usize| open.contains(*piece) && kind(*piece) == kind(first);
         Some((first, (first..end).take_while(fits).count()))
-    }
-
-    /// When nothing is left to ask for, asks others as well for what takes long: the first answer counts.
-    fn hedge(&mut self, now: Time, next_id: &mut u64, plan: &mut Plan, config: &Config, steps: &mut Vec<Step>) {
-        if !plan.free.is_empty() || self.under.is_empty() {
-            return;
-        }
-        let takes: Vec<Duration> = self.providers.values().filter_map(|provider| provider.takes).collect();
-        let usual = takes.iter().sum::<Duration>() / u32::try_from(takes.len().max(1)).unwrap_or(u32::MAX);
-        let late = |under: &Under| {
-            let waited = now.since(under.moved);
-            self.providers.get(&under.request.node).is_some_and(|provider| {
-                let shortest = if provider.near { SHORTEST_HEDGE } else { SHORTEST_HEDGE_FAR };
-                waited >= (usual * 2).max(shortest)
-            })
-        };
-        let late: Vec<&Under> = self.under.values().filter(|under| !under.second && late(under)).collect();
-        if late.is_empty() {
-            return;
-        }
-        let twice: BTreeSet<usize> = self.under.values().filter(|under| under.second).flat_map(Under::rest).collect();
-        let late: Vec<(NodeId, usize, usize)> = late
-            .into_iter()
-            .filter_map(|under| {
-                let mut wanted = under.rest().filter(|piece| !self.have.contains(*piece) && !twice.contains(piece));
-                wanted.next().map(|first| (under.request.node, first, under.first + under.count))
-            })
-            .collect();
-        for (slow, first, end) in late {
-            if self.under.len() >= config.requests_per_job {
-                return;
-            }
-            let helps = |(node, provider): &(&NodeId, &Provider)| {
-                **node != slow && self.room(provider) > 0 && !provider.is_stalled(now) && provider.held.contains(first)
-            };
-            let helper = self.providers.iter().filter(helps);
-            let helper = helper.min_by_key(|(node, provider)| (!provider.near, provider.load(), **node));
-            let Some((helper, provider)) = helper.map(|(node, provider)| (*node, provider)) else { continue };
-            let held = &provider.held;
-            let most = usize::try_from(self.room(provider) / self.piece).unwrap_or(RUN).clamp(1, RUN);
-            let free = |piece: &usize| held.contains(*piece) && !self.have.contains(*piece) && !twice.contains(piece);
-            let count = (first..end).take(most).take_while(free).count();
-            steps.push(self.ask(helper, first, count, true, now, next_id, plan));
-        }
     }
 
     /// Whether it is time to ask around for providers again; notes that it is done.

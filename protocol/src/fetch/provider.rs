@@ -123,6 +123,12 @@ impl Provider {
         (quick && !self.near) || (self.asked == 0 && now.since(self.moved) >= UNKNOWN)
     }
 
+    /// How long a piece is likely to take of it, if anything is known: as long as the last ones, or, when nothing was asked of
+    /// it for a while, as the quickest.
+    pub(super) fn expected(&self, now: Time) -> Option<Duration> {
+        if self.asked == 0 && now.since(self.moved) >= UNKNOWN { self.delay } else { self.takes }
+    }
+
     pub(super) fn ask(&mut self, bytes: u64, now: Time) {
         if self.asked == 0 {
             self.moved = now;

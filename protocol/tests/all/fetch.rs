@@ -252,6 +252,50 @@ fn those_of_another_site_that_have_all_by_now_share_their_uplink_as_before() {
 }
 
 #[test]
+fn what_a_near_one_has_by_now_is_not_waited_for_from_afar() {
+    // §7.10
+    let config = Config::default();
+    let size = 8 * MIN_PIECE;
+    let (mut job, mut next) = (job(size), 0);
+    job.provides(node(1), size, &PieceMap::All, Time(0));
+    let far = asks(job.steps(Time(0), &mut next, &config));
+    let asked = |piece: u64| far.iter().any(|far| (far.start..far.end).contains(&(piece * MIN_PIECE)));
+    let pieces: Vec<u16> = (0..8).filter(|piece| asked(u64::from(*piece))).collect();
+    job.provides_also(node(2), &pieces, Time(10));
+    job.is_near(node(2), true);
+    let steps = job.steps(Time(10), &mut next, &config);
+    let cancelled = steps.iter().filter(|step| matches!(step, Step::Cancel(id) if far.iter().any(|far| far.id == *id)));
+    assert_eq!(cancelled.count(), far.len());
+    let near = asks(steps).into_iter().filter(|request| request.node == node(2));
+    assert_eq!(near.map(|near| near.end - near.start).sum::<u64>(), pieces.len() as u64 * MIN_PIECE);
+}
+
+#[test]
+fn what_a_far_fellow_holds_up_is_asked_of_a_source_though_others_are_to_bring_more() {
+    // §7.5: 1 is the source, 2 a far fellow that answers nothing, 3 a near one that is to bring what it claims.
+    let config = Config::default();
+    let size = 64 * MIN_PIECE;
+    let (mut job, mut next) = (job(size), 0);
+    for time in (0..8000).step_by(250) {
+        let now = Time(time);
+        job.provides(node(1), size, &PieceMap::All, now);
+        job.fetches(node(2), true, now);
+        job.provides(node(2), size, &PieceMap::All, now);
+        job.fetches(node(3), true, now);
+        job.is_near(node(3), true);
+        for request in asks(job.steps(now, &mut next, &config)) {
+            if request.node == node(1) {
+                job.fetched(request.id, now + Duration::from_millis(100), &config);
+            }
+        }
+    }
+    let claimed = job.have().len();
+    let silent = job.sources().iter().all(|(node, _)| *node == self::node(1));
+    assert!(silent && claimed > 0 && claimed < 64, "{claimed} pieces are here");
+    assert_eq!(job.requests().len(), 0, "nothing of its own share is waited for any more");
+}
+
+#[test]
 fn what_came_of_a_request_is_not_asked_for_again() {
     // §7.7
     let config = Config { request_bytes: 4 * MIN_PIECE, ..Config::default() };

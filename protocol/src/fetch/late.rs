@@ -1,0 +1,121 @@
+//! What is late: given up, asked of a nearer one, or, at the end, asked of another as well.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{Job, NodeId, RequestId, Step, claims::RUN, plan::Plan, provider::Provider, request::Under};
+use crate::{Time, config::Config};
+
+/// At the end, a piece that took at least this long, and twice as long as pieces take, is asked of another as well. What was
+/// asked of a far one is asked of one that takes half as long as that has taken already.
+const SHORTEST_HEDGE: Duration = Duration::from_millis(100);
+const SHORTEST_HEDGE_FAR: Duration = Duration::from_secs(1);
+/// Before the end, where what is left is others' to bring, after this long.
+const LONG_HEDGE_FAR: Duration = Duration::from_secs(4);
+
+impl Job {
+    /// Gives up what is asked of those that stand still, where others have it: it is free to be asked of them.
+    pub(super) fn give_up(&mut self, now: Time, config: &Config) {
+        let still: Vec<NodeId> =
+            self.providers.iter().filter(|(_, provider)| provider.is_stalled(now)).map(|(node, _)| *node).collect();
+        for node in &still {
+            let others = || {
+                let usable =
+                    |(other, provider): &(&NodeId, &Provider)| !still.contains(other) && provider.rests.is_none();
+                self.providers.iter().filter(usable).map(|(_, provider)| &provider.held)
+            };
+            let of_it = self.under.iter().filter(|(_, under)| under.request.node == *node);
+            let given_up: Vec<RequestId> = of_it
+                .filter(|(_, under)| others().any(|held| held.contains(under.rest().start)))
+                .map(|(id, _)| *id)
+                .collect();
+            if given_up.is_empty() {
+                continue;
+            }
+            for id in given_up {
+                self.end(id);
+            }
+            if let Some(provider) = self.providers.get_mut(node) {
+                provider.strike(now, self.piece, config);
+            }
+            if self.told.insert(*node) {
+                self.slow.push(*node);
+            }
+        }
+    }
+
+    /// What a near provider has by now, and a far one sent nothing of yet, is free to be asked of the near one.
+    pub(super) fn come_near(&mut self) {
+        let is_near = |node: &NodeId| self.providers.get(node).is_some_and(|provider| provider.near);
+        let near = || self.providers.values().filter(|provider| provider.near && provider.rests.is_none());
+        let waits = self.under.iter().filter(|(_, under)| under.bytes == 0 && !is_near(&under.request.node));
+        let nearer = waits.filter(|(_, under)| near().any(|near| under.rest().all(|piece| near.held.contains(piece))));
+        let nearer: Vec<RequestId> = nearer.map(|(id, _)| *id).collect();
+        for id in nearer {
+            self.end(id);
+        }
+    }
+
+    /// When nothing is left to ask for, asks others as well for what takes long: the first answer counts. What the other
+    /// nodes of a site are to bring is not this node's to ask for, so it may have come to its end far away before they do.
+    pub(super) fn hedge(
+        &mut self,
+        now: Time,
+        next_id: &mut u64,
+        plan: &mut Plan,
+        config: &Config,
+        steps: &mut Vec<Step>,
+    ) {
+        let takes: Vec<Duration> = self.providers.values().filter_map(|provider| provider.takes).collect();
+        let usual = takes.iter().sum::<Duration>() / u32::try_from(takes.len().max(1)).unwrap_or(u32::MAX);
+        let mut late: Vec<(&Under, bool)> = Vec::new();
+        for under in self.under.values().filter(|under| !under.second) {
+            let Some(provider) = self.providers.get(&under.request.node) else { continue };
+            let shortest = if provider.near { SHORTEST_HEDGE.max(usual * 2) } else { SHORTEST_HEDGE_FAR };
+            if now.since(under.moved) >= shortest {
+                late.push((under, provider.near));
+            }
+        }
+        if !plan.free.is_empty() {
+            late.retain(|(under, near)| !near && now.since(under.moved) >= LONG_HEDGE_FAR);
+            let left =
+                |provider: &Provider| provider.rests.is_none() && self.open(provider, plan, now).any(|open| open != 0);
+            if late.is_empty() || self.providers.values().any(left) {
+                return;
+            }
+        }
+        let twice: BTreeSet<usize> = self.under.values().filter(|under| under.second).flat_map(Under::rest).collect();
+        let late: Vec<(NodeId, Duration, usize, usize)> = late
+            .into_iter()
+            .filter_map(|(under, near)| {
+                let mut wanted = under.rest().filter(|piece| !self.have.contains(*piece) && !twice.contains(piece));
+                let waited = if near { Duration::MAX } else { now.since(under.moved) };
+                wanted.next().map(|first| (under.request.node, waited, first, under.first + under.count))
+            })
+            .collect();
+        for (slow, waited, first, end) in late {
+            if self.under.len() >= config.requests_per_job {
+                return;
+            }
+            let helps = |(node, provider): &(&NodeId, &Provider)| {
+                let soon = provider.near || provider.expected(now).is_none_or(|takes| takes * 2 <= waited);
+                soon && **node != slow
+                    && self.room(provider) > 0
+                    && !provider.is_stalled(now)
+                    && provider.held.contains(first)
+            };
+            let helper = self.providers.iter().filter(helps);
+            let order = |(node, provider): &(&NodeId, &Provider)| {
+                let takes = if provider.near { None } else { provider.expected(now) };
+                (!provider.near, !provider.is_source(), takes, provider.load(), **node)
+            };
+            let Some((helper, provider)) = helper.min_by_key(order).map(|(node, provider)| (*node, provider)) else {
+                continue;
+            };
+            let held = &provider.held;
+            let most = usize::try_from(self.room(provider) / self.piece).unwrap_or(RUN).clamp(1, RUN);
+            let free = |piece: &usize| held.contains(*piece) && !self.have.contains(*piece) && !twice.contains(piece);
+            let count = (first..end).take(most).take_while(free).count();
+            steps.push(self.ask(helper, first, count, true, now, next_id, plan));
+        }
+    }
+}
