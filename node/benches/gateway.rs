@@ -61,6 +61,7 @@ async fn bench() {
         rate: 1_000_000,
         channel: "stable".to_owned(),
         self_assign: true,
+        quota: u64::MAX,
         serves,
     };
     let gateway = Gateway::open(node, dir.path(), settings).await.expect("a gateway");

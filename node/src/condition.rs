@@ -18,7 +18,7 @@ use crate::{
     node::{Node, WeakNode},
 };
 
-/// What the device says of its own condition; what it does not say stays as it was.
+/// What the device says of its own condition; what it does not say stays as it was, unless that is to be forgotten.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Said {
@@ -30,6 +30,8 @@ pub struct Said {
     pub battery: Option<u8>,
     /// Whether its link is paid by the byte.
     pub metered: Option<bool>,
+    /// Whether all that was said before is taken back: what is measured counts again, and of the rest nothing is known.
+    pub forget: bool,
 }
 
 impl Said {
@@ -41,12 +43,19 @@ impl Said {
             power: self.power.or(other.power),
             battery: self.battery.or(other.battery),
             metered: self.metered.or(other.metered),
+            forget: self.forget || other.forget,
         }
+    }
+
+    /// What holds when this is said after all that was said before.
+    pub(crate) fn after(self, before: Self) -> Self {
+        let before = if self.forget { Self::default() } else { before };
+        Self { forget: false, ..self.or(before) }
     }
 
     /// The conditions that the agent knows. A device that says nothing is idle.
     pub(crate) fn conditions(self, utc_offset: i32) -> Conditions {
-        let Self { busy, power, battery, metered } = self;
+        let Self { busy, power, battery, metered, forget: _ } = self;
         Conditions { idle: busy != Some(true), utc_offset, power, battery, metered }
     }
 }
@@ -117,6 +126,17 @@ mod tests {
         let conditions = said.or(measured).conditions(3600);
         assert_eq!((conditions.battery, conditions.metered, conditions.power), (Some(80), Some(true), None));
         assert!(conditions.idle && !Said { busy: Some(true), ..said }.conditions(0).idle);
+    }
+
+    #[test]
+    fn what_was_said_can_be_taken_back_and_what_is_measured_counts_again() {
+        let before = Said { busy: Some(true), battery: Some(80), ..Said::default() };
+        let measured = Said { battery: Some(20), ..Said::default() };
+        let now = Said { metered: Some(true), forget: true, ..Said::default() }.after(before);
+        assert_eq!(now, Said { metered: Some(true), ..Said::default() });
+        let conditions = now.or(measured).conditions(0);
+        assert!(conditions.idle && conditions.battery == Some(20));
+        assert_eq!(Said { power: Some(Power::Mains), ..Said::default() }.after(before).battery, Some(80));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::{
 };
 
 use burr_protocol::{
-    Agent, Hash, NodeId, Now, RepositoryId, Time, Wall,
+    Agent, Hash, NodeId, Now, RepositoryId, Time,
     action::{Action, Input, NoKey, StageFailure, Ticket, Wish},
     budget::Direction,
     cache::Stored,
@@ -31,7 +31,7 @@ use burr_protocol::{
         explain::{Explanation, NoAnswer, Question},
     },
     receipt::{Receipt, SignedReceipt, last_words},
-    record::ReleaseId,
+    record::{Record, ReleaseId},
     rules,
     status::Status,
     trust::Verified,
@@ -46,13 +46,13 @@ use tokio::{
 
 use self::writer::Writer;
 use crate::{
-    clock::Clock,
+    clock::{self, Clock},
     condition::Said,
     error::{Error, Kind},
     fleet_keys::FleetKeys,
     flight::Recorder,
     health::{self, HealthCommand, Subject},
-    metrics::{self, Tally},
+    metrics::{self, Beside, Tally},
     net::{self, Net},
     pace::{Carried, Hold},
     settings::{Commands, Settings},
@@ -83,7 +83,9 @@ pub(crate) enum Ask {
     Measured(Result<Said, String>),
     Check(oneshot::Sender<()>),
     Held { blob: Hash, size: u64, done: oneshot::Sender<()> },
-    Carried { carried: Carried, done: oneshot::Sender<Result<(), Hold>> },
+    Carry { carried: Carried, least: u64, most: u64, done: oneshot::Sender<Result<u64, Hold>> },
+    NotCarried { carried: Carried, bytes: u64 },
+    Holds(Beside, u64),
     Tell(Fact),
     Import { repository: RepositoryId, pack: Vec<u8>, done: oneshot::Sender<()> },
     Shutdown(oneshot::Sender<()>),
@@ -337,7 +339,7 @@ impl Driver {
                 self.handle(Input::Wished { ticket, app, wish }).await;
             }
             Ask::Condition { said, done } => {
-                self.said = said.or(self.said);
+                self.said = said.after(self.said);
                 self.handle(Input::Wake).await;
                 let _ = done.send(());
             }
@@ -356,16 +358,18 @@ impl Driver {
                 self.handle(Input::Held { blob, size, pieces: PieceMap::All }).await;
                 let _ = done.send(());
             }
-            Ask::Carried { carried: Carried { blob, near, direction, bytes }, done } => {
-                self.handle(Input::Carried { near, direction, bytes }).await;
-                let may = match direction {
-                    Direction::Down if !self.agent.fetches(blob) => Err(Hold::Unwanted),
-                    Direction::Down | Direction::Up => {
-                        self.agent.held_up(near, direction).map_or(Ok(()), |held| Err(Hold::Budget(held)))
-                    }
-                };
+            Ask::Carry { carried, least, most, done } => {
+                let may = self.may_carry(carried, least, most);
+                if let Ok(bytes @ 1..) = may {
+                    let Carried { near, direction, .. } = carried;
+                    self.handle(Input::Carried { near, direction, bytes }).await;
+                }
                 let _ = done.send(may);
             }
+            Ask::NotCarried { carried: Carried { near, direction, .. }, bytes } => {
+                self.handle(Input::NotCarried { near, direction, bytes }).await;
+            }
+            Ask::Holds(which, bytes) => self.tally.holds(which, bytes),
             Ask::Tell(fact) => self.tell(fact),
             Ask::Import { repository, pack, done } => {
                 self.handle(Input::Import { repository, pack }).await;
@@ -373,6 +377,17 @@ impl Driver {
             }
             Ask::Shutdown(_) => unreachable!("the loop ends there"),
         }
+    }
+
+    /// How many bytes of a payload may go by HTTP now, as the agent says; `most` at most, which may be less than `least`.
+    fn may_carry(&self, carried: Carried, least: u64, most: u64) -> Result<u64, Hold> {
+        let Carried { blob, near, direction } = carried;
+        if direction == Direction::Down && !self.agent.fetches(blob) {
+            return Err(if self.agent.keeps_place(blob) { Hold::NotNow } else { Hold::Unwanted });
+        }
+        let now = now(self.started, &self.clock).time;
+        let may = self.agent.may_carry(near, direction, least, most.max(least), now);
+        may.map(|bytes| bytes.min(most)).map_err(Hold::Budget)
     }
 
     /// Sets one of the agent's settings; returns false if it holds from the next start on only.
@@ -402,7 +417,7 @@ impl Driver {
         let now = now(self.started, &self.clock);
         // Local time changes twice a year, and with a device that travels.
         let measured = self.measured.as_ref().copied().unwrap_or_default();
-        let conditions = self.said.or(measured).conditions(utc_offset(now.wall));
+        let conditions = self.said.or(measured).conditions(clock::utc_offset(now.wall));
         if self.conditions != conditions {
             self.conditions = conditions;
             actions = self.decide(now, Input::Conditions(conditions));
@@ -416,7 +431,11 @@ impl Driver {
     fn decide(&mut self, now: Now, input: Input) -> Vec<Action> {
         let recorded = self.recorder.as_ref().map(|_| input.clone());
         let mut actions = Vec::new();
+        let begun = Instant::now();
         self.agent.handle(now, input, &mut actions);
+        if actions.iter().any(notes_metadata) {
+            self.tally.verified(begun.elapsed());
+        }
         if let (Some(recorder), Some(input)) = (&mut self.recorder, recorded) {
             recorder.record(now, input, &actions);
         }
@@ -592,10 +611,10 @@ impl Driver {
     }
 }
 
-/// Seconds that the machine's local time is ahead of UTC; 0 if its time zone is not known.
-fn utc_offset(wall: Option<Wall>) -> i32 {
-    let time = wall.and_then(|wall| jiff::Timestamp::from_second(wall.0).ok()).unwrap_or_default();
-    jiff::tz::TimeZone::system().to_offset(time).seconds()
+/// Whether metadata that was just verified is to be written down.
+fn notes_metadata(action: &Action) -> bool {
+    let of = |record: &Record| matches!(record, Record::Metadata { .. });
+    matches!(action, Action::Persist { records, .. } if records.iter().any(of))
 }
 
 fn now(started: Instant, clock: &Clock) -> Now {

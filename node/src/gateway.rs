@@ -85,6 +85,8 @@ pub struct Settings {
     pub channel: String,
     /// Whether devices may choose their channel.
     pub self_assign: bool,
+    /// Bytes of disk that bundles in the form for apps may take: their zips, and their files.
+    pub quota: u64,
     /// The apps whose devices may ask.
     pub serves: Vec<Serves>,
 }
@@ -238,7 +240,7 @@ impl Shared {
         }
     }
 
-    /// What counts the bytes of a payload, or of what was made of it, on their way to a client.
+    /// What counts the bytes of a payload, or of what was made of it, before they go to a client.
     ///
     /// # Errors
     /// The answer, if the budget lets none go now.
@@ -247,7 +249,7 @@ impl Shared {
         if *request.method() == Method::HEAD {
             return Ok(pace);
         }
-        let Err(hold) = pace.went(0).await else { return Ok(pace) };
+        let Err(hold) = pace.begin().await else { return Ok(pace) };
         let mut reply = failure(StatusCode::SERVICE_UNAVAILABLE, "no_budget", &hold.to_string());
         reply.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from(NO_BUDGET));
         Err(reply)

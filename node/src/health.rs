@@ -2,7 +2,11 @@
 //! the owner's command that measures the device's [condition](crate::condition).
 //!
 //! The first two run in the files of the version that they are about; each in a process group of its own. A command says yes if it
-//! exits with 0 in time; whatever it started is ended with it, so it leaves nothing behind.
+//! exits with 0 in time; what it started in its group is ended with it. What left the group by itself (`setsid`) is a
+//! service that the command began on purpose: it stays if the command said yes, and is ended if it did not
+//! (`health/strays.rs`, on Linux).
+
+mod strays;
 
 use std::{
     collections::VecDeque,
@@ -15,6 +19,7 @@ use std::{
 
 use burr_protocol::{Hash, receipt::MAX_WORDS, update::Hook};
 use rustix::process::{Pid, Signal, kill_process_group};
+use strays::Mark;
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe,
@@ -103,7 +108,8 @@ fn joined(reason: String, output: &str) -> String {
 
 /// Runs a command to its end or its limit: how it ended, and the end of what it wrote.
 async fn run(command: io::Result<Command>, directory: &Path, limit: Duration) -> (Result<(), String>, String) {
-    let (mut child, output) = match command.and_then(|command| spawn(command, directory)) {
+    let mark = Mark::new();
+    let (mut child, output) = match command.and_then(|command| spawn(command, directory, &mark)) {
         Ok(started) => started,
         Err(error) => return (Err(format!("can't be run: {error}")), String::new()),
     };
@@ -133,6 +139,9 @@ async fn run(command: io::Result<Command>, directory: &Path, limit: Duration) ->
         }
         ended
     };
+    if !matches!(&ended, Ok(Ok(status)) if status.success()) {
+        mark.end_all().await;
+    }
     let ended = match ended {
         Err(_) => Err(format!("did not end within {} s", limit.as_secs_f64())),
         Ok(Err(error)) => Err(format!("was lost: {error}")),
@@ -169,12 +178,13 @@ fn about(command: &HealthCommand, subject: &Subject) -> io::Result<Command> {
     Ok(run)
 }
 
-fn spawn(mut run: Command, directory: &Path) -> io::Result<(Child, pipe::Receiver)> {
+fn spawn(mut run: Command, directory: &Path, mark: &Mark) -> io::Result<(Child, pipe::Receiver)> {
     // One pipe for both keeps what was written in its order.
     let (output, writer) = io::pipe()?;
     run.current_dir(directory)
         // What opens a publisher's keys is nothing for code that was downloaded.
         .env_remove("BURR_PASSPHRASE")
+        .env(strays::VARIABLE, mark.value())
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
         .stderr(writer)

@@ -14,7 +14,7 @@ use burr_protocol::{
     status::{Repository, Status},
 };
 
-pub use tally::Tally;
+pub use tally::{Beside, Tally};
 
 /// The media type of [`text`].
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -69,6 +69,12 @@ impl Sample {
     fn seconds(labels: impl IntoIterator<Item = impl Into<String>>, time: Duration) -> Self {
         let labels = labels.into_iter().map(Into::into).collect();
         Self { labels, value: format!("{}.{:03}", time.as_secs(), time.subsec_millis()) }
+    }
+
+    /// Seconds of what may take less than a millisecond.
+    fn fine(labels: impl IntoIterator<Item = impl Into<String>>, time: Duration) -> Self {
+        let labels = labels.into_iter().map(Into::into).collect();
+        Self { labels, value: format!("{}.{:06}", time.as_secs(), time.subsec_micros()) }
     }
 }
 
@@ -166,6 +172,20 @@ pub const METRICS: &[Metric] = &[
         read: |status, _| one(status.quota),
     },
     Metric {
+        name: "burr_gateway_held_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Bytes of disk that the gateway's zips and files of bundles take.",
+        read: |_, tally| one(tally.gateway_held),
+    },
+    Metric {
+        name: "burr_upstream_held_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Bytes of disk that parts of payloads from web servers take, until they are whole: one a server at most.",
+        read: |_, tally| one(tally.upstream_held),
+    },
+    Metric {
         name: "burr_traffic_bytes_total",
         kind: Kind::Counter,
         labels: &["link", "direction"],
@@ -204,6 +224,13 @@ pub const METRICS: &[Metric] = &[
         labels: &[],
         help: "Payloads that came whole and verified.",
         read: |_, tally| one(tally.fetches_completed),
+    },
+    Metric {
+        name: "burr_fetches_left_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Fetches that were left before their end, as what they brought was not wanted any more, or not then.",
+        read: |_, tally| one(tally.fetches_left),
     },
     Metric {
         name: "burr_fetch_seconds_total",
@@ -305,6 +332,13 @@ pub const METRICS: &[Metric] = &[
         labels: &[],
         help: "Times that newer metadata was verified.",
         read: |_, tally| one(tally.metadata_verified),
+    },
+    Metric {
+        name: "burr_metadata_verify_seconds_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Time that the verification of newer metadata took, with what is noted of it, over all.",
+        read: |_, tally| vec![Sample::fine([] as [&str; 0], tally.verifying)],
     },
     Metric {
         name: "burr_metadata_delay_seconds_total",

@@ -39,6 +39,7 @@ use crate::{
     driver::{self, Ask},
     error::{Error, Kind},
     identity,
+    metrics::Beside,
     pace::{Carried, Hold},
     settings::{Settings, device},
     store::{blobs::Blobs, home::Home},
@@ -312,13 +313,13 @@ impl Node {
     }
 
     /// Says how the device stands, for what its settings and releases ask. Until it is said, nobody uses it, and nothing
-    /// else is known. It holds until the node ends.
+    /// else is known. It holds until something else is said, it is taken back, or the node ends.
     ///
     /// # Errors
     /// [`Kind::BadInput`] if nothing is said, or a battery above 100 %, [`Kind::Ended`] if the node ended.
     pub async fn say(&self, said: Said) -> Result<(), Error> {
         if said == Said::default() {
-            return Err(Error::new(Kind::BadInput, "nothing is said: busy, power, battery or metered"));
+            return Err(Error::new(Kind::BadInput, "nothing is said: busy, power, battery, metered or forget"));
         }
         if let Some(battery) = said.battery.filter(|battery| *battery > 100) {
             return Err(Error::new(Kind::BadInput, format!("a battery can't be at {battery} %; say 0 to 100")));
@@ -393,9 +394,21 @@ impl Node {
         WeakNode(Arc::downgrade(&self.0))
     }
 
-    /// Counts bytes of a blob that went by HTTP, and says whether more may go now.
-    pub(crate) async fn carried(&self, carried: Carried) -> Result<Result<(), Hold>, Error> {
-        self.ask(|done| Ask::Carried { carried, done }).await
+    /// Counts bytes of a blob that are about to go by HTTP, if `least` of them may: how many, `most` at most.
+    pub(crate) async fn carry(&self, carried: Carried, least: u64, most: u64) -> Result<Result<u64, Hold>, Error> {
+        self.ask(|done| Ask::Carry { carried, least, most, done }).await
+    }
+
+    /// Bytes that were counted so did not go.
+    pub(crate) async fn not_carried(&self, carried: Carried, bytes: u64) {
+        // Where the node has ended, nothing counts any more.
+        let _ = self.0.asks.send(Ask::NotCarried { carried, bytes }).await;
+    }
+
+    /// Files beside the store take so many bytes of disk.
+    pub(crate) async fn holds(&self, which: Beside, bytes: u64) {
+        // Where the node has ended, nobody asks.
+        let _ = self.0.asks.send(Ask::Holds(which, bytes)).await;
     }
 
     /// What the owner's command measured of the device's condition; or why it is not known.
@@ -415,10 +428,7 @@ impl Node {
     /// [`Kind::BadInput`] if it is another payload, [`Kind::Storage`] if it can't be read or written, [`Kind::Ended`] if
     /// the node ended.
     pub(crate) async fn adopt(&self, blob: Hash, size: u64, path: &Path) -> Result<(), Error> {
-        let found = self.0.blobs.adopt(path).await?;
-        if (found.hash, found.size) != (blob, size) {
-            return Err(Error::new(Kind::BadInput, format!("{} is another payload than {blob}", path.display())));
-        }
+        self.0.blobs.adopt(blob, path).await?;
         self.ask(|done| Ask::Held { blob, size, done }).await?;
         std::fs::remove_file(path).map_err(|error| Error::file("remove", path, error))
     }

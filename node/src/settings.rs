@@ -523,6 +523,7 @@ impl Reader<'_> {
             rate,
             channel: self.text("gateway.channel")?.to_owned(),
             self_assign: self.flag("gateway.self_assign")?,
+            quota: self.size_or_unlimited("gateway.quota")?.unwrap_or(u64::MAX),
             serves,
         }))
     }

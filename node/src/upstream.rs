@@ -38,6 +38,7 @@ use tokio::{
 use crate::{
     error::{Error, Kind},
     http::client::Client,
+    metrics::Beside,
     node::{Node, WeakNode},
     pace::{Hold, Pace},
 };
@@ -70,15 +71,13 @@ pub(crate) async fn begin(
         None => Client::new(),
     };
     let parts = data.join("upstream");
-    let wanted = node.status().await?.blobs.into_iter().filter(|blob| blob.wanted);
-    let wanted: Vec<_> = wanted.map(|blob| (blob.blob, blob.size)).collect();
-    payload::keep_only(&parts, &wanted)?;
+    // What is in the store in part has its place there, whether it is fetched now or not.
+    let partial = node.status().await?.blobs.into_iter().filter(|blob| blob.held < blob.size);
+    payload::keep_only(&parts, &partial.map(|blob| blob.blob).collect())?;
     let (resort, started) = (LastResort::default(), Instant::now());
-    let mut taking = Taking { node: node.downgrade(), checks: node.checks(), settings, parts, client, resort, started };
-    // What was wanted before anybody listened.
-    for (blob, size) in wanted {
-        taking.resort.told(&Fact::FetchStarted { blob, size, held: 0 }, Time(0));
-    }
+    let (node, checks) = (node.downgrade(), node.checks());
+    // What was wanted before anybody listened is among what was missed.
+    let taking = Taking { node, checks, settings, parts, client, resort, missed: true, started };
     tokio::spawn(taking.run(facts));
     Ok(())
 }
@@ -92,6 +91,8 @@ struct Taking {
     parts: PathBuf,
     client: Client,
     resort: LastResort,
+    /// Whether facts were missed.
+    missed: bool,
     started: Instant,
 }
 
@@ -99,11 +100,21 @@ impl Taking {
     async fn run(mut self, mut facts: broadcast::Receiver<Fact>) {
         let mut look = self.started;
         loop {
+            if std::mem::take(&mut self.missed) && (self.catch_up().await.is_err() || self.count().await.is_err()) {
+                return;
+            }
             let wake = self.resort.wake_at().map_or(look, |at| look.min(self.started + Duration::from_millis(at.0)));
             tokio::select! {
                 heard = facts.recv() => match heard {
-                    Ok(fact) => self.resort.told(&fact, self.now()),
-                    Err(RecvError::Lagged(_)) => {}
+                    Ok(fact) => {
+                        self.resort.told(&fact, self.now());
+                        if let Fact::FetchLeft { blob } = fact
+                            && Pace::down(self.node.clone(), blob).begin().await == Err(Hold::Unwanted)
+                        {
+                            payload::discard(&self.parts, blob);
+                        }
+                    }
+                    Err(RecvError::Lagged(_)) => self.missed = true,
                     Err(RecvError::Closed) => return,
                 },
                 () = self.checks.notified() => look = Instant::now(),
@@ -124,6 +135,9 @@ impl Taking {
                             Ok(Taken::Failed) => self.resort.failed(blob, self.now()),
                             Err(_) => return,
                         }
+                        if self.count().await.is_err() {
+                            return;
+                        }
                     }
                 }
             }
@@ -132,6 +146,25 @@ impl Taking {
 
     fn now(&self) -> Time {
         Time(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Counts what parts take of the disk.
+    ///
+    /// # Errors
+    /// [`Kind::Ended`] if the node ended.
+    async fn count(&self) -> Result<(), Error> {
+        self.node.upgrade()?.holds(Beside::Upstreams, payload::taken(&self.parts)).await;
+        Ok(())
+    }
+
+    /// Looks at what is being fetched by now.
+    ///
+    /// # Errors
+    /// [`Kind::Ended`] if the node ended.
+    async fn catch_up(&mut self) -> Result<(), Error> {
+        let fetched = self.node.upgrade()?.status().await?.blobs.into_iter().filter(|blob| blob.wanted);
+        self.resort.fetched(&fetched.map(|blob| (blob.blob, blob.size)).collect::<Vec<_>>(), self.now());
+        Ok(())
     }
 
     /// Looks for newer metadata of what the node follows.
@@ -166,7 +199,7 @@ impl Taking {
     async fn take(&mut self, blob: Hash, size: u64, facts: &mut broadcast::Receiver<Fact>) -> Result<Taken, Error> {
         let pace = Pace::down(self.node.clone(), blob);
         for url in self.settings.urls.clone() {
-            match pace.went(0).await {
+            match pace.begin().await {
                 Ok(()) => {}
                 Err(Hold::Unwanted) => return Ok(Taken::Over),
                 Err(Hold::Ended) => return Err(ended()),
@@ -177,17 +210,9 @@ impl Taking {
             }
             let stop = Stop::default();
             let part = payload::Part { directory: self.parts.clone(), blob, size };
-            let (client, from, stopped) = (self.client.clone(), format!("{url}/blobs/{blob}"), Arc::clone(&stop.0));
-            let (pace, here) = (pace.clone(), Handle::current());
-            let mut getting = tokio::task::spawn_blocking(move || {
-                part.get(&client, &from, &mut |bytes| {
-                    if stopped.load(Ordering::Relaxed) {
-                        Err(ended())
-                    } else {
-                        here.block_on(pace.went(bytes)).map_err(|hold| held(&hold))
-                    }
-                })
-            });
+            let (client, from) = (self.client.clone(), format!("{url}/blobs/{blob}"));
+            let allowance = payload::Allowance::new(pace.clone(), Handle::current(), Arc::clone(&stop.0));
+            let mut getting = tokio::task::spawn_blocking(move || part.get(&client, &from, allowance));
             let got = loop {
                 tokio::select! {
                     got = &mut getting => break got,
@@ -199,7 +224,7 @@ impl Taking {
                             return Ok(Taken::Over);
                         }
                         Ok(fact) => self.resort.told(&fact, self.now()),
-                        Err(RecvError::Lagged(_)) => {}
+                        Err(RecvError::Lagged(_)) => self.missed = true,
                         Err(RecvError::Closed) => return Err(ended()),
                     },
                 }

@@ -188,9 +188,19 @@ pub enum Input {
         /// Bytes of the blob that went.
         bytes: u64,
     },
-    /// Bytes of blobs went by HTTP, where the driver itself moves them: they count like all others.
+    /// Bytes of blobs are about to go by HTTP, where the driver itself moves them: they count like all others, as many as
+    /// [`Agent::may_carry`](crate::Agent::may_carry) said.
     Carried {
-        /// Whether they stayed within this node's site.
+        /// Whether they stay within this node's site.
+        near: bool,
+        /// Which way.
+        direction: Direction,
+        /// How many.
+        bytes: u64,
+    },
+    /// Bytes that were counted so did not go.
+    NotCarried {
+        /// Whether they would have stayed within this node's site.
         near: bool,
         /// Which way.
         direction: Direction,

@@ -337,6 +337,7 @@ impl Agent {
                 self.update(&app, actions, |update| update.health(bundle, healthy, words));
             }
             Input::Carried { near, direction, bytes } => self.carried(near, direction, bytes, actions),
+            Input::NotCarried { near, direction, bytes } => self.budget.unspend(near, direction, bytes),
             Input::Check => {
                 self.next_sync = now.time;
                 self.peers.dial_now(now.time);

@@ -9,13 +9,13 @@
 mod bucket;
 mod schedule;
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use self::bucket::Bucket;
 pub use self::schedule::{MAX_SPANS, Rate, RateError, Schedule};
-use crate::{Time, Wall, policy::Conditions};
+use crate::{Time, Wall, fetch::MIN_PIECE, policy::Conditions};
 
 /// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -243,23 +243,40 @@ impl Budget {
         if left < on_wire(least) { 0 } else { longest.min(left - left / 16) }
     }
 
-    /// Bytes of blobs that went without being asked for here.
+    /// Bytes of blobs that go by other ways than requests and answers of this protocol.
     pub fn carried(&mut self, near: bool, direction: Direction, bytes: u64, now: Time) {
         self.buckets[usize::from(!near)][direction as usize].fill(now);
         self.spend(near, direction, bytes);
     }
 
-    /// Why so many bytes may not follow what was [carried](Self::carried) at once; nothing if they may.
-    #[must_use]
-    pub fn held(&self, budgets: &Budgets, near: bool, direction: Direction, bytes: u64) -> Option<Held> {
-        let is_open = self.buckets[usize::from(!near)][direction as usize].is_open();
-        if is_open && (near || self.left_of_month(budgets) >= on_wire(bytes)) {
-            return None;
+    /// How many bytes may be [carried](Self::carried) now, of a number within a range: its start, and more if there is room.
+    ///
+    /// # Errors
+    /// [`Held`] if not so many may.
+    pub fn may_carry(
+        &self,
+        budgets: &Budgets,
+        near: bool,
+        direction: Direction,
+        range: RangeInclusive<u64>,
+        now: Time,
+    ) -> Result<u64, Held> {
+        let (least, most) = range.into_inner();
+        let longest = self.buckets[usize::from(!near)][direction as usize].longest(now);
+        let left = if near { u64::MAX } else { self.left_of_month(budgets) };
+        if let Some(longest) = longest
+            && left >= on_wire(least)
+        {
+            return Ok(most.min(longest).min(left - left / 16).max(least));
         }
-        let why = self.why(budgets, near, direction);
-        let why = why.unwrap_or_else(|| "the month's budget is being written down".to_owned());
-        let shut = self.rate(near, direction) == Rate(Some(0)) || !near && self.is_used_up(budgets);
-        Some(if shut { Held::Shut(why) } else { Held::Soon(why) })
+        if !near && self.has_no_room_for(least, budgets) {
+            return Err(Held::Shut(self.used_up()));
+        }
+        match self.why(budgets, near, direction).filter(|_| longest.is_none()) {
+            Some(why) if self.rate(near, direction) == Rate(Some(0)) => Err(Held::Shut(why)),
+            Some(why) => Err(Held::Soon(why)),
+            None => Err(Held::Soon("the month's budget is being written down".to_owned())),
+        }
     }
 
     /// Bytes that are asked for, or given.
@@ -355,7 +372,17 @@ impl Budget {
     #[must_use]
     pub fn is_used_up(&self, budgets: &Budgets) -> bool {
         // Less than a piece is left.
-        budgets.month.is_some_and(|cap| self.month.bytes.saturating_add(on_wire(crate::fetch::MIN_PIECE)) > cap)
+        self.has_no_room_for(MIN_PIECE, budgets)
+    }
+
+    /// Whether so many bytes would pass the month's cap.
+    fn has_no_room_for(&self, bytes: u64, budgets: &Budgets) -> bool {
+        budgets.month.is_some_and(|cap| self.month.bytes.saturating_add(on_wire(bytes)) > cap)
+    }
+
+    fn used_up(&self) -> String {
+        let next = Month { number: self.month.number + 1, bytes: 0 };
+        format!("the month's budget is used up; it goes on in {next}")
     }
 
     /// The month, once, when nothing more of its cap may be used.
@@ -376,8 +403,7 @@ impl Budget {
     #[must_use]
     pub fn why(&self, budgets: &Budgets, near: bool, direction: Direction) -> Option<String> {
         if !near && self.is_used_up(budgets) {
-            let next = Month { number: self.month.number + 1, bytes: 0 };
-            return Some(format!("the month's budget is used up; it goes on in {next}"));
+            return Some(self.used_up());
         }
         let setting = format!("budget.{}_{}", self.link(near), direction);
         match self.rate(near, direction) {

@@ -120,6 +120,11 @@ pub enum Fact {
         /// Milliseconds it took.
         took_ms: u64,
     },
+    /// A fetch was left before its end: the blob is not wanted here any more, or is not to be fetched now.
+    FetchLeft {
+        /// Which blob.
+        blob: Hash,
+    },
     /// A provider of a blob failed in a way that is its own; others are asked before it.
     ProviderFailed {
         /// Who.
@@ -276,6 +281,7 @@ impl fmt::Display for Fact {
                 write!(f, "fetched {} ({size} bytes) in {took_ms} ms from", blob.short())?;
                 sources.iter().try_for_each(|(node, bytes)| write!(f, " {} ({bytes})", node.short()))
             }
+            Self::FetchLeft { blob } => write!(f, "fetches {} no longer", blob.short()),
             Self::ProviderFailed { node, blob, why } => {
                 write!(f, "{} is no good provider of {}: {why}", node.short(), blob.short())
             }

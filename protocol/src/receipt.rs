@@ -104,7 +104,7 @@ pub struct Receipt {
     /// Whose word it is, if not the device's own.
     pub via: Option<Via>,
     /// What makes the device a member of a fleet of the repository: with a receipt of a release that may halt, so that it
-    /// counts (`protocol/README.md` §9.8). Judged when it is counted; at most [`MAX_MEMBER`] bytes.
+    /// counts (`protocol/README.md` §9.8), and where it tells its attributes, so that its groups are known. Judged when it is counted; at most [`MAX_MEMBER`] bytes.
     #[serde(with = "crate::id::hex_or_bytes")]
     pub member: Option<Vec<u8>>,
 }

@@ -1,6 +1,6 @@
 //! How releases stand with the devices: counted from the receipts that a node holds, so as old as they are.
 //!
-//! A device is known by its receipts alone. What they do not tell (a pin, its groups, whether it has a key, attributes that
+//! A device is known by its receipts alone. What they do not tell (a pin, whether it has a key, attributes and groups that
 //! its owner keeps to himself) is not known here, so a release with rules about that may or may not be for it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 use crate::{
     NodeId, RepositoryId, Wall,
     config::Install,
-    gateway,
+    gateway, member,
     policy::{
         Access, Device,
-        explain::{Verdict, is_for},
+        explain::{Told, Verdict, is_for},
     },
     receipt::{Outcome, Receipt},
     record::{AppRecord, Installed, ReleaseId},
     release::Release,
-    rules::Tally,
+    rules::{Expression, Tally},
     seal::Epoch,
     trust::Verified,
 };
@@ -70,6 +70,8 @@ pub struct Reported {
     pub heard: Wall,
     /// Its attributes, if it tells them.
     pub attributes: Option<BTreeMap<String, String>>,
+    /// What makes it a member of a fleet, as it showed that last.
+    member: Option<Vec<u8>>,
     /// Its last word about each release, by channel and number.
     last: BTreeMap<(String, u64), Receipt>,
 }
@@ -93,7 +95,7 @@ impl Reported {
     #[must_use]
     pub fn unheard(drawn: NodeId) -> Self {
         let (channel, record) = (String::new(), AppRecord::default());
-        Self { drawn, channel, record, heard: Wall::default(), attributes: None, last: BTreeMap::new() }
+        Self { drawn, channel, record, heard: Wall::default(), attributes: None, member: None, last: BTreeMap::new() }
     }
 
     fn take(&mut self, receipt: &Receipt) {
@@ -111,14 +113,32 @@ impl Reported {
         }
         // Who tells them no more has taken them back.
         self.attributes.clone_from(&receipt.attributes);
+        if receipt.member.is_some() {
+            self.member.clone_from(&receipt.member);
+        }
         self.last.insert((id.channel, id.seq), receipt.clone());
     }
 
-    /// The device as the rules see it.
+    /// The groups that the device is in by the certificate that it showed, if that holds at this time.
     #[must_use]
-    pub fn subject<'a>(&'a self, install: &'a Install, now: Wall, nothing: &'a Nothing) -> Device<'a> {
-        let Nothing { attributes, groups, keys, halted } = nothing;
+    pub fn groups(&self, verified: &Verified, now: Wall) -> Option<BTreeSet<String>> {
+        let fleets = verified.fleets().map(|(name, _)| name.to_owned()).collect();
+        let admitted = member::admit(verified, &fleets, self.member.as_ref()?, self.drawn, now);
+        admitted.ok().map(|certificate| certificate.groups)
+    }
+
+    /// The device as the rules see it, in these groups, if they are known.
+    #[must_use]
+    pub fn subject<'a>(
+        &'a self,
+        install: &'a Install,
+        now: Wall,
+        nothing: &'a Nothing,
+        groups: Option<&'a BTreeSet<String>>,
+    ) -> Device<'a> {
+        let Nothing { attributes, groups: none, keys, halted } = nothing;
         let (attributes, record) = (self.attributes.as_ref().unwrap_or(attributes), &self.record);
+        let groups = groups.unwrap_or(none);
         Device { node: self.drawn, attributes, groups, install, record, keys, halted, now }
     }
 }
@@ -169,6 +189,7 @@ fn standing(verified: &Verified, release: &Release, devices: &BTreeMap<NodeId, R
     };
     let (install, nothing) = (Install::of(&release.channel), Nothing::default());
     let id = ReleaseId::of(verified.repository(), release);
+    let asks_for_groups = release.rules.audience.as_ref().is_some_and(Expression::asks_for_groups);
     for device in devices.values() {
         let age = |heard: Wall| Some(now.0.saturating_sub(heard.0).max(0));
         if let Some(last) = device.last.get(&(release.channel.clone(), release.seq)) {
@@ -184,8 +205,11 @@ fn standing(verified: &Verified, release: &Release, devices: &BTreeMap<NodeId, R
             let said = age(last.at.unwrap_or(last.issued));
             standing.newest_s = standing.newest_s.map_or(said, |newest| said.map(|said| said.min(newest)));
         } else if device.channel == release.channel {
-            let subject = device.subject(&install, now, &nothing);
-            match is_for(verified, release, &subject, device.attributes.is_some()) {
+            // A signature is checked for that: not where nobody asks.
+            let groups = asks_for_groups.then(|| device.groups(verified, now)).flatten();
+            let told = Told { attributes: device.attributes.is_some(), groups: groups.is_some() };
+            let subject = device.subject(&install, now, &nothing, groups.as_ref());
+            match is_for(verified, release, &subject, told) {
                 Verdict::Against => continue,
                 Verdict::Unknown => standing.perhaps += 1,
                 Verdict::Holds | Verdict::Later => {

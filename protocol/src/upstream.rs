@@ -49,16 +49,30 @@ impl LastResort {
     /// Takes in what the node tells.
     pub fn told(&mut self, fact: &Fact, now: Time) {
         match fact {
-            Fact::FetchStarted { blob, size, .. } if self.waiting.len() < MAX_JOBS => {
-                self.waiting.insert(*blob, Waiting { size: *size, since: now, failures: 0 });
-            }
+            Fact::FetchStarted { blob, size, .. } => self.waits(*blob, *size, now),
             Fact::FetchProgress { blob, .. } => {
                 if let Some(waiting) = self.waiting.get_mut(blob) {
                     waiting.since = now;
                 }
             }
-            Fact::FetchCompleted { blob, .. } => self.forget(*blob),
+            Fact::FetchCompleted { blob, .. } | Fact::FetchLeft { blob } => self.forget(*blob),
             _ => {}
+        }
+    }
+
+    /// Takes in all that is being fetched now, by blob and size, where facts were missed.
+    pub fn fetched(&mut self, all: &[(Hash, u64)], now: Time) {
+        self.waiting.retain(|blob, _| all.iter().any(|(fetched, _)| fetched == blob));
+        for (blob, size) in all {
+            if !self.waiting.contains_key(blob) {
+                self.waits(*blob, *size, now);
+            }
+        }
+    }
+
+    fn waits(&mut self, blob: Hash, size: u64, now: Time) {
+        if self.waiting.len() < MAX_JOBS || self.waiting.contains_key(&blob) {
+            self.waiting.insert(blob, Waiting { size, since: now, failures: 0 });
         }
     }
 

@@ -16,7 +16,7 @@ use super::Context;
 
 /// Say how the device stands, what it is, and what it takes.
 ///
-/// How it stands holds until something else is said, or until the node ends. Channel, pin and attributes count at once and
+/// How it stands holds until something else is said, it is taken back, or the node ends. Channel, pin and attributes count at once and
 /// after restarts, before whatever files and flags say.
 #[derive(Debug, Subcommand)]
 pub(super) enum Arguments {
@@ -62,21 +62,24 @@ pub(super) enum Arguments {
 #[derive(Debug, clap::Args)]
 pub(super) struct Condition {
     /// power=mains, power=battery, battery=PERCENT, metered=yes, metered=no, busy, idle; what is not named stays.
-    #[arg(required = true, value_name = "NAME=VALUE")]
+    #[arg(required_unless_present = "forget", value_name = "NAME=VALUE")]
     said: Vec<Said>,
+    /// Take back whatever was said before, also by `busy` and `idle`: what `conditions.command` measures counts again.
+    #[arg(long)]
+    forget: bool,
 }
 
 /// All that is said at once.
-fn standing(said: &[Said]) -> (Request, Value) {
-    let all = said.iter().fold(Said::default(), |all, one| one.or(all));
+fn standing(said: &[Said], forget: bool) -> (Request, Value) {
+    let all = said.iter().fold(Said { forget, ..Said::default() }, |all, one| one.or(all));
     (Request::Device(all), json!(all))
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode, Error> {
     let (request, said) = match arguments {
-        Arguments::Busy => standing(&[Said { busy: Some(true), ..Said::default() }]),
-        Arguments::Idle => standing(&[Said { busy: Some(false), ..Said::default() }]),
-        Arguments::Condition(Condition { said }) => standing(&said),
+        Arguments::Busy => standing(&[Said { busy: Some(true), ..Said::default() }], false),
+        Arguments::Idle => standing(&[Said { busy: Some(false), ..Said::default() }], false),
+        Arguments::Condition(Condition { said, forget }) => standing(&said, forget),
         Arguments::SetChannel { channel, app } => {
             let said = json!({ "app": app, "channel": channel });
             (Request::SetChannel { app, channel }, said)

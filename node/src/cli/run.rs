@@ -371,7 +371,7 @@ fn show(mut facts: tokio::sync::broadcast::Receiver<Fact>, json: bool, bars: Opt
                     bar.set_position(held);
                 }
             }
-            Fact::FetchCompleted { blob, .. } => {
+            Fact::FetchCompleted { blob, .. } | Fact::FetchLeft { blob } => {
                 if let Some(bar) = fetches.remove(&blob) {
                     bar.finish_and_clear();
                 }

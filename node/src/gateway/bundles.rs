@@ -13,6 +13,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, BufReader, Read, Seek as _, SeekFrom},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
@@ -33,6 +34,8 @@ const FILES: &str = "files";
 const INDEX: &str = "index.json";
 /// Files of a bundle that a device may be told of one by one; of more, it gets the zip.
 pub(super) const MAX_LISTED: usize = 10_000;
+/// Bytes of what is written of a bundle besides its files: an entry for each, with room for names and headers.
+const MAX_INDEX: u64 = 4 << 20;
 
 /// A bundle that is ready to be sent.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +67,11 @@ pub(super) struct Listed {
     pub(super) size: u64,
 }
 
+/// Bytes of disk that a release's bundle takes at most while it is made: its files unpacked, in a zip, and in a row.
+pub(super) fn most(release: &Release) -> u64 {
+    release.unpacked.saturating_mul(3).saturating_add(MAX_INDEX)
+}
+
 /// All bundles that are ready.
 #[derive(Debug)]
 pub(super) struct Bundles {
@@ -84,6 +92,13 @@ impl Bundles {
     /// A bundle, if it is ready.
     pub(super) fn get(&self, bundle: Hash) -> Option<Arc<Prepared>> {
         self.ready.read().unwrap_or_else(PoisonError::into_inner).get(&bundle).cloned()
+    }
+
+    /// Bytes of disk that a bundle takes, if it was made.
+    pub(super) fn taken(&self, bundle: Hash) -> Option<u64> {
+        let at = self.directory.join(bundle.to_string());
+        let of = |name| fs::metadata(at.join(name)).map(|file| file.blocks() * 512).ok();
+        Some(of(ZIP)? + of(FILES)? + of(INDEX)?)
     }
 
     /// The zip of a bundle.

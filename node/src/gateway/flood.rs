@@ -9,12 +9,10 @@ use std::{
 
 use crate::http::server::network;
 
-/// Addresses that are remembered; beyond it, new ones share one bucket until others are full again.
-const MAX_ADDRESSES: usize = 1 << 16;
-/// Once there are so many, those that are full again go this often: it takes a look at each.
-const SWEEP: Duration = Duration::from_secs(1);
-/// Seconds' worth of requests that may come at once.
-const BURST: f64 = 10.0;
+/// Addresses that are remembered of each span of [`BURST`]; beyond it, new ones share one bucket until the span is over.
+const MAX_ADDRESSES: usize = 1 << 15;
+/// Seconds' worth of requests that may come at once: a bucket is full again after that long.
+const BURST: Duration = Duration::from_secs(10);
 
 /// The buckets.
 #[derive(Debug)]
@@ -23,17 +21,42 @@ pub(super) struct Flood {
     buckets: Mutex<Buckets>,
 }
 
+/// Those that were used in this span of time, and in the one before. What was used in neither is full, and needs no
+/// memory: so nothing is ever looked for among all of them.
 #[derive(Debug, Default)]
 struct Buckets {
-    of: HashMap<IpAddr, Bucket>,
-    /// When those that were full went last.
-    swept: Option<Instant>,
+    recent: HashMap<IpAddr, Bucket>,
+    older: HashMap<IpAddr, Bucket>,
+    /// When this span began.
+    since: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     tokens: f64,
     at: Instant,
+}
+
+impl Buckets {
+    /// Begins another span when it is time.
+    fn turn(&mut self, now: Instant) {
+        let lasted = now.saturating_duration_since(*self.since.get_or_insert(now));
+        if lasted >= BURST {
+            self.older = std::mem::take(&mut self.recent);
+            self.since = Some(now);
+        }
+        if lasted >= 2 * BURST {
+            self.older.clear();
+        }
+    }
+
+    /// The bucket of an address, full if it is new.
+    fn of(&mut self, address: IpAddr, full: f64, now: Instant) -> &mut Bucket {
+        let has_room = self.recent.len() < MAX_ADDRESSES || self.recent.contains_key(&address);
+        let address = if has_room { address } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+        let before = self.older.remove(&address);
+        self.recent.entry(address).or_insert(before.unwrap_or(Bucket { tokens: full, at: now }))
+    }
 }
 
 impl Flood {
@@ -47,20 +70,10 @@ impl Flood {
     /// # Errors
     /// The seconds after which the address may ask again.
     pub(super) fn take(&self, address: IpAddr, now: Instant) -> Result<(), u64> {
-        let full = self.rate * BURST;
+        let full = self.rate * BURST.as_secs_f64();
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut address = network(address);
-        if buckets.of.len() >= MAX_ADDRESSES && !buckets.of.contains_key(&address) {
-            if buckets.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP) {
-                let gathered = |bucket: &Bucket| now.saturating_duration_since(bucket.at).as_secs_f64() * self.rate;
-                buckets.of.retain(|_, bucket| bucket.tokens + gathered(bucket) < full);
-                buckets.swept = Some(now);
-            }
-            if buckets.of.len() >= MAX_ADDRESSES {
-                address = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-            }
-        }
-        let bucket = buckets.of.entry(address).or_insert(Bucket { tokens: full, at: now });
+        buckets.turn(now);
+        let bucket = buckets.of(network(address), full, now);
         let refill = now.saturating_duration_since(bucket.at).as_secs_f64() * self.rate;
         bucket.tokens = (bucket.tokens + refill).min(full);
         bucket.at = now;
@@ -98,11 +111,32 @@ mod tests {
         for high in 0..100_000 {
             let _ = flood.take(at(1 << 32 | high, 0), now);
         }
-        assert!(flood.buckets.lock().unwrap().of.len() <= MAX_ADDRESSES + 1);
-        // Looking at all of them again and again would be what a flood wants.
-        assert_eq!(flood.buckets.lock().unwrap().swept, Some(now));
-        // A minute later the buckets are full again, and there is room.
+        let held = |flood: &Flood| {
+            let buckets = flood.buckets.lock().unwrap();
+            (buckets.recent.len(), buckets.older.len())
+        };
+        assert_eq!(held(&flood), (MAX_ADDRESSES + 1, 0));
+        // Who asked before the flood is remembered through it; those that come in it share one bucket.
+        assert_eq!(flood.take(at(7, 0), now), Err(1));
+        assert_eq!(flood.take(at(1 << 33, 0), now), Err(1));
+        let next = now + BURST;
+        assert_eq!(flood.take(at(1 << 33, 0), next), Ok(()));
+        assert_eq!(held(&flood), (1, MAX_ADDRESSES + 1));
+        // A minute later all buckets are full again.
         assert_eq!(flood.take(at(9, 9), now + Duration::from_secs(60)), Ok(()));
-        assert!(flood.buckets.lock().unwrap().of.len() < 10);
+        assert_eq!(held(&flood), (1, 0));
+    }
+
+    #[test]
+    fn a_bucket_is_emptied_once_whatever_span_it_is_asked_in() {
+        let flood = Flood::new(1);
+        let (one, begun) = ("10.0.0.1".parse().unwrap(), Instant::now());
+        assert_eq!(flood.take("10.0.0.2".parse().unwrap(), begun), Ok(()));
+        let almost = begun + Duration::from_millis(9_999);
+        assert_eq!((0..20).filter(|_| flood.take(one, almost).is_ok()).count(), 10);
+        // The next span begins, and brings no more than the time that passed does.
+        let next = begun + BURST;
+        assert_eq!((0..20).filter(|_| flood.take(one, next).is_ok()).count(), 0);
+        assert_eq!((0..20).filter(|_| flood.take(one, next + Duration::from_secs(3)).is_ok()).count(), 3);
     }
 }

@@ -255,17 +255,19 @@ impl Outlet {
     async fn send(&self, part: io::Result<Bytes>) -> bool {
         let bytes = part.as_ref().map_or(0, Bytes::len) as u64;
         let failed = part.is_err();
-        if self.parts.send(part).await.is_err() || failed {
+        if let Some(pace) = &self.pace
+            && let Err(hold) = pace.take(bytes, bytes).await
+        {
+            let _ = self.parts.send(Err(io::Error::other(hold.to_string()))).await;
             return false;
         }
-        let Some(pace) = &self.pace else { return true };
-        match pace.went(bytes).await {
-            Ok(()) => true,
-            Err(hold) => {
-                let _ = self.parts.send(Err(io::Error::other(hold.to_string()))).await;
-                false
-            }
+        let gone = self.parts.send(part).await.is_err();
+        if let Some(pace) = &self.pace
+            && gone
+        {
+            pace.give_back(bytes).await;
         }
+        !gone && !failed
     }
 }
 

@@ -4,12 +4,14 @@
 use std::{
     fs::File,
     io::Read as _,
+    ops::Range,
     path::Path,
     time::{Duration, Instant},
 };
 
 use ureq::{
-    Agent,
+    Agent, Body,
+    http::Response,
     tls::{PemItem, RootCerts, TlsConfig, parse_pem},
 };
 
@@ -25,7 +27,7 @@ const MAX_REDIRECTS: u32 = 3;
 /// Bytes of a file of authorities: those of all browsers are 300 KiB.
 const MAX_AUTHORITIES: u64 = 1 << 20;
 
-/// Takes each part of a file with its place.
+/// Takes each part of a payload with its place.
 type Take<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 'a;
 
 #[derive(Debug, Clone)]
@@ -93,49 +95,78 @@ impl Client {
         limit: u64,
         take: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<bool, Error> {
-        self.get_from(url, 0, limit, &mut |_, part| take(part))
+        let failed = |words: &str| Error::new(Kind::Network, format!("{words} {url}"));
+        let response = self.agent.get(url).call().map_err(|error| failed("can't get").with_source(error))?;
+        match response.status().as_u16() {
+            200 => read_body(response, url, 0, limit, &mut |_, part| take(part)).map(|()| true),
+            403 | 404 => Ok(false),
+            status => Err(failed("can't get").with_source(format!("the server answers {status}"))),
+        }
     }
 
-    /// Reads a file of at most `limit` bytes from a place on; from its beginning, if the server knows no ranges. Each part
-    /// comes with its place.
-    pub(crate) fn get_from(&self, url: &str, from: u64, limit: u64, take: &mut Take<'_>) -> Result<bool, Error> {
+    /// Reads a part of a file of `size` bytes; all of it from its beginning, if the server knows no ranges. Each part of
+    /// that comes with its place.
+    pub(crate) fn get_range(
+        &self,
+        url: &str,
+        range: Range<u64>,
+        size: u64,
+        take: &mut Take<'_>,
+    ) -> Result<bool, Error> {
         let failed = |words: &str| Error::new(Kind::Network, format!("{words} {url}"));
         let mut request = self.agent.get(url);
-        if from > 0 {
-            request = request.header("Range", format!("bytes={from}-"));
+        if !range.is_empty() {
+            request = request.header("Range", format!("bytes={}-{}", range.start, range.end - 1));
         }
-        let mut response = request.call().map_err(|error| failed("can't get").with_source(error))?;
-        let range = response.headers().get("Content-Range").and_then(|range| range.to_str().ok());
-        let mut place = match response.status().as_u16() {
-            200 => 0,
-            206 if range.is_some_and(|range| range.starts_with(&format!("bytes {from}-"))) => from,
-            403 | 404 => return Ok(false),
-            status => return Err(failed("can't get").with_source(format!("the server answers {status}"))),
-        };
-        let mut begin = Instant::now();
-        // One byte more than there may be tells a file of the right size from one that does not end.
-        let mut body = response.body_mut().with_config().limit(limit.saturating_add(2)).reader();
-        let mut buffer = vec![0; 64 << 10];
-        let mut length = 0_u64;
-        loop {
-            let read = body.read(&mut buffer).map_err(|error| failed("can't read").with_source(error))?;
-            if read == 0 {
-                return Ok(true);
+        let response = request.call().map_err(|error| failed("can't get").with_source(error))?;
+        let sent = response.headers().get("Content-Range").and_then(|sent| sent.to_str().ok());
+        match response.status().as_u16() {
+            200 => read_body(response, url, 0, size, take).map(|()| true),
+            206 if sent.is_some_and(|sent| sent.starts_with(&format!("bytes {}-", range.start))) => {
+                let total = sent.and_then(|sent| sent.rsplit_once('/')?.1.parse::<u64>().ok());
+                if total.is_some_and(|total| total != size) {
+                    return Err(failed("another file:").with_source(format!("it is not of {size} bytes")));
+                }
+                read_body(response, url, range.start, range.end, take).map(|()| true)
             }
-            length += read as u64;
-            if place + read as u64 > limit {
-                return Err(failed("too long:").with_source(format!("over the {limit} bytes that it may have")));
-            }
-            let due = begin.elapsed().saturating_sub(GRACE).as_secs().saturating_mul(MIN_RATE);
-            if length < due {
-                let rate = format!("under {MIN_RATE} bytes a second");
-                return Err(failed("too slow:").with_source(rate).with_hint("try another server or a better link"));
-            }
-            // How long this side takes is not the server's fault.
-            let taking = Instant::now();
-            take(place, &buffer[..read])?;
-            begin += taking.elapsed();
-            place += read as u64;
+            403 | 404 => Ok(false),
+            status => Err(failed("can't get").with_source(format!("the server answers {status}"))),
         }
+    }
+}
+
+/// Reads what an answer brings of a file, from a place on and to `limit` at most.
+fn read_body(
+    mut response: Response<Body>,
+    url: &str,
+    mut place: u64,
+    limit: u64,
+    take: &mut Take<'_>,
+) -> Result<(), Error> {
+    let failed = |words: &str| Error::new(Kind::Network, format!("{words} {url}"));
+    let mut begin = Instant::now();
+    // One byte more than there may be tells a file of the right size from one that does not end.
+    let mut body = response.body_mut().with_config().limit(limit.saturating_add(2)).reader();
+    let mut buffer = vec![0; 64 << 10];
+    let mut length = 0_u64;
+    loop {
+        let read = body.read(&mut buffer).map_err(|error| failed("can't read").with_source(error))?;
+        if read == 0 {
+            return Ok(());
+        }
+        length += read as u64;
+        if place + read as u64 > limit {
+            return Err(failed("too long:").with_source(format!("over the {limit} bytes that it may have")));
+        }
+        let due = begin.elapsed().saturating_sub(GRACE).as_secs().saturating_mul(MIN_RATE);
+        if length < due {
+            let rate = format!("under {MIN_RATE} bytes a second");
+            return Err(failed("too slow:").with_source(rate).with_hint("try another server or a better link"));
+        }
+        // How long this side takes is not the server's fault.
+        let taking = Instant::now();
+        take(place, &buffer[..read])?;
+        begin += taking.elapsed();
+        place += read as u64;
     }
 }

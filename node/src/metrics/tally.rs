@@ -15,17 +15,30 @@ use burr_protocol::{
 /// Apps whose steps are counted at most; a device installs fewer.
 const MAX_APPS: usize = burr_protocol::config::MAX_FOLLOWS;
 
+/// Files that take disk beside the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// What the gateway made of payloads for apps.
+    Gateway,
+    /// Parts of payloads from web servers.
+    Upstreams,
+}
+
 /// How often each thing happened since the node's start.
 #[derive(Debug, Default)]
 pub struct Tally {
     apps: BTreeMap<String, OfApp>,
     /// See `METRICS`.
     pub(super) metadata_delay: Duration,
+    pub(super) verifying: Duration,
     pub(super) fetching: Duration,
     receipts: [u64; OUTCOMES.len()],
     lies: [u64; LIES.len()],
+    pub(super) gateway_held: u64,
+    pub(super) upstream_held: u64,
     pub(super) fetches_started: u64,
     pub(super) fetches_completed: u64,
+    pub(super) fetches_left: u64,
     pub(super) provider_failures: u64,
     pub(super) upstreams_took: u64,
     pub(super) upstream_failures: u64,
@@ -101,6 +114,7 @@ impl Tally {
             Fact::Waiting { .. } => &mut self.waits,
             Fact::FetchStarted { .. } => &mut self.fetches_started,
             Fact::FetchCompleted { .. } => &mut self.fetches_completed,
+            Fact::FetchLeft { .. } => &mut self.fetches_left,
             Fact::ProviderFailed { .. } => &mut self.provider_failures,
             Fact::UpstreamTook { .. } => &mut self.upstreams_took,
             Fact::UpstreamFailed { .. } => &mut self.upstream_failures,
@@ -140,6 +154,19 @@ impl Tally {
             UpdateStep::Failed { .. } => 6,
         };
         of.steps[at] += 1;
+    }
+
+    /// Newer metadata was verified, which took so long.
+    pub fn verified(&mut self, took: Duration) {
+        self.verifying += took;
+    }
+
+    /// Files beside the store take so many bytes of disk now.
+    pub fn holds(&mut self, which: Beside, bytes: u64) {
+        match which {
+            Beside::Gateway => self.gateway_held = bytes,
+            Beside::Upstreams => self.upstream_held = bytes,
+        }
     }
 
     /// Something of an app begins to be staged.

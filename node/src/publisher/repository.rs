@@ -105,8 +105,14 @@ impl Files {
     /// The lines of the log of acts.
     pub(super) fn log(&self) -> Result<Vec<String>, Error> {
         let mut text = String::new();
-        let read = File::open(&self.log).and_then(|file| file.take(MAX_LOG).read_to_string(&mut text));
+        let read = File::open(&self.log).and_then(|file| file.take(MAX_LOG + 1).read_to_string(&mut text));
         match read {
+            // What is left out of it would be lost at the next act, which writes the log anew.
+            Ok(bytes) if bytes as u64 > MAX_LOG => {
+                let words = format!("the log {} has over {} MiB, more than is read", self.log.display(), MAX_LOG >> 20);
+                return Err(Error::new(Kind::Storage, words)
+                    .with_hint("if it is what Burr wrote, nothing more can be signed from here: tell Burr's authors"));
+            }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::file("read", &self.log, error));
             }
@@ -451,5 +457,20 @@ mod tests {
                 break;
             }
         }
+    }
+
+    #[test]
+    fn a_log_that_is_too_long_to_be_read_is_no_shorter_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::at(dir.path());
+        File::create(&files.log).and_then(|log| log.set_len(MAX_LOG)).unwrap();
+        assert_eq!(files.log().unwrap(), Vec::<String>::new(), "no line has an end");
+        File::options()
+            .append(true)
+            .open(&files.log)
+            .and_then(|mut log| io::Write::write_all(&mut log, b"\n"))
+            .unwrap();
+        let refused = files.log().unwrap_err();
+        assert!(refused.to_string().contains("over 64 MiB"), "{refused}");
     }
 }

@@ -20,7 +20,8 @@ impl Key {
 }
 
 /// `BURR_*` variables without the prefix that are no settings: flags' own, and what a health command is given.
-pub(super) const OTHER_VARIABLES: &[&str] = &["DATA", "PASSPHRASE", "LOG", "APP", "VERSION", "BUNDLE", "SLOT", "HOOK"];
+pub(super) const OTHER_VARIABLES: &[&str] =
+    &["DATA", "PASSPHRASE", "LOG", "APP", "VERSION", "BUNDLE", "SLOT", "HOOK", "RUN"];
 
 /// Settings of the node.
 pub const KEYS: &[Key] = &[
@@ -80,7 +81,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "tell_attributes",
         default: "closed",
-        help: "whether receipts tell this device's attributes, which all who carry them can read: closed (in a closed mesh alone), always or never",
+        help: "whether receipts tell this device's attributes and its fleet's groups, which all who carry them can read: closed (in a closed mesh alone), always or never",
     },
     Key {
         name: "flight_recorder",
@@ -134,6 +135,11 @@ pub const KEYS: &[Key] = &[
     },
     Key { name: "gateway.channel", default: "stable", help: "channel of devices that name none" },
     Key { name: "gateway.self_assign", default: "true", help: "whether devices may choose their channel" },
+    Key {
+        name: "gateway.quota",
+        default: "10 GiB",
+        help: "disk for what apps take, made of payloads: zips and their files; or unlimited",
+    },
     Key { name: "gateway.rate", default: "50", help: "requests a second that one address may make, 1 to 1000000" },
     Key { name: "tuning.provider_bytes", default: "8 MiB", help: "bytes asked of one provider at a time at most" },
     Key { name: "tuning.requests_per_job", default: "256", help: "requests under way for one payload, 1 to 1024" },

@@ -51,6 +51,8 @@ const CHUNK: u64 = 1024;
 const COLLECT_PATIENCE: Duration = Duration::from_mins(1);
 /// The store pauses this long between two collections; it starts the next one only when asked.
 const COLLECT_PAUSE: Duration = Duration::from_millis(10);
+/// Bytes of a blob that lies in the store's database at most.
+const INLINE: u64 = 16 << 10;
 /// Chunk groups that a [`Reader`] reads ahead.
 const READ_AHEAD: usize = 64;
 
@@ -61,6 +63,8 @@ pub struct Blobs {
     dir: PathBuf,
     tagged: Arc<Mutex<BTreeSet<Hash>>>,
     collector: Arc<Collector>,
+    /// Whether the store is being closed, which ends whoever reads.
+    closing: watch::Sender<bool>,
 }
 
 /// A file that was imported.
@@ -122,7 +126,7 @@ impl Blobs {
             };
             failed("can't open the blob store").with_source(error).with_hint(hint)
         })?;
-        let blobs = Self { store, dir, tagged: Arc::default(), collector };
+        let blobs = Self { store, dir, tagged: Arc::default(), collector, closing: watch::Sender::default() };
         blobs.load_tags().await?;
         blobs.remove_orphans().await?;
         Ok(blobs)
@@ -158,14 +162,39 @@ impl Blobs {
         self.import_file(path.as_ref(), ImportMode::TryReference).await
     }
 
-    /// Takes a copy of a file into the store, on disk when it returns; the file may go then.
+    /// Takes a file that is synced, and is this blob by all that is known, into the store, on disk when it returns; the
+    /// file may go then. It is linked to the place where the store has its own files, so that it never lies on the disk
+    /// twice; copied, where the file system has no links.
     ///
     /// # Errors
-    /// [`Kind::Storage`] if the file can't be read, or the copy not written.
-    pub async fn adopt(&self, path: &Path) -> Result<Imported, Error> {
-        let imported = self.import_file(path, ImportMode::Copy).await?;
+    /// [`Kind::BadInput`] if it is another blob, [`Kind::Storage`] if it can't be read or the store not written.
+    pub async fn adopt(&self, hash: Hash, path: &Path) -> Result<Imported, Error> {
+        let (place, link) = (self.place(hash), self.dir.join("temp").join(format!("{hash}.link")));
+        let (from, to) = (path.to_owned(), place.clone());
+        let linking = move || {
+            remove_if_there(&link)?;
+            // Over what is there of it in part, which is the same.
+            std::fs::hard_link(&from, &link).and_then(|()| std::fs::rename(&link, &to))
+        };
+        let imported = match tokio::task::spawn_blocking(linking).await.map_err(broken)? {
+            Ok(()) => self.import_file(&place, ImportMode::TryReference).await?,
+            Err(_) => self.import_file(path, ImportMode::Copy).await?,
+        };
+        if imported.hash != hash {
+            self.delete(imported.hash).await?;
+            remove_if_there(&place).map_err(broken)?;
+            return Err(Error::new(Kind::BadInput, format!("{} is another blob than {hash}", path.display())));
+        }
+        if imported.size <= INLINE {
+            remove_if_there(&place).map_err(broken)?;
+        }
         self.sync(imported.hash).await?;
         Ok(imported)
+    }
+
+    /// Where the store has the bytes of a blob that is not small.
+    fn place(&self, hash: Hash) -> PathBuf {
+        self.dir.join("data").join(format!("{hash}.data"))
     }
 
     async fn import_file(&self, path: &Path, mode: ImportMode) -> Result<Imported, Error> {
@@ -217,7 +246,8 @@ impl Blobs {
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let wanted = if range.end == u64::MAX { ChunkRanges::all() } else { chunks(range.start, range.end) };
         let export = self.store.export_bao(hash.0, wanted);
-        tokio::spawn(async move {
+        let mut closing = self.closing.subscribe();
+        let read = async move {
             let mut items = std::pin::pin!(export.stream());
             let (mut size, mut sent) = (0, 0);
             while let Some(item) = items.next().await {
@@ -244,6 +274,9 @@ impl Blobs {
             if expected != sent || (size == 0 && hash != Hash::of(b"")) {
                 let _ = sender.send(Err(io::ErrorKind::NotFound.into())).await;
             }
+        };
+        tokio::spawn(async move {
+            tokio::select! { () = read => {}, _ = closing.wait_for(|closing| *closing) => {} }
         });
         Reader { receiver, part: Bytes::new() }
     }
@@ -271,7 +304,8 @@ impl Blobs {
         {
             return Err(Error::new(Kind::Storage, format!("can't delete the blob {hash}: it is in use")));
         }
-        Ok(())
+        // The store takes one that was adopted for somebody else's.
+        remove_if_there(&self.place(hash)).map_err(broken)
     }
 
     /// Every blob, whole or partial.
@@ -348,11 +382,12 @@ impl Blobs {
         self.store.sync_db().await.map_err(broken)
     }
 
-    /// Writes everything to disk and closes the store; every clone is unusable afterwards.
+    /// Writes everything to disk and closes the store; every clone is unusable afterwards, and who reads gets no more.
     ///
     /// # Errors
     /// [`Kind::Storage`] if the store failed before.
     pub async fn shutdown(self) -> Result<(), Error> {
+        self.closing.send_replace(true);
         self.store.shutdown().await.map_err(broken)
     }
 
@@ -437,6 +472,13 @@ fn within(offset: u64, data: &Bytes, range: &Range<u64>) -> Bytes {
     let place = |at: u64| usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX).min(data.len());
     let (start, end) = (place(range.start), place(range.end));
     if start < end { data.slice(start..end) } else { Bytes::new() }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 fn broken(error: impl std::fmt::Display) -> Error {

@@ -56,6 +56,26 @@ async fn a_deleted_blob_frees_its_space_and_nothing_else_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_on_keeps_no_store_from_closing() {
+    let dir = TempDir::new().unwrap();
+    let blobs = Blobs::open(dir.path()).await.unwrap();
+    let large = noise(8 * MIB);
+    let hash = blobs.import_bytes(large.clone()).await.unwrap().hash;
+    let mut reader = blobs.reader(hash);
+    let mut read = reader.next().await.unwrap().unwrap().len();
+    let closed = tokio::time::timeout(std::time::Duration::from_secs(30), blobs.shutdown()).await;
+    closed.expect("it ends").unwrap();
+    // What was read ahead is there, and no more.
+    while let Ok(Some(part)) = reader.next().await {
+        read += part.len();
+    }
+    assert!(read <= 2 * MIB, "{read}");
+    let again = Blobs::open(dir.path()).await.unwrap();
+    assert_eq!(again.whole_size(hash).await.unwrap(), Some(large.len() as u64));
+    again.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_imported_file_is_not_copied_and_survives_its_deletion() {
     let dir = TempDir::new().unwrap();
     let blobs = Blobs::open(dir.path().join("blobs")).await.unwrap();

@@ -92,6 +92,27 @@ async fn what_a_command_leaves_running_is_ended_too() {
 }
 
 #[tokio::test]
+async fn what_left_the_group_goes_with_a_command_that_failed_and_stays_after_one_that_did_not() {
+    let dir = scratch();
+    let begin =
+        |name: &str| format!("setsid sh -c 'echo $$ > {name}; exec sleep 1000' & until test -s {name}; do :; done;");
+    let health = run(shell(&format!("{} sleep 1000", begin("slow"))), dir.path(), Duration::from_secs(5)).await;
+    assert!(health.words.contains("did not end"), "{health:?}");
+    let health = run(shell(&format!("{} exit 1", begin("bad"))), dir.path(), LONG).await;
+    assert!(health.words.contains("exit status 1"), "{health:?}");
+    let health = run(shell(&begin("service")), dir.path(), LONG).await;
+    assert!(health.healthy, "{health:?}");
+    let id = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    for name in ["slow", "bad"] {
+        assert!(is_ended(&id(name)).await, "{name}");
+    }
+    let service = id("service");
+    assert!(is_alive(&service), "a service that was begun on purpose");
+    let service = rustix::process::Pid::from_raw(service.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(service, rustix::process::Signal::KILL).unwrap();
+}
+
+#[tokio::test]
 async fn a_hook_gives_its_words_and_knows_which_it_is() {
     let scratch = scratch();
     let (app, version) = ("shop".to_owned(), "1.2".to_owned());

@@ -2,12 +2,11 @@
 
 use super::{After, Agent};
 use crate::{
-    Hash, NodeId,
+    Hash, NodeId, Time,
     action::Action,
     budget::{Direction, Held, Month},
     config::Config,
     fact::Fact,
-    fetch::MIN_PIECE,
     record::Record,
     serving::{QuestionId, Turn},
     status,
@@ -92,16 +91,24 @@ impl Agent {
         self.serve_next(actions);
     }
 
-    /// Bytes of blobs went by HTTP.
+    /// Bytes of blobs are about to go by HTTP.
     pub(super) fn carried(&mut self, near: bool, direction: Direction, bytes: u64, actions: &mut Vec<Action>) {
         self.budget.carried(near, direction, bytes, self.now.time);
         self.lease_more(actions);
     }
 
-    /// What holds up bytes of blobs that would follow those that were carried last; nothing if nothing does.
+    /// How many bytes of blobs may go by HTTP now: `least`, and more than that up to `most` if there is room.
+    ///
+    /// # Errors
+    /// [`Held`] if not so many may.
+    pub fn may_carry(&self, near: bool, direction: Direction, least: u64, most: u64, now: Time) -> Result<u64, Held> {
+        self.budget.may_carry(&self.config.budgets, near, direction, least..=most, now)
+    }
+
+    /// Whether there is a place in the store for a blob that is not whole, though it may not be fetched now.
     #[must_use]
-    pub fn held_up(&self, near: bool, direction: Direction) -> Option<Held> {
-        self.budget.held(&self.config.budgets, near, direction, MIN_PIECE)
+    pub fn keeps_place(&self, blob: Hash) -> bool {
+        self.store.get(&blob).is_some_and(|stored| !stored.whole)
     }
 
     /// Whether a blob is being fetched.

@@ -8,7 +8,7 @@ use crate::{
     config::Install,
     policy::{
         Device,
-        explain::{Check, Explanation, Here, NoAnswer, Question, Verdict, checks, checks_from_afar, conclude},
+        explain::{Check, Explanation, Here, NoAnswer, Question, Told, Verdict, checks, checks_from_afar, conclude},
     },
     receipt::{Receipt, SignedReceipt},
     release::Release,
@@ -49,8 +49,10 @@ impl Agent {
         let (install, unheard) = (Install::of(&release.channel), Reported::unheard(node));
         let now = self.trusted_now(follow.repository);
         let known_or_not = known.unwrap_or(&unheard);
-        let subject = known_or_not.subject(&install, now, &nothing);
-        let mut checks = checks_from_afar(verified, release, &subject, known_or_not.attributes.is_some());
+        let groups = known_or_not.groups(verified, now);
+        let told = Told { attributes: known_or_not.attributes.is_some(), groups: groups.is_some() };
+        let subject = known_or_not.subject(&install, now, &nothing, groups.as_ref());
+        let mut checks = checks_from_afar(verified, release, &subject, told);
         let first = match known {
             Some(known) => channel(&known.channel, release),
             None => Some(check("channel", Verdict::Unknown, "no receipt of this device is here".to_owned())),

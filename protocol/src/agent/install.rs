@@ -77,23 +77,27 @@ impl Agent {
 
     /// What a receipt tells of this device.
     fn own_attributes(&self) -> Option<BTreeMap<String, String>> {
-        let tells = match self.config.tell_attributes {
+        let attributes = &self.config.attributes;
+        (self.tells_of_itself() && Receipt::may_tell(attributes)).then(|| attributes.clone())
+    }
+
+    fn tells_of_itself(&self) -> bool {
+        match self.config.tell_attributes {
             Tell::Closed => self.config.closed.is_some(),
             Tell::Always => true,
             Tell::Never => false,
-        };
-        let attributes = &self.config.attributes;
-        (tells && Receipt::may_tell(attributes)).then(|| attributes.clone())
+        }
     }
 
     fn save_outcome(&mut self, app: &str, report: Report, actions: &mut Vec<Action>) {
         let Some(update) = self.apps.get(app) else { return };
         let state = update.record();
         let id = report.release;
-        // A device counts where a release may halt; elsewhere its certificate is nobody's business.
+        // A device counts where a release may halt, and tells in which groups it is where it tells its attributes; elsewhere
+        // its certificate is nobody's business.
         let may_halt = self.listed(&id).is_some_and(|release| release.rules.halt.is_some());
-        let member =
-            self.certificate_of(id.repository).filter(|member| may_halt && member.len() <= MAX_MEMBER).cloned();
+        let shows = may_halt || self.tells_of_itself();
+        let member = self.certificate_of(id.repository).filter(|member| shows && member.len() <= MAX_MEMBER).cloned();
         let receipt = Receipt {
             repository: id.repository,
             device: self.me,

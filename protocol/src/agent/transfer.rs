@@ -150,6 +150,7 @@ impl Agent {
         self.looking.remove(&blob);
         if let Some(job) = self.jobs.remove(&blob) {
             actions.extend(job.requests().into_iter().map(Action::Cancel));
+            actions.push(Action::Tell(Fact::FetchLeft { blob }));
             self.to_followers(job.repository(), &Message::Unwant(vec![blob]), actions);
         }
     }

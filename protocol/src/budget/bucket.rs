@@ -26,13 +26,21 @@ struct Limited {
 
 impl Limited {
     fn fill(&mut self, now: Time) {
-        let passed = now.0.saturating_sub(self.at.0);
+        self.level = self.level_at(now);
         self.at = now;
-        self.gather(i128::from(self.rate) * i128::from(passed));
     }
 
-    fn gather(&mut self, more: i128) {
-        self.level = (self.level + more).min(i128::from(self.rate) * i128::from(GATHERS));
+    fn level_at(&self, now: Time) -> i128 {
+        let passed = now.0.saturating_sub(self.at.0);
+        self.gathered(i128::from(self.rate) * i128::from(passed))
+    }
+
+    fn gathered(&self, more: i128) -> i128 {
+        (self.level + more).min(i128::from(self.rate) * i128::from(GATHERS))
+    }
+
+    fn longest(&self) -> u64 {
+        (self.rate * REQUEST / 1000).max(1)
     }
 }
 
@@ -61,7 +69,7 @@ impl Bucket {
         }
         limited.fill(now);
         if limited.level >= 0 {
-            return Ok((rate * REQUEST / 1000).max(1));
+            return Ok(limited.longest());
         }
         let wait = limited.level.unsigned_abs().div_ceil(u128::from(rate));
         Err(Some(now + Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX))))
@@ -74,9 +82,10 @@ impl Bucket {
         }
     }
 
-    /// Whether a request may begin at the time that was looked at last.
-    pub(super) fn is_open(&self) -> bool {
-        self.0.as_ref().is_none_or(|limited| limited.rate > 0 && limited.level >= 0)
+    /// Bytes that one request may have, if one may begin now.
+    pub(super) fn longest(&self, now: Time) -> Option<u64> {
+        let Some(limited) = &self.0 else { return Some(u64::MAX) };
+        (limited.rate > 0 && limited.level_at(now) >= 0).then(|| limited.longest())
     }
 
     pub(super) fn take(&mut self, bytes: u64) {
@@ -87,7 +96,7 @@ impl Bucket {
 
     pub(super) fn put(&mut self, bytes: u64) {
         if let Some(limited) = &mut self.0 {
-            limited.gather(i128::from(bytes) * 1000);
+            limited.level = limited.gathered(i128::from(bytes) * 1000);
         }
     }
 }

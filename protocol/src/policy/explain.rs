@@ -105,11 +105,11 @@ impl Rule {
 
     /// What would have to be known of a device to judge this rule of a release, and is not; nothing if all is.
     fn unknown(self, release: &Release, known: Known) -> Option<&'static str> {
-        let Known::Receipts { attributes } = known else { return None };
+        let Known::Receipts(Told { attributes, groups }) = known else { return None };
         let of_groups = || release.rules.audience.as_ref().is_some_and(Expression::asks_for_groups);
         match self {
             Self::Platform | Self::Native | Self::Audience if !attributes => Some("what the device's attributes are"),
-            Self::Audience if of_groups() => Some("in which groups the device is"),
+            Self::Audience if !groups && of_groups() => Some("in which groups the device is"),
             Self::Key => Some("whether the device has the key"),
             _ => None,
         }
@@ -121,8 +121,17 @@ impl Rule {
 enum Known {
     /// Everything: it is this one.
     All,
-    /// What receipts tell; its attributes are among that, or not.
-    Receipts { attributes: bool },
+    /// What receipts tell.
+    Receipts(Told),
+}
+
+/// What of a device its receipts told, or did not.
+#[derive(Debug, Clone, Copy)]
+pub struct Told {
+    /// Its attributes.
+    pub attributes: bool,
+    /// The groups that its certificate puts it in.
+    pub groups: bool,
 }
 
 /// What a device knows of itself and of the moment; another node does not.
@@ -139,10 +148,10 @@ pub struct Here {
 }
 
 /// Every rule of a release with its verdict for a device, as far as another node can tell from receipts, which told
-/// it the device's attributes or did not.
+/// it this much.
 #[must_use]
-pub fn checks_from_afar(verified: &Verified, release: &Release, device: &Device<'_>, attributes: bool) -> Vec<Check> {
-    let known = Known::Receipts { attributes };
+pub fn checks_from_afar(verified: &Verified, release: &Release, device: &Device<'_>, told: Told) -> Vec<Check> {
+    let known = Known::Receipts(told);
     let mut checks = of_rules(verified, release, device, known);
     checks.extend(newer_one(verified, release, device, known));
     let words = "whether the device is pinned to another version is not known here".to_owned();
@@ -175,8 +184,8 @@ pub fn checks(verified: &Verified, release: &Release, device: &Device<'_>, here:
 /// Whether a release is for a device, as far as another node can tell (as in [`checks_from_afar`]), and whatever else
 /// there is for it.
 #[must_use]
-pub fn is_for(verified: &Verified, release: &Release, device: &Device<'_>, attributes: bool) -> Verdict {
-    worst(&of_rules(verified, release, device, Known::Receipts { attributes }))
+pub fn is_for(verified: &Verified, release: &Release, device: &Device<'_>, told: Told) -> Verdict {
+    worst(&of_rules(verified, release, device, Known::Receipts(told)))
 }
 
 fn worst(checks: &[Check]) -> Verdict {

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use burr_protocol::{
     Hash, NodeId, Wall,
     config::Install,
+    member::Certificate,
     policy::{
         Conditions, Device, decide,
-        explain::{Check, Here, Verdict, checks, checks_from_afar},
+        explain::{Check, Here, Told, Verdict, checks, checks_from_afar},
     },
     receipt::{Outcome, Receipt},
     record::{AppRecord, Installed, ReleaseId},
@@ -16,7 +17,10 @@ use burr_protocol::{
     trust::{Verified, write::Repository},
 };
 
-use crate::trust::repository::{self, NOW, keys, release, verified};
+use crate::{
+    member,
+    trust::repository::{self, NOW, keys, release, verified},
+};
 
 /// A shop with releases 1.0 and 2.0 on `stable`, the newest under these rules.
 fn shop(rules: Rules) -> Verified {
@@ -116,6 +120,30 @@ fn what_receipts_do_not_tell_is_not_guessed() {
 }
 
 #[test]
+fn groups_are_known_of_whoever_shows_a_certificate_that_holds() {
+    // §9.9, §13.9
+    let mut shop = member::fleet_shop();
+    repository::publish(&mut shop, "stable", 1);
+    let rules = Rules { audience: Some("group = \"berlin\"".parse().unwrap()), ..Rules::default() };
+    shop.release(&burr_protocol::release::Release { rules, ..release("stable", 2) }, [2; 32], &keys(), NOW).unwrap();
+    let good = member::certificate(&shop);
+    let shown = |certificate: Certificate| Some(certificate.sign(&[&member::enroller()]).unwrap());
+    let stands = |certificate: Option<Vec<u8>>| {
+        let own = receipt(shop.verified(), 1, 1, 1, Outcome::Active, 10);
+        let told = Receipt { device: good.node, member: certificate, attributes: Some(BTreeMap::new()), ..own };
+        let second = standings(shop.verified(), &[told], NOW).remove(0);
+        (second.eligible, second.perhaps)
+    };
+    assert_eq!(stands(None), (0, 1));
+    assert_eq!(stands(shown(good.clone())), (1, 0));
+    assert_eq!(stands(shown(Certificate { groups: ["bonn".to_owned()].into(), ..good.clone() })), (0, 0));
+    // What does not hold says nothing: expired, another device's, or by another key.
+    assert_eq!(stands(shown(Certificate { not_after: Wall(NOW.0 - 1), ..good.clone() })), (0, 1));
+    assert_eq!(stands(shown(Certificate { node: device(7), ..good.clone() })), (0, 1));
+    assert_eq!(stands(Some(good.sign(&[&member::device()]).unwrap())), (0, 1));
+}
+
+#[test]
 fn every_rule_is_told_and_all_of_them_say_what_the_device_decides() {
     let attributes =
         BTreeMap::from([("site".to_owned(), "depot-7".to_owned()), ("native".to_owned(), "2.0".to_owned())]);
@@ -174,17 +202,18 @@ fn every_rule_is_told_and_all_of_them_say_what_the_device_decides() {
         let against = told.iter().any(|check| check.verdict == Verdict::Against);
         assert_eq!(decide(&shop, "shop", &device).is_ok(), !against, "{told:?}");
         // Another node can't tell what only the device knows.
-        let afar = |attributes: bool| -> Check {
-            let checks = checks_from_afar(&shop, newest, &device, attributes);
+        let afar = |attributes: bool, groups: bool| -> Check {
+            let checks = checks_from_afar(&shop, newest, &device, Told { attributes, groups });
             checks.into_iter().find(|check| check.rule == rule).unwrap()
         };
         if ["audience", "platform", "native"].contains(&rule) {
-            let check = afar(false);
+            let check = afar(false, false);
             assert!(check.verdict == Verdict::Unknown && check.words.contains("not known here"), "{check:?}");
             // But for its groups, it can once it was told the attributes.
-            let check = afar(true);
+            let check = afar(true, false);
             let of_groups = check.words == "it is not known here in which groups the device is";
             assert_eq!(check.verdict, if of_groups { Verdict::Unknown } else { verdict }, "{check:?}");
+            assert_eq!(afar(true, true).verdict, verdict);
         }
     }
 

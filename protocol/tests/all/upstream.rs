@@ -37,6 +37,25 @@ fn a_payload_is_asked_for_when_peers_brought_nothing_of_it_for_a_while() {
     assert_eq!(resort.wake_at(), None);
 }
 
+#[test]
+fn what_is_left_is_asked_for_no_more_and_what_was_missed_is() {
+    let [left, kept, missed] = ["left", "kept", "missed"].map(|name| Hash::of(name.as_bytes()));
+    let mut resort = LastResort::default();
+    for blob in [left, kept] {
+        resort.told(&Fact::FetchStarted { blob, size: 9, held: 0 }, Time(0));
+    }
+    resort.told(&Fact::FetchLeft { blob: left }, Time(1));
+    let due = Time(0) + PATIENCE;
+    assert_eq!(resort.due(due), Some((kept, 9)));
+    // Who listened too slowly looks at what is fetched by now; the rest waits as before.
+    resort.failed(kept, due);
+    let again = resort.wake_at();
+    resort.fetched(&[(kept, 9), (missed, 5)], due);
+    assert_eq!(resort.due(due + PATIENCE), Some((missed, 5)));
+    resort.fetched(&[(kept, 9)], due);
+    assert_eq!((resort.due(due + PATIENCE), resort.wake_at()), (None, again));
+}
+
 /// Gathers what a server has; which files it was asked for.
 fn gather(files: &BTreeMap<String, Vec<u8>>, held: Option<Verified>) -> Result<(Option<Vec<u8>>, Vec<String>), String> {
     let (mut gather, mut asked) = (Gather::new(held), Vec::new());

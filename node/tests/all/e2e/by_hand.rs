@@ -133,6 +133,11 @@ fn a_command_measures_how_the_device_stands_until_it_fails() {
     assert_eq!(told, 1, "what goes on failing is told once");
     let conditions = device.ask("status")["conditions"].clone();
     assert_eq!((&conditions["battery"], &conditions["power"]), (&json!(90), &json!("mains")), "{conditions}");
+
+    // It can be taken back, and what is measured counts again.
+    say(&data, &["device", "condition", "--forget"]).ok();
+    let conditions = device.ask("status")["conditions"].clone();
+    assert_eq!((&conditions["battery"], &conditions["power"]), (&json!(10), &json!("mains")), "{conditions}");
 }
 
 #[test]

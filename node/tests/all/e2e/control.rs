@@ -109,6 +109,10 @@ fn every_path_of_the_contract_answers_and_every_answer_fits_it() {
         (&status.json()["conditions"]["battery"], &status.json()["conditions"]["idle"]),
         (&json!(80), &json!(false))
     );
+    contract.check("post", "/v1/device", &post(at, &data, "/v1/device", &json!({ "metered": true, "forget": true })));
+    let conditions = get(at, "/v1/status").json()["conditions"].clone();
+    assert_eq!((&conditions["battery"], &conditions["idle"]), (&Value::Null, &json!(true)), "{conditions}");
+    assert_eq!(conditions["metered"], true);
     let wish = |what: &str, body: &Value| {
         let answer = post(at, &data, &format!("/v1/apps/shop/{what}"), body);
         contract.check("post", &format!("/v1/apps/{{app}}/{what}"), &answer);

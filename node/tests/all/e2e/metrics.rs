@@ -32,7 +32,7 @@ fn samples(text: &str) -> BTreeMap<String, i64> {
         let labels = labels.strip_suffix('}').expect("labels end").split(',').filter(|label| !label.is_empty());
         let names: Vec<_> = labels.map(|label| label.split_once("=\"").expect("a value in quotes").0).collect();
         assert_eq!(names, metric.labels, "{line}");
-        // Seconds are counted in thousandths.
+        // Seconds are counted in their last place, thousandths or less.
         samples.insert(sample.to_owned(), value.replace('.', "").parse().expect("a number"));
     }
     samples
@@ -88,6 +88,9 @@ fn a_scrape_counts_each_step_of_an_update_and_the_bytes_that_it_took() {
         ["fetch", "metadata_delay"].map(|what| count(&first, &format!("burr_{what}_seconds_total")));
     assert!(fetching.is_some_and(|fetching| fetching <= update), "{first:?}");
     assert!(delay.is_some_and(|delay| delay < 180_000), "{first:?}");
+    // Signatures take some time, and under a minute on any machine.
+    let verifying = count(&first, "burr_metadata_verify_seconds_total");
+    assert!(verifying.is_some_and(|micros| (1..60_000_000).contains(&micros)), "{first:?}");
     let payload = count(&first, "burr_store_held_bytes").expect("a gauge");
     assert!(payload > 0);
     // Both say that they are on one site. On the wire there is more than the payload, and not much more.
@@ -111,6 +114,7 @@ fn a_scrape_counts_each_step_of_an_update_and_the_bytes_that_it_took() {
         ("burr_receipts_kept_total{outcome=\"active\"}", 1),
         ("burr_receipts_kept_total{outcome=\"rolled_back\"}", 1),
         ("burr_fetches_completed_total", 2),
+        ("burr_fetches_left_total", 0),
         ("burr_metadata_verified_total", 2),
         ("burr_peers_connected", 1),
         ("burr_lies_total{lie=\"altered_bytes\"}", 0),

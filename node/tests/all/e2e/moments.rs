@@ -1,16 +1,47 @@
 //! A release in the background: staged while the device is in use, and tried when it says that it is idle, or is told to.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::Value;
 
 use super::{
     super::support::tree,
-    program::{Node, Shop, say},
+    program::{Node, Shop, burr, say},
 };
 
 /// The version that is active on a device.
 fn active(data: &Path) -> String {
     let status = say(data, &["--json", "status"]).json();
     status["apps"][0]["active"]["version"].as_str().expect("a version is active").to_owned()
+}
+
+#[test]
+fn a_window_is_one_of_the_devices_own_time_zone() {
+    let shop = Shop::open(|source| {
+        tree(source, &[("index.html", b"1")]);
+    });
+    // From an hour before now to an hour after it, where it is five hours later than in Greenwich.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set").as_secs() / 60;
+    let time = |minutes: u64| format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60);
+    let window = format!("{}-{}", time(now + 4 * 60), time(now + 6 * 60));
+    say(&shop.publisher, &["release", "set-rules", "1.0.0", "--app", "shop", "--window", &window]).ok();
+    let publisher = Node::start(&shop.publisher, &[]);
+    let start = |zone: &str| {
+        let data = shop.data(&format!("device {zone}"));
+        let mut command = burr(&data);
+        command.args(["run", "--json", "--listen", "127.0.0.1", "--no-mdns", "--install", &shop.link]);
+        command.args(["--peer", &publisher.address().to_string()]).env("TZ", zone);
+        Node::spawn(command, &data)
+    };
+    let (mut elsewhere, mut here) = (start("WEST+5"), start("EAST-5"));
+    here.hear_step("1.0.0", "active");
+    elsewhere.hear_step("1.0.0", "staged");
+    let why = elsewhere.hear("the reason", |fact| fact["why"].as_str().map(str::to_owned));
+    assert!(why.contains(&format!("{window} in local time")), "{why}");
+    assert_eq!(elsewhere.ask("status")["apps"][0]["active"], Value::Null);
 }
 
 #[test]

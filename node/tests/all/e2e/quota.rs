@@ -1,7 +1,7 @@
 //! A cache's quota is one of disk, and is not passed at any moment: what goes is gone before what comes begins.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -16,26 +16,27 @@ use std::{
 use super::program::{DEADLINE, Node, Shop, current, publish, say};
 use crate::support::{noise, tree};
 
-/// Watches how much disk a directory takes.
-struct Watch {
+/// Watches how much disk directories take together.
+pub(super) struct Watch {
     most: Arc<AtomicU64>,
     ended: Arc<AtomicBool>,
 }
 
 impl Watch {
-    fn on(dir: PathBuf) -> Self {
+    pub(super) fn on(dirs: Vec<PathBuf>) -> Self {
         let watch = Self { most: Arc::default(), ended: Arc::default() };
         let (most, ended) = (Arc::clone(&watch.most), Arc::clone(&watch.ended));
         thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) {
-                most.fetch_max(taken(&dir), Ordering::Relaxed);
+                most.fetch_max(taken(&dirs), Ordering::Relaxed);
                 thread::sleep(Duration::from_millis(5));
             }
         });
         watch
     }
 
-    fn most(&self) -> u64 {
+    /// The most that it was.
+    pub(super) fn most(&self) -> u64 {
         self.most.load(Ordering::Relaxed)
     }
 }
@@ -46,15 +47,19 @@ impl Drop for Watch {
     }
 }
 
-/// Bytes of the blocks of all files; what vanishes meanwhile takes none.
-fn taken(dir: &Path) -> u64 {
-    let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
-    let size = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(metadata) if metadata.is_dir() => taken(&entry.path()),
-        Ok(metadata) => metadata.blocks() * 512,
-        Err(_) => 0,
-    };
-    entries.map(size).sum()
+/// Bytes of the blocks of all files, each once whatever names it has; what vanishes meanwhile takes none.
+pub(super) fn taken(dirs: &[PathBuf]) -> u64 {
+    let (mut files, mut open) = (BTreeMap::new(), dirs.to_vec());
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => open.push(entry.path()),
+                Ok(metadata) => drop(files.insert(metadata.ino(), metadata.blocks() * 512)),
+                Err(_) => {}
+            }
+        }
+    }
+    files.values().sum()
 }
 
 #[test]
@@ -64,7 +69,7 @@ fn a_kiosk_keeps_the_newest_that_fits_and_its_disk_never_takes_more() {
     let shop = Shop::open(|build| _ = tree(build, &[("data", &noise(1, SIZE))]));
     let publisher = Node::start(&shop.publisher, &[]);
     let data = shop.data("kiosk");
-    let watch = Watch::on(data.join("blobs"));
+    let watch = Watch::on(vec![data.join("blobs")]);
     let link = shop.link.replace("/stable@", "@");
     let quota = format!("quota={QUOTA} B");
     let peer = publisher.address().to_string();

@@ -15,7 +15,10 @@ use burr_node::settings::{Resolved, Source, follow::Link};
 use burr_protocol::fact::{Fact, UpdateStep};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
-use super::program::{Node, Shop, publish, say};
+use super::{
+    program::{Node, Shop, publish, say},
+    quota::{Watch, taken},
+};
 use crate::support::{noise, tree};
 
 /// `python3 -m http.server` on a directory.
@@ -49,6 +52,8 @@ enum Way {
     NeverEnds,
     /// Half of them, and then the line is dead; from the second request on all that is asked for.
     BreaksOff,
+    /// What is asked for.
+    Gives,
 }
 
 /// A server of a directory's metadata that treats blobs in a way of its own, and remembers what was asked.
@@ -94,10 +99,7 @@ fn answer(mut stream: TcpStream, directory: &Path, way: Way, log: &Mutex<Vec<Str
         return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     };
     let whole = bytes.len();
-    let from = head
-        .lines()
-        .find_map(|line| line.to_lowercase().strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok());
-    let from: usize = from.unwrap_or(0);
+    let (from, end) = range(&head).map_or((0, whole), |(from, end)| (from, end.min(whole)));
     let close = "Connection: close\r\n\r\n";
     let first =
         log.lock().expect("no thread panics with it").iter().filter(|head| head.starts_with("GET /blobs/")).count()
@@ -117,12 +119,19 @@ fn answer(mut stream: TcpStream, directory: &Path, way: Way, log: &Mutex<Vec<Str
         }
         _ => {}
     }
-    let status = if from > 0 { "206 Partial Content" } else { "200 OK" };
-    let range = format!("Content-Range: bytes {from}-{}/{whole}\r\n", whole - 1);
-    let range = if from > 0 { range.as_str() } else { "" };
-    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{range}{close}", whole - from);
+    let status = if end - from < whole { "206 Partial Content" } else { "200 OK" };
+    let part = format!("Content-Range: bytes {from}-{}/{whole}\r\n", end - 1);
+    let part = if end - from < whole { part.as_str() } else { "" };
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{part}{close}", end - from);
     stream.write_all(head.as_bytes())?;
-    stream.write_all(&bytes[from..])
+    stream.write_all(&bytes[from..end])
+}
+
+/// The bytes that the head of a request asks for, if it says so: from where, and to before where.
+fn range(head: &str) -> Option<(usize, usize)> {
+    let asked = head.lines().find_map(|line| Some(line.to_lowercase().strip_prefix("range: bytes=")?.to_owned()))?;
+    let (from, last) = asked.split_once('-')?;
+    Some((from.parse().ok()?, last.parse::<usize>().ok()? + 1))
 }
 
 /// A shop whose publisher does not run, and the directory that it exports to.
@@ -173,7 +182,7 @@ fn altered_bytes_and_ones_without_end_are_found_out_and_the_next_server_is_asked
     }
     let asked = servers[2].blobs_asked();
     assert!(asked.len() >= 2, "{asked:?}");
-    let resumed: Vec<bool> = asked.iter().map(|head| head.to_lowercase().contains("range:")).collect();
+    let resumed: Vec<bool> = asked.iter().map(|head| range(head).is_some_and(|(from, _)| from > 0)).collect();
     assert_eq!(resumed[..2], [false, true], "what another server sent is not built on: {asked:?}");
     let status = device.ask("status");
     assert_eq!(status["apps"][0]["active"]["version"], "1.0.0");
@@ -198,10 +207,12 @@ fn a_broken_transfer_goes_on_where_it_ended_after_a_restart_too() {
     let mut second = device(&shop, &server.url());
     second.hear_step("1.0.0", "active");
     let asked = server.blobs_asked();
-    assert!(asked[1].to_lowercase().contains("range: bytes="), "{asked:?}");
     assert!(held > 0);
-    let taken = |head: &String| head.to_lowercase().contains("range: bytes=0-");
-    assert!(!asked.iter().any(taken), "{asked:?}");
+    let begins: Vec<_> = asked.iter().map(|head| range(head).map(|(from, _)| from)).collect();
+    assert!(
+        begins[0] == Some(0) && begins[1..].iter().all(|from| *from == Some(150_000.max(from.unwrap_or(0)))),
+        "{asked:?}"
+    );
 }
 
 #[test]
@@ -302,6 +313,81 @@ fn budgets_hold_for_web_servers_too() {
     assert!(down >= 300_000, "{down}");
     let least = burr_protocol::upstream::PATIENCE + Duration::from_secs(2);
     assert!(begun.elapsed() >= least, "300 kB at 100 kB/s took {:?}", begun.elapsed());
+}
+
+#[test]
+fn what_a_web_server_gave_is_kept_while_the_device_may_not_fetch() {
+    let (shop, site) = exported();
+    let server = Server::of(site, Way::BreaksOff);
+    let (data, urls) = (shop.data("device"), format!("upstream.urls={}", server.url()));
+    let unmetered = ["--set", "apps.shop.download_if=unmetered"];
+    let mut device = Node::start(&data, &[&["--install", &shop.link, "--set", &urls][..], &unmetered].concat());
+    say(&data, &["device", "condition", "metered=no"]).ok();
+    device.hear_fact("upstream_failed");
+    say(&data, &["device", "condition", "metered=yes"]).ok();
+    device.hear_fact("fetch_left");
+    device.listen(burr_protocol::upstream::PATIENCE + Duration::from_secs(3));
+    say(&data, &["device", "condition", "metered=no"]).ok();
+    device.hear_step("1.0.0", "active");
+    let begins: Vec<_> = server.blobs_asked().iter().map(|head| range(head).map(|(from, _)| from)).collect();
+    assert!(begins[0] == Some(0) && begins[1..].iter().all(|from| *from > Some(0)), "{begins:?}");
+}
+
+#[test]
+fn a_months_bytes_are_taken_before_a_web_server_sends_them() {
+    const CAP: u64 = 4 << 20;
+    let shop = Shop::open(|at| drop(tree(at, &[("app.js", &noise(1, 8 << 20))])));
+    let site = shop.data("site");
+    export(&shop, &site);
+    let server = Server::of(site, Way::Gives);
+    let (urls, cap) = (format!("upstream.urls={}", server.url()), format!("budget.month={CAP} B"));
+    let arguments = ["--install", &shop.link, "--set", &urls, "--set", &cap];
+    let mut device = Node::start(&shop.data("device"), &arguments);
+    device.hear_fact("budget_used_up");
+    // What may come after that would come by now.
+    device.listen(burr_protocol::upstream::PATIENCE + Duration::from_secs(3));
+    let sent: u64 =
+        server.blobs_asked().iter().filter_map(|head| range(head)).map(|(from, end)| (end - from) as u64).sum();
+    let budget = device.ask("status")["budget"].clone();
+    let used = budget["used"].as_u64().expect("a number");
+    assert!(sent > CAP * 3 / 4 && sent + sent / 16 <= CAP, "{sent} bytes were asked for");
+    let counted = budget["traffic"]["wan_down"].as_u64().expect("a number");
+    assert!(used <= CAP && counted.abs_diff(sent + sent / 16) < 100, "{sent}: {budget}");
+    // With more to spend, it goes on from there.
+    say(&shop.data("device"), &["config", "set", "budget.month", "unlimited"]).ok();
+    device.hear_step("1.0.0", "active");
+    let begins: Vec<usize> = server.blobs_asked().iter().filter_map(|head| range(head)).map(|(from, _)| from).collect();
+    assert!(begins.is_sorted() && begins.iter().filter(|from| **from == 0).count() == 1, "{begins:?}");
+}
+
+#[test]
+fn what_a_web_server_gave_lies_on_the_disk_once() {
+    const SIZE: usize = 6 << 20;
+    let shop = Shop::open(|at| drop(tree(at, &[("app.js", &noise(1, SIZE))])));
+    let site = shop.data("site");
+    export(&shop, &site);
+    let server = Server::of(site, Way::Gives);
+    let data = shop.data("kiosk");
+    let link = shop.link.replace("/stable@", "@");
+    let urls = format!("upstream.urls={}", server.url());
+    let watch = Watch::on(vec![data.join("blobs"), data.join("upstream")]);
+    let mut kiosk = Node::start(&data, &["--cache", &link, "--set", &urls]);
+    kiosk.hear_fact("upstream_took");
+    let most = watch.most();
+    assert!(most >= SIZE as u64 && most < 2 * SIZE as u64, "{most}");
+    // Others get it from there, and it goes when it is not wanted any more.
+    let peer = kiosk.address().to_string();
+    let mut device = Node::start(&shop.data("device"), &["--install", &shop.link, "--peer", &peer]);
+    device.hear_step("1.0.0", "active");
+    kiosk.stop();
+    let (peer, quota) = (device.address().to_string(), "quota=4 MiB");
+    let kiosk = Node::start(&data, &["--cache", &link, "--peer", &peer, "--set", quota]);
+    let begun = Instant::now();
+    while taken(&[data.join("blobs")]) > SIZE as u64 {
+        assert!(begun.elapsed() < super::program::DEADLINE, "it is still there");
+        thread::sleep(Duration::from_millis(50));
+    }
+    drop(kiosk);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use burr_protocol::{
     action::Input,
-    budget::{Budgets, Direction, on_wire},
+    budget::{Budgets, Direction, Held, on_wire},
     config::Config,
     fact::Fact,
     status::Limit,
@@ -130,6 +130,51 @@ fn a_month_has_its_bytes_and_no_kill_makes_them_more() {
     pair.run(month);
     assert!(on_wire(pair.world.received(pair.device)) > cap, "the next month has bytes of its own");
     assert!(pair.world.handled() - handled < 100_000, "who waits for a month sleeps");
+}
+
+#[test]
+fn what_a_driver_moves_itself_is_taken_before_it_goes() {
+    // §7.12, §7.13
+    let (near, far, cap) = (true, false, 8 * MIB);
+    let mut pair = device_with(&[("budget.month", "8 MiB"), ("budget.lan_up", "100 kB/s")]);
+    pair.run(1);
+    let ask = |pair: &Pair, near, direction, least, most| {
+        let now = pair.world.now().time;
+        pair.world.agent(pair.device).expect("it is on").may_carry(near, direction, least, most, now)
+    };
+    let carry = |pair: &mut Pair, near, direction, bytes| {
+        pair.world.give(pair.device, Input::Carried { near, direction, bytes });
+    };
+    let mut went = 0;
+    let held = loop {
+        match ask(&pair, far, Direction::Down, PIECE, MIB) {
+            Ok(bytes) => {
+                assert!((PIECE..=MIB).contains(&bytes), "{bytes}");
+                carry(&mut pair, far, Direction::Down, bytes);
+                went += on_wire(bytes);
+            }
+            // More of the month is being written down.
+            Err(Held::Soon(_)) => pair.world.run(std::time::Duration::from_millis(10)),
+            Err(held) => break held,
+        }
+        assert!(went <= cap, "{went}");
+    };
+    assert!(matches!(&held, Held::Shut(why) if why.contains("the month's budget is used up")), "{held:?}");
+    assert!(went + on_wire(PIECE) > cap, "{went}");
+    assert_eq!(ask(&pair, far, Direction::Up, PIECE, PIECE), Err(held), "both ways together");
+    // A few bytes may still go; what did not go may go again.
+    assert!(ask(&pair, far, Direction::Up, 1, 1).is_ok());
+    pair.world.give(pair.device, Input::NotCarried { near: far, direction: Direction::Down, bytes: PIECE });
+    assert_eq!(ask(&pair, far, Direction::Up, PIECE, PIECE), Ok(PIECE));
+
+    // A rate: as much as a quarter of a second has room for, and then not before that is over.
+    assert_eq!(ask(&pair, near, Direction::Up, 1000, MIB), Ok(25_000));
+    carry(&mut pair, near, Direction::Up, 25_000);
+    assert!(
+        matches!(ask(&pair, near, Direction::Up, 1000, MIB), Err(Held::Soon(why)) if why.contains("budget.lan_up"))
+    );
+    pair.world.run(std::time::Duration::from_millis(300));
+    assert_eq!(ask(&pair, near, Direction::Up, 1000, MIB), Ok(25_000));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use burr_protocol::{
     config::{Config, Install},
     fact::{Fact, UpdateStep},
-    rules::{EVERYONE, Rules, drawn_at},
+    rules::{EVERYONE, Rules, Within, drawn_at},
 };
 use burr_sim::Clock;
 
@@ -129,11 +129,58 @@ fn rules_speak_of_the_device_its_version_and_the_time() {
     assert!(!takes(&|_| Rules { not_from: some("=1.2.3"), ..Rules::default() }));
     assert!(!takes(&|_| Rules { via: some("1.2.4"), ..Rules::default() }));
     let within = |within| Rules { within: Some(within), ..Rules::default() };
-    assert!(takes(&|_| within(burr_protocol::rules::Within::Major)));
-    assert!(!takes(&|_| within(burr_protocol::rules::Within::Minor)));
+    assert!(takes(&|_| within(Within::Major)));
+    assert!(!takes(&|_| within(Within::Minor)));
     assert!(!takes(&|now| Rules { not_before: Some(burr_protocol::Wall(now.0 + day)), ..Rules::default() }));
     assert!(takes(&|now| Rules { not_before: Some(burr_protocol::Wall(now.0 + 60)), ..Rules::default() }));
     assert!(!takes(&|now| Rules { not_after: Some(burr_protocol::Wall(now.0 - 1)), ..Rules::default() }));
+}
+
+#[test]
+fn a_device_goes_over_each_stepping_stone_on_its_way_to_the_newest() {
+    // §4.11: 3.0.0 must follow 2.1 or later, which must follow 1.5 or later.
+    let via = |least: &str| Rules { via: Some(least.to_owned()), ..Rules::default() };
+    let mut pair = Pair::new(stable());
+    pair.publish("1.0.0", MIB);
+    pair.run(10);
+    pair.part();
+    for (version, rules) in [("1.5.0", Rules::default()), ("2.1.0", via("1.5")), ("3.0.0", via("2.1"))] {
+        pair.publish_by(rules, version, MIB);
+    }
+    pair.meet();
+    pair.run(60);
+    assert_eq!(pair.active().as_deref(), Some("3.0.0"));
+    assert_eq!(pair.outcomes(pair.source), ["1.0.0", "1.5.0", "2.1.0", "3.0.0"].map(active));
+    // One that never was on the stone stays before it.
+    let mut pair = Pair::new(stable());
+    pair.publish("1.0.0", MIB);
+    pair.run(10);
+    pair.publish_by(via("2.1"), "3.0.0", MIB);
+    pair.run(60);
+    assert_eq!(pair.active().as_deref(), Some("1.0.0"));
+    assert_eq!(pair.waits_for("3.0.0"), 1);
+}
+
+#[test]
+fn a_device_never_jumps_farther_than_the_release_says() {
+    // §4.11, from a pre-release of 1.2.3 to each version that is newer, within each bound.
+    let takes = |within: Within, version: &str| {
+        let mut pair = Pair::new(stable());
+        pair.publish("1.2.3-rc.1", MIB);
+        pair.run(10);
+        pair.publish_by(Rules { within: Some(within), ..Rules::default() }, version, MIB);
+        pair.run(20);
+        pair.active().as_deref() == Some(version)
+    };
+    let versions = ["1.2.3", "1.2.4", "1.3.0", "2.0.0"];
+    let table = [
+        (Within::Patch, [true, false, false, false]),
+        (Within::Minor, [true, true, false, false]),
+        (Within::Major, [true, true, true, false]),
+    ];
+    for (within, may) in table {
+        assert_eq!(versions.map(|version| takes(within, version)), may, "{within:?}");
+    }
 }
 
 #[test]

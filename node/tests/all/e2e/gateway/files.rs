@@ -1,6 +1,7 @@
 //! Payloads and repositories as plain files: for curl, CDNs and any TUF client.
 
 use std::{
+    collections::BTreeSet,
     fs,
     time::{Duration, Instant},
 };
@@ -10,6 +11,7 @@ use crate::{
     e2e::{
         http::{ask, get, get_with},
         program::{Node, Shop, say},
+        quota::Watch,
     },
     support::{noise, small_app, tree},
 };
@@ -114,6 +116,75 @@ fn a_tuf_client_follows_the_repository_that_a_gateway_serves() {
     let found = fs::read_dir(&files).expect("a directory").next().expect("a file").expect("an entry");
     let size = node.ask("status")["blobs"][0]["size"].as_u64();
     assert_eq!(Some(found.metadata().expect("a file").len()), size);
+}
+
+#[test]
+fn a_months_bytes_are_taken_before_they_go_to_clients() {
+    const CAP: u64 = 4 << 20;
+    let shop = Shop::open(|at| drop(tree(at, &[("app.js", &noise(7, 1 << 20))])));
+    let cap = format!("budget.month={CAP} B");
+    // Clients of other sites, as the proxy in front of the gateway says.
+    let mut node = run(&shop.publisher, &["--set", &cap, "--set", "gateway.transport=proxy"]);
+    node.hear_fact("metadata_verified");
+    let at = node.gateway();
+    let blob = node.ask("status")["blobs"][0]["blob"].as_str().expect("a name").to_owned();
+    let path = format!("/blobs/{blob}");
+    let from_afar = [("X-Forwarded-For", "203.0.113.7")];
+    until("the payload is there", || ask(at, "HEAD", &path, &from_afar, b"").status == 200);
+    let mut came = 0;
+    let refused = loop {
+        let answer = ask(at, "GET", &path, &from_afar, b"");
+        came += answer.body.len() as u64;
+        if answer.status != 200 {
+            break answer;
+        }
+        assert!(came <= CAP, "{came} bytes");
+    };
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.body).contains("the month's budget is used up"), "{refused:?}");
+    let budget = node.ask("status")["budget"].clone();
+    let used = budget["used"].as_u64().expect("a number");
+    assert!(used <= CAP && used >= came && came > CAP * 3 / 4, "{came} bytes came: {budget}");
+    // Within the site there is no cap.
+    assert_eq!(ask(at, "GET", &path, &[("X-Forwarded-For", "10.0.0.7")], b"").status, 200);
+}
+
+#[test]
+fn what_apps_take_has_a_quota_and_the_newest_comes_first() {
+    const SIZE: u64 = 3 << 20;
+    let build = |at: &std::path::Path, seed: u64| drop(tree(at, &[("app.js", &noise(seed, 3 << 20))]));
+    let shop = Shop::open(|at| build(at, 1));
+    let publish = |seed: u64, more: &[&str]| {
+        build(&shop.source(), seed);
+        let (source, version) = (shop.source().display().to_string(), format!("{seed}.0.0"));
+        say(&shop.publisher, &[&["publish", &source, "--app", "shop", "--version", &version], more].concat()).ok();
+    };
+    // While it is made, a bundle takes three times its size and 4 MiB, then about twice.
+    let quota = format!("gateway.quota={} B", 5 * SIZE + (8 << 20));
+    let node = run(&shop.publisher, &["--set", "apps.shop.app_id=com.example.shop", "--set", &quota]);
+    let made = || {
+        let names =
+            fs::read_dir(shop.publisher.join("gateway")).expect("its directory").map(|it| it.expect("an entry"));
+        names.filter(|entry| entry.file_name().len() == 64).map(|entry| entry.file_name()).collect::<BTreeSet<_>>()
+    };
+    until("the first is ready", || made().len() == 1);
+    let first = made();
+    let watch = Watch::on(vec![shop.publisher.join("gateway")]);
+    publish(2, &[]);
+    until("there is room for two", || made().len() == 2);
+    publish(3, &[]);
+    until("the oldest makes room for the newest", || made().len() == 2 && made().is_disjoint(&first));
+    let held = || {
+        let text = say(&shop.publisher, &["status", "--metrics"]).ok();
+        let line = text.lines().find_map(|line| line.strip_prefix("burr_gateway_held_bytes ")).map(str::to_owned);
+        line.and_then(|bytes| bytes.parse::<u64>().ok()).expect("a number")
+    };
+    until("it is counted", || (2 * SIZE..=5 * SIZE + (8 << 20)).contains(&held()));
+    assert!(watch.most() <= 5 * SIZE + (8 << 20), "{}", watch.most());
+    drop(node);
+    let small = run(&shop.publisher, &["--set", "apps.shop.app_id=com.example.shop", "--set", "gateway.quota=1 MiB"]);
+    until("nothing fits", || made().is_empty());
+    small.hear_log("gateway.quota leaves");
 }
 
 #[test]

@@ -223,9 +223,16 @@ fn what_the_plugin_reports_becomes_receipts_and_the_rest_costs_nothing() {
     };
     // All that the sources send which is no end of an update, single and batched; unknown ones too.
     let progress = [
+        "app_anr",
+        "app_crash",
+        "app_crash_native",
+        "app_initialization_failure",
+        "app_killed_excessive_resource_usage",
+        "app_killed_low_memory",
         "app_launch_ready",
         "app_launch_start",
         "app_launch_timeout",
+        "app_memory_warning",
         "app_moved_to_background",
         "app_moved_to_foreground",
         "delete",
@@ -235,10 +242,21 @@ fn what_the_plugin_reports_becomes_receipts_and_the_rest_costs_nothing() {
         "download_manifest_start",
         "download_zip_complete",
         "download_zip_start",
+        "native_app_version_changed",
+        "os_version_changed",
         "rate_limit_reached",
         "reset",
         "set_next",
         "something_new",
+        "webview_content_process_terminated",
+        "webview_dom_content_loaded",
+        "webview_javascript_error",
+        "webview_page_loaded",
+        "webview_render_process_gone",
+        "webview_resource_error",
+        "webview_security_policy_violation",
+        "webview_unclean_restart",
+        "webview_unhandled_rejection",
     ];
     let events: Vec<Value> = progress.iter().map(|action| event(action, "1.0.0")).collect();
     assert_eq!(send(&node, "POST", "/stats", &json!(events)).json(), json!({ "status": "ok" }));
