@@ -42,7 +42,7 @@ use burr_node::{
     settings::Resolved,
     store::home::check_format,
 };
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use serde::Serialize;
 
 /// Carries signed app updates to devices that are badly connected.
@@ -226,6 +226,26 @@ fn data_directory(given: Option<PathBuf>) -> Result<PathBuf, Error> {
 }
 
 /// Turns an error into words, a hint and an exit code.
+/// Says what is wrong with the arguments themselves, or what was asked about them.
+pub(crate) fn misread(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Who asks for help and does not read it is not told so.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let given = Arguments::command().ignore_errors(true).try_get_matches().ok();
+    if given.as_ref().is_some_and(|given| given.get_flag("json")) {
+        let words = error.to_string();
+        let (words, hint) = words.split_once("\n\n").unwrap_or((&words, ""));
+        eprintln!("{}", serde_json::json!({ "error": words.trim_start_matches("error: "), "hint": hint.trim_end() }));
+    } else {
+        let _ = error.print();
+    }
+    // Scripts for TUF clients know no other codes than 0 and 1.
+    let is_tuf = given.is_some_and(|given| given.subcommand_name() == Some("tuf"));
+    ExitCode::from(if is_tuf { 1 } else { 2 })
+}
+
 pub(crate) fn report(error: &Error, json: bool) -> ExitCode {
     if json {
         let value = serde_json::json!({ "error": error.to_string(), "hint": error.hint() });

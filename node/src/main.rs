@@ -9,7 +9,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    let arguments = cli::Arguments::parse();
+    let arguments = match cli::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return cli::misread(&error),
+    };
     let json = arguments.json;
     match cli::run(arguments) {
         Ok(code) => code,

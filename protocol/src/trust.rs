@@ -40,6 +40,9 @@ pub use memory::Memory;
 use pack::{MAX_TIMESTAMP, Pack};
 use write::Signers;
 
+/// Seconds from a timestamp's signing to its expiry at most: 366 days.
+pub const MAX_LIFETIME: i64 = 366 * 24 * 3600;
+
 /// Metadata of one repository whose every signature, version, length and hash was checked. Made by [`verify`] alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
@@ -182,9 +185,7 @@ pub fn verify(repository: RepositoryId, held: Option<&Verified>, pack: &[u8]) ->
     {
         return Err(TrustError::Earlier { held: held.issued, offered: issued });
     }
-    if issued >= wall(timestamp.signed().expires) {
-        return Err(TrustError::malformed("the timestamp", "it was issued at or after its own expiry"));
-    }
+    check_lifetime(issued, wall(timestamp.signed().expires))?;
 
     check_pin("the snapshot", timestamp.signed().snapshot_meta(), documents.snapshot)?;
     let snapshot: Metadata<Snapshot> = document::read("the snapshot", documents.snapshot)?;
@@ -316,6 +317,17 @@ fn read_timestamp(root: &Root, bytes: &[u8]) -> Result<Metadata<Timestamp>, Trus
     let timestamp = document::read("the timestamp", bytes)?;
     check_signed_by_root("the timestamp", &timestamp, root, "timestamp")?;
     Ok(timestamp)
+}
+
+/// A timestamp is good for a while from its signing on, and no longer than a year: so who stole its key, and keeps a device
+/// from all others, can't have it believe the same for good.
+fn check_lifetime(issued: Wall, expires: Wall) -> Result<(), TrustError> {
+    let problem = match expires.0.saturating_sub(issued.0) {
+        ..=0 => "it was issued at or after its own expiry",
+        1..=MAX_LIFETIME => return Ok(()),
+        _ => "it is good for more than 366 days",
+    };
+    Err(TrustError::malformed("the timestamp", problem))
 }
 
 /// Checks a document's bytes against the signed document above it, before they are parsed. Length and SHA-256 are

@@ -145,6 +145,25 @@ fn a_published_repository_is_walked_from_its_first_root() {
 }
 
 #[test]
+fn whatever_goes_wrong_the_exit_code_is_1() {
+    let dir = scratch();
+    let at = dir.path().to_str().unwrap();
+    let wrong: [&[&str]; 5] = [
+        &[],
+        &["--metadata-dir", at, "refresh", "--no-such-flag"],
+        &["refresh"],
+        &["--metadata-dir", at, "init"],
+        &["--metadata-dir", at, "refresh", "--metadata-url", "http://127.0.0.1:9"],
+    ];
+    for arguments in wrong {
+        let done = burr(arguments);
+        assert_eq!(done.status.code(), Some(1), "{arguments:?}: {done:?}");
+        assert!(!done.stderr.is_empty() && done.stdout.is_empty(), "{arguments:?}: {done:?}");
+    }
+    assert_eq!(burr(&["--help"]).status.code(), Some(0));
+}
+
+#[test]
 fn a_root_is_replaced_by_nobody_and_one_that_is_none_is_refused() {
     let (dir, repository, ..) = published();
     let root = fs::read(repository.join("metadata/1.root.json")).unwrap();

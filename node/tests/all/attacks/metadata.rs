@@ -438,6 +438,13 @@ async fn t45_a_time_run_ahead_by_a_stolen_key_is_rotated_away() {
         signed["x-issued"] = json!(in_words(far));
     });
     a_lie(&device.refuses(shop.id(), ahead.pack()).await, "issued");
+    // Nor is one that would be good for ever.
+    let mut endless = ahead.clone();
+    endless.timestamp = bent(&endless.timestamp, &[&key(4)], |signed| {
+        signed["x-issued"] = json!(in_words(EPOCH));
+        signed["expires"] = json!(in_words(far));
+    });
+    a_lie(&device.refuses(shop.id(), endless.pack()).await, "366 days");
     ahead.timestamp = bent(&ahead.timestamp, &[&key(4)], |signed| {
         signed["expires"] = json!(in_words(Wall(far.0 + 30 * DAY)));
     });

@@ -76,6 +76,17 @@ impl Desk {
 }
 
 #[test]
+fn wrong_arguments_are_told_as_json_to_a_program() {
+    let dir = scratch();
+    for wrong in [&["publish", "--json"][..], &["--json", "publsh"], &["status", "--json", "--no-such-flag"]] {
+        let said = say(dir.path(), wrong);
+        let told: serde_json::Value = serde_json::from_str(&said.err).unwrap_or_else(|_| panic!("{wrong:?}: {said:?}"));
+        assert_eq!((said.code, said.out.as_str()), (Some(BAD), ""), "{wrong:?}");
+        assert!(told["error"].is_string() && told["hint"].as_str().unwrap().contains("--help"), "{told}");
+    }
+}
+
+#[test]
 fn bombs_cost_a_publisher_little_memory() {
     let desk = Desk::new();
     for (name, bytes) in [("bomb.zip", bomb()), ("million.zip", million())] {

@@ -51,21 +51,32 @@ fn a_device_without_a_right_clock_installs() {
 
 #[test]
 fn signed_time_is_a_floor_that_no_clock_undercuts_and_no_restart_forgets() {
-    // §8.2, §10.2
-    let mut pair = Pair::apart(strict());
-    let later = Wall(EPOCH.0 + 60 * DAY);
-    let mut other = Publisher::new("other", "another shop", later);
-    other.release("1.0.0", MIB, later);
-    let follows = vec![pair.shop.installed(strict()), other.cached()];
-    let device = pair.world.add(Config { follows, ..Config::default() });
-    pair.device = device;
-    pair.world.set_clock(device, Clock::Stopped(Wall(0)));
-    pair.world.import(device, other.id(), None, other.pack());
-    pair.run(1);
-    pair.restart(device);
-    pair.publish("1.0.0", MIB);
-    pair.meet();
-    pair.run(10);
-    assert_eq!(pair.active(), None);
-    assert_eq!(pair.told(device, |fact| matches!(fact, Fact::Waiting { why, .. } if why.contains("expired"))), 1);
+    // §8.2, §10.2: what two publishers say of the time is believed, and what one says is not, where no clock is right.
+    for publishers in [1, 2] {
+        let mut pair = Pair::apart(strict());
+        let later = Wall(EPOCH.0 + 60 * DAY);
+        let mut follows = vec![pair.shop.installed(strict())];
+        let others: Vec<Publisher> = (0..publishers)
+            .map(|number| {
+                let mut other = Publisher::new(&format!("other-{number}"), &format!("another shop {number}"), later);
+                other.release("1.0.0", MIB, later);
+                follows.push(other.cached());
+                other
+            })
+            .collect();
+        let device = pair.world.add(Config { follows, ..Config::default() });
+        pair.device = device;
+        pair.world.set_clock(device, Clock::Stopped(Wall(0)));
+        for other in &others {
+            pair.world.import(device, other.id(), None, other.pack());
+        }
+        pair.run(1);
+        pair.restart(device);
+        pair.publish("1.0.0", MIB);
+        pair.meet();
+        pair.run(10);
+        let expired = pair.told(device, |fact| matches!(fact, Fact::Waiting { why, .. } if why.contains("expired")));
+        let expected = if publishers == 1 { (Some("1.0.0".to_owned()), 0) } else { (None, 1) };
+        assert_eq!((pair.active(), expired), expected);
+    }
 }
