@@ -75,6 +75,7 @@ pub enum Input {
         /// Which connection.
         link: LinkId,
         /// The certificate, not yet checked.
+        #[serde(with = "crate::id::bytes")]
         certificate: Vec<u8>,
     },
     /// The other side of an arrived connection did not admit this node.
@@ -112,6 +113,7 @@ pub enum Input {
         /// From whom.
         node: NodeId,
         /// An encoded [`Message`](crate::wire::Message), not yet checked.
+        #[serde(with = "crate::id::bytes")]
         bytes: Vec<u8>,
     },
     /// Gossip brought something; nothing is forwarded before its [`Action::Verdict`].
@@ -121,6 +123,7 @@ pub enum Input {
         /// For the verdict.
         id: GossipId,
         /// An encoded [`Announcement`](crate::wire::Announcement), not yet checked.
+        #[serde(with = "crate::id::bytes")]
         bytes: Vec<u8>,
     },
     /// A repository on this machine (a publisher's, a courier's stick) offers metadata; its blobs were put into the
@@ -129,6 +132,7 @@ pub enum Input {
         /// Which repository.
         repository: RepositoryId,
         /// Its encoded trust pack, not yet checked.
+        #[serde(with = "crate::id::bytes")]
         pack: Vec<u8>,
     },
     /// What a [`Action::Persist`] asked for is on disk.
@@ -296,6 +300,11 @@ pub enum Input {
         /// Which app.
         app: String,
     },
+    /// This machine lost its network, or has one again. Where nothing is said, it has one.
+    Network {
+        /// Whether it has one.
+        up: bool,
+    },
 }
 
 /// What someone at the device may want of an app's update.
@@ -369,6 +378,7 @@ pub enum Action {
         /// Which connection.
         link: LinkId,
         /// The certificate.
+        #[serde(with = "crate::id::bytes")]
         certificate: Vec<u8>,
     },
     /// Tell the other side of an arrived connection that it may speak, and speak once it says the same.
@@ -388,6 +398,7 @@ pub enum Action {
         /// To whom.
         node: NodeId,
         /// An encoded message.
+        #[serde(with = "crate::id::bytes")]
         bytes: Vec<u8>,
     },
     /// Listen to the gossip about a repository.
@@ -397,6 +408,7 @@ pub enum Action {
         /// Which repository.
         repository: RepositoryId,
         /// The encoded announcement.
+        #[serde(with = "crate::id::bytes")]
         bytes: Vec<u8>,
     },
     /// Whether a gossip message is passed on.

@@ -77,7 +77,7 @@ const MAX_PENDING: usize = 64;
 /// The whole of a node's decisions.
 #[derive(Debug)]
 pub struct Agent {
-    me: NodeId,
+    /// Who signs for it, and so its name.
     signer: Signer,
     config: Arc<Config>,
     now: Now,
@@ -164,10 +164,8 @@ impl Agent {
         now: Now,
     ) -> (Self, Vec<Fact>) {
         let (signer, config) = (signer.into(), config.into());
-        let me = signer.node();
         assert_eq!(config.check(), Ok(()), "the driver checks its configuration first");
         let mut agent = Self {
-            me,
             now,
             catalog: Catalog::default(),
             forks: Table::default(),
@@ -183,7 +181,7 @@ impl Agent {
             condemned: BTreeSet::new(),
             looking: BTreeSet::new(),
             no_room: BTreeSet::new(),
-            receipts: Receipts::new(me),
+            receipts: Receipts::new(signer.node()),
             halting: Halting::default(),
             sent: Table::default(),
             apps: Table::default(),
@@ -227,7 +225,7 @@ impl Agent {
                 }
                 Record::Receipt { receipt: Some(signed), .. } => match self.memory.verify_receipt(&signed) {
                     Ok(receipt) => {
-                        if receipt.via.is_some() && receipt.signer() == self.me {
+                        if receipt.via.is_some() && receipt.signer() == self.signer.node() {
                             self.last_via = self.last_via.max(receipt.counter);
                         }
                         receipts.push((receipt, signed));
@@ -263,7 +261,7 @@ impl Agent {
             if let Some(install) = &follow.install {
                 let mut state = states.remove(&follow.app).unwrap_or_default();
                 // A lost database must not reuse numbers: what others carried back of this device counts too.
-                state.counter = state.counter.max(self.receipts.highest(follow.repository, self.me));
+                state.counter = state.counter.max(self.receipts.highest(follow.repository, self.signer.node()));
                 self.apps.insert(follow.app.clone(), Update::new(install.clone(), state));
             }
         }
@@ -282,7 +280,7 @@ impl Agent {
             self.start(actions);
         }
         match input {
-            Input::Found { address, node, fixed } if node != Some(self.me) => {
+            Input::Found { address, node, fixed } if node != Some(self.signer.node()) => {
                 self.peers.found(address, node, fixed, now.time);
             }
             Input::Wake | Input::Found { .. } => {}
@@ -342,6 +340,7 @@ impl Agent {
                 self.next_sync = now.time;
                 self.peers.dial_now(now.time);
             }
+            Input::Network { up } => self.peers.network(up, now.time),
             Input::Settings(config) => self.settings_changed(*config, actions),
             Input::Choose(choice) => self.choose(choice, actions),
             Input::Apply { app } => self.update(&app, actions, |update| update.apply(now.time)),
@@ -384,14 +383,14 @@ impl Agent {
     /// Whose decisions these are.
     #[must_use]
     pub fn me(&self) -> NodeId {
-        self.me
+        self.signer.node()
     }
 
     /// How things stand, for people.
     #[must_use]
     pub fn status(&self) -> Status {
         Status {
-            node: self.me,
+            node: self.signer.node(),
             memberships: self
                 .memberships()
                 .filter_map(|(certificate, judged)| status::Membership::of(certificate, judged))
@@ -561,8 +560,10 @@ impl Agent {
         let Some(peer) = self.peers.get_mut(node) else { return };
         peer.take(digest);
         peer.collects &= may_collect;
+        if let Some(sent) = self.sent.get_mut(&node) {
+            sent.said(&digest.marks, &self.receipts, &peer.marks);
+        }
         self.placed(node);
-        self.sent.remove(&node);
         for holding in &digest.holdings {
             self.catalog.has_it_now(node, *holding);
             self.ask(node, *holding, actions);

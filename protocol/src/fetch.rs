@@ -18,6 +18,7 @@ mod request;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     time::Duration,
 };
 
@@ -39,6 +40,8 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
 /// A node that has had nothing to do for this long takes what another one claims.
 const IDLE: Duration = Duration::from_secs(1);
+/// Searches in vain after which the time between two, which doubles with each, does not grow: 64 times the first.
+const LONGEST_SEARCH: u32 = 6;
 /// Bytes of a request at most while others fetch the blob too: it can move to another provider soon.
 const SHARED: u64 = 256 << 10;
 
@@ -90,6 +93,8 @@ pub struct Job {
     /// When something came last.
     moved: Time,
     searched: Time,
+    /// How often in a row nobody was found who has what is missing.
+    in_vain: u32,
     checked: Time,
     sources: BTreeMap<NodeId, u64>,
 }
@@ -128,6 +133,7 @@ impl Job {
             started: now,
             moved: now,
             searched: now,
+            in_vain: 0,
             checked: now,
             sources: BTreeMap::new(),
         }
@@ -291,18 +297,15 @@ impl Job {
         let node = under.request.node;
         *self.sources.entry(node).or_default() += bytes;
         let length = under.request.end - under.request.start;
-        let mut came = Vec::new();
+        let first = under.rest().start;
         while under.done < under.count && under.bytes >= (self.piece * (under.done as u64 + 1)).min(length) {
-            came.push(under.first + under.done);
             under.done += 1;
         }
-        let asked = under.asked_for();
+        let (came, asked) = (first..under.rest().start, under.asked_for());
         if !came.is_empty() {
             under.moved = now;
         }
-        for piece in came {
-            self.came(piece, node, asked, now, config);
-        }
+        self.came(came, node, asked, now, config);
     }
 
     /// A request is answered in full.
@@ -312,33 +315,38 @@ impl Job {
         if rest > 0 {
             *self.sources.entry(under.request.node).or_default() += rest;
         }
-        for piece in under.rest() {
-            self.came(piece, under.request.node, under.asked_for(), now, config);
-        }
+        self.came(under.rest(), under.request.node, under.asked_for(), now, config);
     }
 
-    fn came(&mut self, piece: usize, node: NodeId, since: Option<Time>, now: Time, config: &Config) {
+    /// Pieces of one request came, of which each took the time from `since` on, if that says how long one takes.
+    fn came(&mut self, pieces: Range<usize>, node: NodeId, since: Option<Time>, now: Time, config: &Config) {
+        if pieces.is_empty() {
+            return;
+        }
         self.moved = now;
-        let bytes = self.bytes_of(piece, 1);
+        let bytes = self.bytes_of(pieces.start, pieces.len());
         let mut from_afar = false;
         if let Some(provider) = self.providers.get_mut(&node) {
             provider.brought(bytes, now);
-            if let Some(since) = since {
-                provider.took(since, now, self.piece, config);
-            }
             from_afar = !provider.near;
-            if from_afar {
-                let pooled = since.filter(|_| provider.is_pooled());
-                self.afar.brought(pooled, now, self.piece, config);
+            for _ in pieces.clone() {
+                if let Some(since) = since {
+                    provider.took(since, now, self.piece, config);
+                }
+                if from_afar {
+                    let pooled = since.filter(|_| provider.is_pooled());
+                    self.afar.brought(pooled, now, self.piece, config);
+                }
             }
         }
-        if self.have.contains(piece) {
-            return;
+        for piece in pieces.clone() {
+            if !self.have.contains(piece) {
+                self.have.insert(piece);
+                self.fresh.push(Fresh { piece, from_afar });
+            }
         }
-        self.have.insert(piece);
-        self.fresh.push(Fresh { piece, from_afar });
-        let useless =
-            |under: &Under| under.rest().contains(&piece) && under.rest().all(|rest| self.have.contains(rest));
+        let meets = |rest: &Range<usize>| rest.start < pieces.end && pieces.start < rest.end;
+        let useless = |under: &Under| meets(&under.rest()) && under.rest().all(|rest| self.have.contains(rest));
         let overtaken: Vec<RequestId> = self
             .under
             .iter()
@@ -565,8 +573,8 @@ impl Job {
         let provider = self.providers.get(&node)?;
         let source = provider.is_source();
         let open = plan.free.of_words(self.open(provider, plan, now));
-        if self.long_room(provider).is_some() {
-            return self.choose_long(&open, self.room(provider));
+        if let Some(bytes) = self.alone_with(provider) {
+            return self.choose_alone(&open, bytes);
         }
         let rank = |piece: usize| match (source && self.copies.none.contains(piece), self.claims.mine.contains(piece)) {
             // Of a source: what nobody else has, this node's own first, then what others are to take.
@@ -587,11 +595,22 @@ impl Job {
 
     /// Whether it is time to ask around for providers again; notes that it is done.
     pub fn should_search(&mut self, now: Time, config: &Config) -> bool {
-        let due = !self.has_provider() && now.since(self.searched) >= config.search_interval;
+        if self.has_provider() {
+            self.in_vain = 0;
+            return false;
+        }
+        let due = self.search_at(config) <= now;
         if due {
             self.searched = now;
+            self.in_vain = (self.in_vain + 1).min(LONGEST_SEARCH);
         }
         due
+    }
+
+    /// When to ask around again: all were asked when they came, and say what they have from then on, so that this is for
+    /// what got lost. It is less and less of use, and of none while pieces come.
+    fn search_at(&self, config: &Config) -> Time {
+        self.searched.max(self.moved) + config.search_interval * 2u32.pow(self.in_vain)
     }
 
     /// When to look again.
@@ -603,7 +622,7 @@ impl Job {
         } else if self.has_provider() {
             (Some(self.look_at()), None)
         } else {
-            (None, Some(self.searched + config.search_interval))
+            (None, Some(self.search_at(config)))
         };
         let rested = self.providers.values().filter_map(|provider| provider.rests);
         look.into_iter().chain(search).chain(rested).min()

@@ -21,7 +21,7 @@ macro_rules! name {
             /// The first eight hex digits: enough for people to tell names apart, never to decide by.
             #[must_use]
             pub fn short(&self) -> String {
-                self.to_string()[..8].to_owned()
+                hex(&self.0[..4])
             }
         }
 
@@ -103,12 +103,12 @@ impl RepositoryId {
 
 /// Bytes in lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
-    let mut text = String::with_capacity(bytes.len() * 2);
+    let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
+    let mut digits = Vec::with_capacity(bytes.len() * 2);
     for byte in bytes {
-        text.extend([digit(byte >> 4), digit(byte & 15)]);
+        digits.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
     }
-    text
+    String::from_utf8(digits).expect("digits are text")
 }
 
 /// Bytes from lower-case hex.
@@ -150,6 +150,48 @@ mod tests {
         for bad in ["0", "0F", "+1", "é0"] {
             assert_eq!(unhex(bad), None, "{bad}");
         }
+    }
+}
+
+/// Bytes in one go: in binary forms what a list of bytes is, byte for byte, and quicker by far.
+pub(crate) mod bytes {
+    use std::fmt;
+
+    use serde::{
+        Deserializer, Serializer,
+        de::{Error, SeqAccess, Visitor},
+    };
+
+    // serde hands every field over by reference.
+    #[expect(clippy::ptr_arg, reason = "serde's signature")]
+    pub(crate) fn serialize<S: Serializer>(bytes: &Vec<u8>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        struct Bytes;
+
+        impl<'de> Visitor<'de> for Bytes {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_owned())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<u8>, A::Error> {
+                let mut bytes = Vec::new();
+                while let Some(byte) = list.next_element()? {
+                    bytes.push(byte);
+                }
+                Ok(bytes)
+            }
+        }
+
+        deserializer.deserialize_bytes(Bytes)
     }
 }
 

@@ -120,6 +120,8 @@ pub struct Peers {
     near: BTreeSet<NodeId>,
     /// The name of this node's site.
     site: Option<String>,
+    /// This node has no network.
+    is_away: bool,
 }
 
 impl Peers {
@@ -219,8 +221,19 @@ impl Peers {
         }
     }
 
+    /// The network is gone, and nobody is dialled until there is one again; then all are at once.
+    pub fn network(&mut self, up: bool, now: Time) {
+        if up && self.is_away {
+            self.dial_now(now);
+        }
+        self.is_away = !up;
+    }
+
     /// The addresses to dial now; each is then under way until it connects or fails.
     pub fn due(&mut self, now: Time) -> Vec<Address> {
+        if self.is_away {
+            return Vec::new();
+        }
         let connected = &self.connected;
         let refused = &self.refused;
         self.addresses
@@ -238,7 +251,8 @@ impl Peers {
     /// When [`Peers::due`] has something to say next.
     #[must_use]
     pub fn wake_at(&self) -> Option<Time> {
-        self.addresses.values().filter_map(|dialled| dialled.next).min()
+        let waiting = self.addresses.values().filter(|_| !self.is_away);
+        waiting.filter_map(|dialled| dialled.next).min()
     }
 
     /// A connected peer.

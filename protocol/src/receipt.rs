@@ -127,6 +127,7 @@ impl Receipt {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedReceipt {
     /// The encoded [`Receipt`].
+    #[serde(with = "crate::id::bytes")]
     pub receipt: Vec<u8>,
     /// Ed25519 over a context string and those bytes, by the device's identity. Two halves, as serde has no 64-byte
     /// arrays.
@@ -273,6 +274,20 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// The peer said what it holds: what was sent and is not among that is sent again. `marks` are those that it named.
+    pub fn said(&mut self, marks: &[Mark], receipts: &Receipts, held: &Numbers) {
+        let named = marks.iter().map(|mark| (mark.repository, mark.device));
+        let again: BTreeSet<_> = std::mem::take(&mut self.numbers).into_keys().chain(named).collect();
+        for key in again {
+            let newest = receipts.highest(key.0, key.1);
+            if newest > held.get(&key).copied().unwrap_or(0) {
+                self.due.insert(key);
+            } else {
+                self.due.remove(&key);
+            }
+        }
+    }
+
     /// There is a new receipt of this device.
     pub fn is_due(&mut self, receipt: &Receipt) {
         self.due.insert((receipt.repository, receipt.device));
@@ -337,16 +352,37 @@ impl Receipts {
             gone.extend(self.drop_oldest(key));
         }
         if self.count > bound {
-            // The device with most receipts gives one up: a chatty device can't push the others' out, nor can many
-            // invented ones; they go before those of members, so that who makes up devices hides nothing that these say;
-            // and what this device has to report goes last.
-            let weight = |(device, kept): &(&(RepositoryId, NodeId), &Table<u64, SignedReceipt>)| {
-                (device.1 != self.own, !self.members.contains(device), kept.len(), **device == key)
-            };
-            let most = self.kept.iter().max_by_key(weight).map(|(key, _)| *key);
+            let most = self
+                .kept
+                .iter()
+                .max_by_key(|(device, kept)| self.weight(device, kept.len(), &key))
+                .map(|(key, _)| *key);
             gone.extend(most.and_then(|key| self.drop_oldest(key)));
         }
         gone
+    }
+
+    /// Whether a first receipt of this device would be kept, or go at once because there is no room for it.
+    #[must_use]
+    pub fn has_room_for(&self, receipt: &Receipt, is_member: bool, bound: usize) -> bool {
+        let key = (receipt.repository, receipt.device);
+        if self.count < bound || self.kept.contains_key(&key) {
+            return true;
+        }
+        let weight = (key.1 != self.own, !is_member, 1, true);
+        self.kept.iter().any(|(device, kept)| self.weight(device, kept.len(), &key) > weight)
+    }
+
+    /// Who gives one up when there is no room for that of `newest`. The device with most receipts: a chatty device can't push
+    /// the others' out, nor can many invented ones; they go before those of members, so that who makes up devices hides
+    /// nothing that these say; and what this device has to report goes last.
+    fn weight(
+        &self,
+        device: &(RepositoryId, NodeId),
+        count: usize,
+        newest: &(RepositoryId, NodeId),
+    ) -> (bool, bool, usize, bool) {
+        (device.1 != self.own, !self.members.contains(device), count, device == newest)
     }
 
     fn drop_oldest(&mut self, key: (RepositoryId, NodeId)) -> Option<Mark> {
@@ -479,6 +515,12 @@ impl Receipts {
     #[must_use]
     pub fn newest(&self, repository: RepositoryId, device: NodeId) -> Option<&SignedReceipt> {
         self.kept.get(&(repository, device))?.last().map(|(_, signed)| signed)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// All receipts, in the order of repository, device and counter.

@@ -20,6 +20,7 @@ pub enum Record {
         /// Which repository.
         repository: RepositoryId,
         /// The verified pack's bytes.
+        #[serde(with = "crate::id::bytes")]
         pack: Vec<u8>,
     },
     /// How an app stands on this device.

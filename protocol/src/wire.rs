@@ -63,6 +63,7 @@ pub enum Message {
         /// Of which repository it claims to be.
         repository: RepositoryId,
         /// Its encoded bytes.
+        #[serde(with = "crate::id::bytes")]
         bytes: Vec<u8>,
     },
     /// The sender looks for providers of these blobs; answered by [`Message::Holds`], now and as more arrives.
@@ -144,6 +145,7 @@ pub struct Announcement {
     /// Which repository.
     pub repository: RepositoryId,
     /// The signed timestamp itself, so that a relay can check it before it passes it on.
+    #[serde(with = "crate::id::bytes")]
     pub timestamp: Vec<u8>,
     /// The trust pack's name: a locator only.
     pub pack: Hash,

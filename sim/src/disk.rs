@@ -10,6 +10,7 @@ use burr_protocol::{
     action::NoKey,
     cache::Stored,
     fetch::{PieceMap, Pieces, piece_size},
+    receipt::SignedReceipt,
     record::{AppRecord, Record},
     release::Payload,
     seal::Epoch,
@@ -24,28 +25,38 @@ struct Blob {
     pieces: Pieces,
 }
 
+/// A trust pack, and its name.
+#[derive(Debug)]
+struct Pack {
+    name: Hash,
+    bytes: Box<[u8]>,
+}
+
 /// Trust packs that disks have, each once: many nodes have the same.
 #[derive(Debug, Default)]
-pub(crate) struct Packs(BTreeMap<Hash, Arc<[u8]>>);
+pub(crate) struct Packs(BTreeMap<Hash, Arc<Pack>>);
 
 impl Packs {
     /// Packs that are remembered before those that no disk has any more are forgotten.
     const MANY: usize = 256;
 
-    fn share(&mut self, pack: &[u8]) -> Arc<[u8]> {
+    fn share(&mut self, pack: &[u8]) -> Arc<Pack> {
         if self.0.len() >= Self::MANY {
             self.0.retain(|_, pack| Arc::strong_count(pack) > 1);
         }
-        self.0.entry(Hash::of(pack)).or_insert_with(|| Arc::from(pack)).clone()
+        let name = Hash::of(pack);
+        self.0.entry(name).or_insert_with(|| Arc::new(Pack { name, bytes: pack.into() })).clone()
     }
 }
 
 /// What is durable on one node.
 #[derive(Debug, Clone, Default)]
 pub struct Disk {
+    /// All but the next two, as a node's database has them.
     records: Table<Vec<u8>, Vec<u8>>,
+    receipts: Table<Mark, SignedReceipt>,
     /// The newest pack, and the first.
-    metadata: Table<RepositoryId, [Arc<[u8]>; 2]>,
+    metadata: Table<RepositoryId, [Arc<Pack>; 2]>,
     blobs: Table<Hash, Blob>,
     slots: Table<String, Vec<Hash>>,
     current: Table<String, Hash>,
@@ -58,19 +69,23 @@ impl Disk {
     /// Writes records, all at once; `packs` are those that any disk has.
     pub(crate) fn write(&mut self, records: &[Record], packs: &mut Packs) {
         for record in records {
-            match (record, record.entry()) {
-                (Record::Metadata { repository, pack }, _) => {
+            match record {
+                Record::Metadata { repository, pack } => {
                     let pack = packs.share(pack);
                     let kept = self.metadata.get_or_insert_with(*repository, || [pack.clone(), pack.clone()]);
                     kept[0] = pack;
                 }
-                (_, Some((key, Some(value)))) => {
-                    self.records.insert(key, value);
+                Record::Receipt { mark, receipt: Some(signed) } => {
+                    self.receipts.insert(*mark, signed.clone());
                 }
-                (_, Some((key, None))) => {
-                    self.records.remove(&key);
+                Record::Receipt { mark, receipt: None } => {
+                    self.receipts.remove(mark);
                 }
-                (_, None) => {}
+                Record::App { .. } | Record::Assigned { .. } | Record::Used(_) => match record.entry() {
+                    Some((key, Some(value))) => drop(self.records.insert(key, value)),
+                    Some((key, None)) => drop(self.records.remove(&key)),
+                    None => {}
+                },
             }
         }
     }
@@ -84,37 +99,47 @@ impl Disk {
         let metadata = self
             .metadata
             .iter()
-            .map(|(repository, [pack, _])| Record::Metadata { repository: *repository, pack: pack.to_vec() });
-        let read =
-            |(key, value): (&Vec<u8>, &Vec<u8>)| Record::read(key, value).expect("what was written is read back");
-        metadata.chain(self.records.iter().map(read)).collect()
+            .map(|(repository, [pack, _])| Record::Metadata { repository: *repository, pack: pack.bytes.to_vec() });
+        let read = |key: &[u8], value: &[u8]| Record::read(key, value).expect("what was written is read back");
+        let records = self.records.iter().map(|(key, value)| read(key, value));
+        let receipts = self.receipts.iter().filter_map(|(mark, signed)| {
+            let (key, value) = Record::Receipt { mark: *mark, receipt: Some(signed.clone()) }.entry()?;
+            Some(read(&key, &value?))
+        });
+        metadata.chain(records).chain(receipts).collect()
     }
 
     /// Loses all records but the metadata, which are files of their own: a database that was damaged and set aside.
     pub(crate) fn lose_records(&mut self) {
         self.records = Table::default();
+        self.receipts = Table::default();
     }
 
     /// The trust pack of a repository.
     #[must_use]
     pub fn metadata(&self, repository: RepositoryId) -> Option<&[u8]> {
-        self.metadata.get(&repository).map(|[pack, _]| &**pack)
+        self.metadata.get(&repository).map(|[pack, _]| &*pack.bytes)
+    }
+
+    /// The name of the trust pack of a repository.
+    pub(crate) fn metadata_name(&self, repository: RepositoryId) -> Option<Hash> {
+        self.metadata.get(&repository).map(|[pack, _]| pack.name)
     }
 
     /// The first trust pack of a repository that was here.
     pub(crate) fn first_metadata(&self, repository: RepositoryId) -> Option<&[u8]> {
-        self.metadata.get(&repository).map(|[_, first]| &**first)
+        self.metadata.get(&repository).map(|[_, first]| &*first.bytes)
     }
 
-    /// Whether there is a record of this key.
-    pub(crate) fn has_record(&self, key: &[u8]) -> bool {
-        self.records.contains_key(key)
+    /// Whether a receipt is here.
+    pub(crate) fn has_receipt(&self, mark: &Mark) -> bool {
+        self.receipts.contains_key(mark)
     }
 
     /// How many receipts of a device are here.
     pub(crate) fn receipts_of(&self, mark: &Mark) -> usize {
-        let prefix = format!("receipt/{}/{}/", mark.repository, mark.device).into_bytes();
-        self.records.from(&prefix).take_while(|(key, _)| key.starts_with(&prefix)).count()
+        let same = |other: &Mark| (other.repository, other.device) == (mark.repository, mark.device);
+        self.receipts.from(&Mark { counter: 0, ..*mark }).take_while(|(other, _)| same(other)).count()
     }
 
     /// How an app stands, by its record.

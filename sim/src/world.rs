@@ -5,6 +5,7 @@
 //! `transfer` and `gossip` what travels, `check` what always holds.
 
 mod check;
+mod digest;
 mod gossip;
 mod machine;
 mod names;
@@ -35,6 +36,7 @@ use crate::{
 };
 use check::Checks;
 pub use check::{Rule, Violation};
+use digest::Digest;
 pub use machine::{Clock, Lies, Write};
 use machine::{Connection, Machine, Writing};
 use names::Names;
@@ -133,7 +135,7 @@ pub struct World {
     checks: Option<Box<Checks>>,
     speaks_too_soon: bool,
     handled: u64,
-    digest: blake3::Hasher,
+    digest: Digest,
     /// Keeps every fact, and hashes every action rather than what was told.
     thorough: bool,
 }
@@ -172,7 +174,7 @@ impl World {
             checks: None,
             speaks_too_soon: false,
             handled: 0,
-            digest: blake3::Hasher::new(),
+            digest: Digest::default(),
             thorough: true,
         }
     }
@@ -263,7 +265,7 @@ impl World {
         let wake = agent.wake_at().map(|at| at.max(now.time));
         for action in actions.drain(..) {
             if self.thorough {
-                self.digest.update(&postcard::to_stdvec(&(now, node, &action)).expect("actions encode"));
+                self.digest.take(&(now, node, &action));
             }
             self.carry_out(node, action);
         }
@@ -310,7 +312,7 @@ impl World {
     /// What all actions so far hash to; of a world that keeps little, what was told.
     #[must_use]
     pub fn digest(&self) -> Hash {
-        Hash(*self.digest.finalize().as_bytes())
+        self.digest.so_far()
     }
 
     /// Inputs that agents handled so far.
@@ -664,7 +666,7 @@ impl World {
             Action::Answer { .. } | Action::Grant { .. } => {}
             Action::Tell(fact) => {
                 if !self.thorough {
-                    self.digest.update(&postcard::to_stdvec(&(self.time, node, &fact)).expect("facts encode"));
+                    self.digest.take(&(self.time, node, &fact));
                 }
                 self.tell(node, fact);
             }

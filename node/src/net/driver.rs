@@ -1,13 +1,14 @@
 //! The task that owns the swarm: actions in, inputs out, and who is connected how.
 
 mod asking;
+mod listening;
 mod turns;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     io,
     net::SocketAddr,
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -36,10 +37,10 @@ use tokio::{
 };
 
 pub(super) use self::turns::Asking;
-use self::{asking::Asker, turns::Turns};
+use self::{asking::Asker, listening::Listening, turns::Turns};
 use super::{
     Command, Enroller, Listeners,
-    address::{address_of, is_one_network, node_of, parse, peer_of, quic, socket_of, tcp},
+    address::{address_of, node_of, parse, peer_of, quic, socket_of, tcp},
     arrivals::{Arrival, Arrivals, AtDoor},
     behaviour::{Behaviour, BehaviourEvent, SpeechEvent, free_port, not_listening},
     fetch::Progress,
@@ -77,7 +78,7 @@ pub(super) struct Driver {
     actions: mpsc::Receiver<Command>,
     inputs: mpsc::Sender<Input>,
     pub(super) pending: VecDeque<Input>,
-    listeners: Listeners,
+    listening: Listening,
     dials: HashMap<ConnectionId, Dial>,
     links: BTreeMap<NodeId, Link>,
     links_made: u64,
@@ -162,7 +163,7 @@ impl Driver {
             actions,
             inputs,
             pending: found.into(),
-            listeners,
+            listening: Listening::new(listeners),
             dials: HashMap::new(),
             links: BTreeMap::new(),
             links_made: 0,
@@ -403,11 +404,16 @@ impl Driver {
                     self.dial(dial);
                 }
             }
-            SwarmEvent::NewListenAddr { address, .. } => note_listener(&self.listeners, &address, true),
-            SwarmEvent::ExpiredListenAddr { address, .. } => note_listener(&self.listeners, &address, false),
+            SwarmEvent::NewListenAddr { address, .. } => self.on_listener(&address, true),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.on_listener(&address, false),
             SwarmEvent::ListenerError { error, .. } => tracing::warn!("a listener reports: {error}"),
             _ => {}
         }
+    }
+
+    fn on_listener(&mut self, place: &Multiaddr, listening: bool) {
+        let changed = self.listening.note(place, listening);
+        self.pending.extend(changed.map(|up| Input::Network { up }));
     }
 
     fn on_arrived(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
@@ -462,9 +468,7 @@ impl Driver {
     /// A node with an address of one of this machine's own networks needs no uplink to be reached.
     fn note_place(&mut self, peer: &PeerId, place: &Multiaddr) {
         let (Some(node), Some(there)) = (node_of(peer), socket_of(place)) else { return };
-        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        if listeners.iter().any(|here| is_one_network(here.ip(), there.ip())) {
-            drop(listeners);
+        if self.listening.is_near(there) {
             self.pending.push_back(Input::Near { node });
         }
     }
@@ -631,17 +635,6 @@ impl Driver {
 }
 
 /// Notes that a place is listened on, or no longer.
-fn note_listener(listeners: &Listeners, place: &Multiaddr, listening: bool) {
-    let Some(socket) = socket_of(place) else { return };
-    let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
-    if listening {
-        tracing::debug!(%place, "listening");
-        listeners.insert(socket);
-    } else {
-        listeners.remove(&socket);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -123,7 +123,13 @@ impl Agent {
         self.config.certificates.iter().map(|bytes| {
             let judged = Certificate::read(bytes).and_then(|own| {
                 let verified = self.catalog.verified(own.repository).ok_or(MemberError::NotHeld(own.repository))?;
-                member::admit(verified, &[own.fleet].into(), bytes, self.me, self.trusted_now(own.repository))
+                member::admit(
+                    verified,
+                    &[own.fleet].into(),
+                    bytes,
+                    self.signer.node(),
+                    self.trusted_now(own.repository),
+                )
             });
             (bytes.as_slice(), judged)
         })

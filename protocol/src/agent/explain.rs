@@ -28,7 +28,7 @@ impl Agent {
         let follow = follow.ok_or_else(|| NoAnswer::App(app.clone()))?;
         let verified = self.catalog.verified(follow.repository).ok_or_else(|| NoAnswer::Metadata(app.clone()))?;
         let own = self.apps.get(app);
-        if device.as_ref().is_none_or(|name| self.me.to_string().starts_with(name)) {
+        if device.as_ref().is_none_or(|name| self.signer.node().to_string().starts_with(name)) {
             let update = own.ok_or_else(|| NoAnswer::NotInstalled(app.clone()))?;
             let release = find(verified, question, Some(&update.install().channel))?;
             let starting = update.is_starting();
@@ -70,7 +70,7 @@ impl Agent {
         groups: &'a BTreeSet<String>,
     ) -> Device<'a> {
         Device {
-            node: self.me,
+            node: self.signer.node(),
             attributes: &self.config.attributes,
             groups,
             install: update.install(),

@@ -54,7 +54,7 @@ impl Agent {
                 }
             }
             Told::Outcomes(ended) => {
-                let via = Via { gateway: self.me, device };
+                let via = Via { gateway: self.signer.node(), device };
                 let mut before = self.receipts.newest(repository, via.name()).and_then(SignedReceipt::peek);
                 for ended in ended.into_iter().take(MAX_OUTCOMES) {
                     let Some(receipt) = self.receipt_via(repository, &app, &via, ended) else { continue };

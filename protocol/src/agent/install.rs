@@ -100,7 +100,7 @@ impl Agent {
         let member = self.certificate_of(id.repository).filter(|member| shows && member.len() <= MAX_MEMBER).cloned();
         let receipt = Receipt {
             repository: id.repository,
-            device: self.me,
+            device: self.signer.node(),
             counter: state.counter,
             app: app.to_owned(),
             channel: id.channel,
@@ -119,7 +119,7 @@ impl Agent {
             member,
         };
         let signed = self.signer.sign(&receipt);
-        if matches!(self.signer, Signer::Key(_)) {
+        if matches!(self.signer, Signer::Key { .. }) {
             self.memory.holds(&signed);
         }
         let mut records: Vec<Record> = self.record(app).into_iter().collect();

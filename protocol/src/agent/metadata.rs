@@ -10,7 +10,7 @@ use crate::{
     fact::Fact,
     peers::{Lie, Peer},
     record::Record,
-    trust::{self, Announced, TrustError, Verified},
+    trust::{Announced, TrustError, Verified},
     wire::{Announcement, Digest, Holding, MAX_ANNOUNCEMENT, Message, MetadataVersion},
 };
 
@@ -47,7 +47,7 @@ impl Agent {
             self.ask_on_hearsay(node, claim(0), actions);
             return Verdict::Ignore;
         };
-        match trust::check_announcement(held, announcement.root, &announcement.timestamp) {
+        match self.memory.check_announcement(held, announcement.root, &announcement.timestamp) {
             Ok(Announced::Newer { version }) => {
                 self.ask_on_hearsay(node, claim(version), actions);
                 Verdict::Accept

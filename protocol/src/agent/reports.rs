@@ -35,9 +35,10 @@ impl Agent {
                     if let Some(peer) = self.peers.get_mut(node) {
                         peer.mark(&mark(&receipt));
                     }
+                    let bound = self.config.max_receipts;
                     if self.receipts.knows(receipt.repository, receipt.device, receipt.counter) {
                         known.push(mark(&receipt));
-                    } else {
+                    } else if self.receipts.has_room_for(&receipt, self.has_a_say(&receipt), bound) {
                         kept.push((receipt, signed));
                     }
                 }
@@ -86,7 +87,7 @@ impl Agent {
         if self.receipts.knows(receipt.repository, receipt.device, receipt.counter) {
             return;
         }
-        if receipt.device == self.me {
+        if receipt.device == self.signer.node() {
             let follows = self.config.follows.iter().filter(|follow| follow.repository == receipt.repository);
             for follow in follows {
                 if let Some(update) = self.apps.get_mut(&follow.app) {
@@ -140,12 +141,15 @@ impl Agent {
     /// Whether a node is told of receipts that others collect: by a collector, if it is of the same site, and else by the
     /// few before it in the ring of all names, which reaches everybody without going over every connection.
     fn tells_all(&self, node: NodeId) -> bool {
-        let place = |other: NodeId| (other < self.me, other);
+        let place = |other: NodeId| (other < self.signer.node(), other);
         let before = self.peers.iter().filter(|(other, _)| place(*other) < place(node));
         (self.config.collect && self.peers.is_near(node)) || before.take(TOLD).count() < TOLD
     }
 
     fn pass(&mut self, node: NodeId, collected: &BTreeSet<RepositoryId>, actions: &mut Vec<Action>) {
+        if self.receipts.is_empty() {
+            return;
+        }
         let Some(peer) = self.peers.get(node) else { return };
         let mut wanted = peer.repositories.clone();
         // What may halt a release has to reach whoever may take it, and who collects may tell nobody.

@@ -132,7 +132,7 @@ impl Agent {
     }
 
     fn start_job(&mut self, repository: RepositoryId, blob: Hash, size: u64, actions: &mut Vec<Action>) {
-        let mut job = Job::new(self.me, repository, blob, size, self.now.time);
+        let mut job = Job::new(self.signer.node(), repository, blob, size, self.now.time);
         for (node, _) in self.peers.iter().filter(|(_, peer)| peer.interests.contains(&blob)) {
             job.fetches(node, true, self.now.time);
             job.is_near(node, self.peers.is_near(node));

@@ -1,7 +1,7 @@
 //! Long runs: what is asked of a source at a time while nobody else fetches the blob.
 //!
 //! Requests are short so that pieces can be passed on soon, and a source be shared. With nobody to pass them on to, each
-//! costs a question, a turn and a proof for nothing. A run is at most half of what the source brought in one go, so that
+//! costs a question, a turn and a proof for nothing. A long run is at most half of what the source brought in one go, so that
 //! a node that has merely not heard of the others yet has asked for little; when one comes, runs that are long end, and
 //! what is missing of them is asked for in short ones. What came of them is here: they are verified as they come.
 
@@ -21,7 +21,9 @@ impl Job {
         // With several sources, guided self-scheduling (Polychronopoulos and Kuck, 1987): all come to their end together.
         let sources = self.providers.values().filter(|provider| provider.is_source()).count() as u64;
         let share = if sources > 1 { (self.size - self.held_bytes()) / (2 * sources) } else { u64::MAX };
-        self.longest = if fellows { 0 } else { config.request_bytes.min(share) };
+        // One is behind the one under way.
+        let longest = config.request_bytes.min(config.provider_bytes / 2);
+        self.longest = if fellows { 0 } else { longest.min(share) };
         if fellows && before > 0 {
             let long = self.under.iter().filter(|(_, under)| under.is_long());
             let long: Vec<RequestId> = long.map(|(id, _)| *id).collect();
@@ -38,11 +40,17 @@ impl Job {
         is_long.then(|| if provider.rests.is_none() && provider.asked <= run { run } else { 0 })
     }
 
-    /// A long run of what a source may be asked for: from this node's own place on, so that two that fetch alone and meet
+    /// Bytes that a run of a source may have, while nobody else fetches the blob; none where others do.
+    pub(super) fn alone_with(&self, provider: &Provider) -> Option<u64> {
+        let most = if self.long_room(provider).is_some() { u64::MAX } else { RUN as u64 * self.piece };
+        (self.longest > 0 && provider.is_source()).then(|| self.room(provider).min(most))
+    }
+
+    /// A run of what a source may be asked for: from this node's own place on, so that two that fetch alone and meet
     /// later have different parts.
-    pub(super) fn choose_long(&self, open: &Pieces, bytes: u64) -> Option<(usize, usize)> {
+    pub(super) fn choose_alone(&self, open: &Pieces, bytes: u64) -> Option<(usize, usize)> {
         let own = self.claims.place();
-        let first = open.iter().find(|piece| *piece >= own).or_else(|| open.iter().next())?;
+        let first = open.next_from(own).or_else(|| open.next_from(0))?;
         let most = usize::try_from(bytes / self.piece).unwrap_or(usize::MAX).max(1);
         let run = (first..open.count()).take(most).take_while(|piece| open.contains(*piece));
         Some((first, run.count()))

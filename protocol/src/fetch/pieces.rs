@@ -15,7 +15,7 @@ pub enum PieceMap {
     /// All of them.
     All,
     /// Those whose bit is set, least significant bit first; at most 1 KiB.
-    Some(Vec<u8>),
+    Some(#[serde(with = "crate::id::bytes")] Vec<u8>),
 }
 
 /// Bytes of a piece of a blob of this size: [`MIN_PIECE`], doubled until there are at most [`MAX_PIECES`].
@@ -137,6 +137,16 @@ impl Pieces {
                 word &= word.wrapping_sub(1);
                 (bit < WORD).then_some(index * WORD + bit)
             })
+        })
+    }
+
+    /// The first piece of the set from this one on.
+    pub(super) fn next_from(&self, piece: usize) -> Option<usize> {
+        let first = piece / WORD;
+        let mut words = self.words.iter().enumerate().skip(first);
+        words.find_map(|(index, word)| {
+            let open = if index == first { word & (u64::MAX << (piece % WORD)) } else { *word };
+            (open != 0).then(|| index * WORD + open.trailing_zeros() as usize)
         })
     }
 

@@ -10,8 +10,13 @@ use crate::{NodeId, wire};
 
 /// Signs in a node's name.
 pub enum Signer {
-    /// The secret half of the node's identity key; the rest is worked out when it signs, which is seldom.
-    Key(Zeroizing<SecretKey>),
+    /// The node's identity key. What else signing takes is worked out when it signs, which is seldom.
+    Key {
+        /// Its secret half.
+        secret: Zeroizing<SecretKey>,
+        /// Its public half.
+        node: NodeId,
+    },
     /// What the node signed when it was recorded: a recording holds no key (`crate::flight`).
     Recorded(Box<Recorded>),
 }
@@ -30,7 +35,7 @@ impl Signer {
     #[must_use]
     pub fn node(&self) -> NodeId {
         match self {
-            Self::Key(key) => NodeId(SigningKey::from_bytes(key).verifying_key().to_bytes()),
+            Self::Key { node, .. } => *node,
             Self::Recorded(recorded) => recorded.me,
         }
     }
@@ -39,7 +44,7 @@ impl Signer {
     #[must_use]
     pub fn sign(&self, receipt: &Receipt) -> SignedReceipt {
         match self {
-            Self::Key(key) => SignedReceipt::sign(receipt, &SigningKey::from_bytes(key)),
+            Self::Key { secret, .. } => SignedReceipt::sign(receipt, &SigningKey::from_bytes(secret)),
             Self::Recorded(recorded) => {
                 let receipt = wire::encode(receipt);
                 let signed = recorded.signed.get(&receipt).cloned();
@@ -51,7 +56,8 @@ impl Signer {
 
 impl From<SigningKey> for Signer {
     fn from(key: SigningKey) -> Self {
-        Self::Key(Zeroizing::new(key.to_bytes()))
+        let node = NodeId(key.verifying_key().to_bytes());
+        Self::Key { secret: Zeroizing::new(key.to_bytes()), node }
     }
 }
 

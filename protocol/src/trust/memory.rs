@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{TrustError, Verified, verify};
+use super::{Announced, TrustError, Verified, check_announcement, verify};
 use crate::{
     Hash, RepositoryId,
     receipt::{Receipt, ReceiptError, SignedReceipt},
@@ -13,11 +13,15 @@ use crate::{
 /// Which repository, against which held pack, and which offered pack.
 type Question = (RepositoryId, Option<Hash>, Hash);
 
-/// Answers of [`verify`], up to a bound; when that is reached, all are forgotten.
+/// Held against which pack, which root version, and which signed timestamp.
+type Rumour = (Hash, u64, Hash);
+
+/// Answers of [`verify`] and [`check_announcement`], up to a bound; when that is reached, all are forgotten.
 #[derive(Debug, Default)]
 pub struct Memory {
     bound: usize,
     answers: BTreeMap<Question, Result<Verified, TrustError>>,
+    rumours: BTreeMap<Rumour, Result<Announced, TrustError>>,
     /// Receipts whose signatures hold.
     receipts: BTreeSet<Hash>,
 }
@@ -51,6 +55,31 @@ impl Memory {
             self.answers.clear();
         }
         self.answers.insert(question, answer.clone());
+        answer
+    }
+
+    /// As [`check_announcement`].
+    ///
+    /// # Errors
+    /// As [`check_announcement`].
+    pub fn check_announcement(
+        &mut self,
+        held: &Verified,
+        root_version: u64,
+        timestamp: &[u8],
+    ) -> Result<Announced, TrustError> {
+        if self.bound == 0 {
+            return check_announcement(held, root_version, timestamp);
+        }
+        let question = (held.pack_hash(), root_version, Hash::of(timestamp));
+        if let Some(answer) = self.rumours.get(&question) {
+            return answer.clone();
+        }
+        let answer = check_announcement(held, root_version, timestamp);
+        if self.rumours.len() >= self.bound {
+            self.rumours.clear();
+        }
+        self.rumours.insert(question, answer.clone());
         answer
     }
 

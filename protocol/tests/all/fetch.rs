@@ -117,7 +117,7 @@ proptest! {
             for number in 1..7 {
                 let asked = under.values().filter(|request| request.node == node(number));
                 let bytes: u64 = asked.map(|request| request.end - request.start).sum();
-                prop_assert!(bytes <= config.provider_bytes + config.request_bytes);
+                prop_assert!(bytes <= config.provider_bytes + piece_size(size));
             }
             now = now + Duration::from_millis(700);
             let Some((id, request)) = under.pop_first() else {

@@ -114,18 +114,13 @@ impl World {
             self.broke(node, Rule::Bound, format!("a message of {} bytes", bytes.len()));
         }
         let disk = &self.machines[node].disk;
-        let receipt = |mark: &Mark| {
-            let key = Record::Receipt { mark: *mark, receipt: None }.entry().map(|(key, _)| key).unwrap_or_default();
-            disk.has_record(&key) || disk.receipts_of(mark) >= 64
-        };
+        let receipt = |mark: &Mark| disk.has_receipt(mark) || disk.receipts_of(mark) >= 64;
         let too_soon = match Message::decode(bytes) {
             Ok(Message::Pack { repository, bytes }) => {
                 (disk.metadata(repository) != Some(&bytes)).then(|| "metadata that is not on the disk".to_owned())
             }
             Ok(Message::Digest(digest)) => {
-                let kept = |held: &burr_protocol::wire::Holding| {
-                    disk.metadata(held.repository).is_some_and(|pack| Hash::of(pack) == held.pack)
-                };
+                let kept = |held: &burr_protocol::wire::Holding| disk.metadata_name(held.repository) == Some(held.pack);
                 let holding = digest.holdings.iter().find(|held| !kept(held));
                 let mark = digest.marks.iter().find(|mark| mark.counter > 0 && !receipt(mark));
                 holding
@@ -168,8 +163,7 @@ impl World {
             self.broke(node, Rule::Bound, format!("an announcement of {} bytes", bytes.len()));
         }
         let known = burr_protocol::wire::Announcement::decode(bytes).is_ok_and(|announced| {
-            let pack = self.machines[node].disk.metadata(announced.repository);
-            pack.is_some_and(|pack| Hash::of(pack) == announced.pack)
+            self.machines[node].disk.metadata_name(announced.repository) == Some(announced.pack)
         });
         if !known {
             self.broke(node, Rule::SpokeTooSoon, "metadata is announced and not on the disk".to_owned());

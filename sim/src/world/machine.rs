@@ -8,12 +8,13 @@ use burr_protocol::{
     config::Config,
     fact::Fact,
     fetch::RequestId,
+    receipt::Signer,
     record::Record,
     serving::QuestionId,
     table::Table,
     wire::Message,
 };
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{SecretKey, SigningKey};
 
 use super::{NodeIndex, World, presence::Presence, transfer::Transfer};
 use crate::{disk::Disk, network::PipeId, random::Stream};
@@ -120,9 +121,9 @@ pub(super) struct Machine {
     pub(super) fixed: Arc<[u32]>,
 }
 
-/// The key of the node of this number: its identity follows from its place in the world.
-pub(super) fn key(node: NodeIndex) -> SigningKey {
-    SigningKey::from_bytes(&Hash::of(format!("burr-sim node {node}").as_bytes()).0)
+/// The secret key of the node of this number: its identity follows from its place in the world.
+fn secret(node: NodeIndex) -> SecretKey {
+    Hash::of(format!("burr-sim node {node}").as_bytes()).0
 }
 
 impl World {
@@ -137,7 +138,7 @@ impl World {
     pub fn add_dark(&mut self, config: impl Into<Arc<Config>>) -> NodeIndex {
         let index = self.machines.len();
         let number = u32::try_from(index).expect("fewer nodes than 2^32");
-        let id = NodeId(key(index).verifying_key().to_bytes());
+        let id = NodeId(SigningKey::from_bytes(&secret(index)).verifying_key().to_bytes());
         self.names.insert(id, number);
         self.machines.push(Machine {
             id,
@@ -188,7 +189,9 @@ impl World {
         let machine = &mut self.machines[node];
         assert!(machine.agent.is_none(), "node {node} is on");
         let (records, store) = (machine.disk.records(), machine.disk.store());
-        let (agent, facts) = Agent::new(key(node), machine.config.clone(), records, store, now);
+        // Its name was worked out once, and what disks hold was verified once.
+        let signer = Signer::Key { secret: secret(node).into(), node: machine.id };
+        let (agent, facts) = Agent::new_with(&mut self.memory, signer, machine.config.clone(), records, store, now);
         machine.agent = Some(Box::new(agent));
         self.check_start(node);
         for fact in facts {

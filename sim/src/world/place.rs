@@ -171,6 +171,7 @@ impl World {
         let number = u32::try_from(node).expect("fewer nodes than 2^32");
         self.machines[node].presence.arrive(place, self.time);
         self.places[place as usize].here.push(number);
+        self.tell_of_network(node, true);
         self.discover_all(node);
     }
 
@@ -181,7 +182,16 @@ impl World {
         if let Some(at) = here.iter().position(|other| *other as usize == node) {
             here.swap_remove(at);
         }
+        self.tell_of_network(node, false);
         self.drop_unreachable(node);
+    }
+
+    /// A machine notices that it has a network, or has none; one with links of its own always has.
+    fn tell_of_network(&mut self, node: NodeIndex, up: bool) {
+        let number = u32::try_from(node).expect("fewer nodes than 2^32");
+        if self.links.is_empty() || self.links.range((number, 0)..=(number, u32::MAX)).next().is_none() {
+            self.give(node, Input::Network { up });
+        }
     }
 
     fn drop_unreachable(&mut self, node: NodeIndex) {

@@ -9,6 +9,7 @@ use burr_protocol::{
     config::{Config, Install},
     fact::Fact,
     fetch::PieceMap,
+    peers::Address,
     receipt::{MAX_WORDS, Outcome, Receipt, SignedReceipt},
     record::{AppRecord, Record},
     wire::{Digest, Mark, Message},
@@ -180,4 +181,47 @@ fn receipts_go_to_those_that_collect_and_to_each_once() {
     assert_eq!(sent.len(), 2000 * collectors.len(), "each that collects has all");
     assert!(sent.keys().all(|(to, _)| collectors.contains(to)), "nobody else is burdened");
     assert!(sent.values().all(|times| *times == 1), "none comes twice");
+}
+
+#[test]
+fn where_there_is_no_network_nobody_is_dialled_until_there_is_one_again() {
+    // §6.8
+    let mut node = Alone::new(Config::default(), Vec::new());
+    let kiosk = Address("kiosk".to_owned());
+    let dials = |node: &mut Alone, input| {
+        node.give(input);
+        let dials = |action: &Action| *action == Action::Dial(kiosk.clone());
+        std::mem::take(&mut node.seen).iter().filter(|action| dials(action)).count()
+    };
+    assert_eq!(dials(&mut node, Input::Found { address: kiosk.clone(), node: None, fixed: true }), 1);
+    assert_eq!(dials(&mut node, Input::Network { up: false }), 0);
+    assert_eq!(dials(&mut node, Input::DialFailed { address: kiosk.clone() }), 0);
+    let sync = node.now.time + Config::default().sync_interval;
+    assert_eq!(node.agent.wake_at(), Some(sync), "it sleeps until there is something else to do");
+    node.now.time = sync;
+    assert_eq!(dials(&mut node, Input::Wake), 0);
+    assert_eq!(dials(&mut node, Input::Network { up: true }), 1);
+}
+
+#[test]
+fn a_receipt_for_which_there_is_no_room_is_not_even_written() {
+    // §9.6: it would be removed again at once, each time that it comes.
+    let shop = Publisher::new("shop", "the shop", EPOCH);
+    let config = Config { follows: vec![shop.cached()], max_receipts: 1, ..Config::default() };
+    let mut carrier = Alone::new(config, Vec::new());
+    let node = carrier.meet(1, &shop, false);
+    let mut persists = |device| {
+        let mut actions = Vec::new();
+        let bytes = Message::Receipts(vec![receipt(&shop, device)]).encode();
+        carrier.agent.handle(carrier.now, Input::Message { node, bytes }, &mut actions);
+        let tokens = actions.iter().filter_map(|action| match action {
+            Action::Persist { token, .. } => Some(*token),
+            _ => None,
+        });
+        let tokens: Vec<_> = tokens.collect();
+        tokens.iter().for_each(|token| carrier.give(Input::Stored(*token)));
+        tokens.len()
+    };
+    assert_eq!((persists(1), persists(2), persists(2)), (1, 0, 0));
+    assert_eq!(carrier.agent.receipts().iter().count(), 1);
 }
