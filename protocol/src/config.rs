@@ -40,6 +40,8 @@ pub const MAX_BAD: usize = 32;
 
 /// How much more seldom those of other sites are told what arrived.
 pub const FAR_SELDOM: u32 = 10;
+/// And so much more seldom while there is little to tell.
+pub const FAR_LATEST: u32 = 40;
 
 /// The shortest wait that may be configured: a wait of nothing would be a loop.
 const SHORTEST: Duration = Duration::from_millis(10);

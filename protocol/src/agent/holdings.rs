@@ -8,11 +8,14 @@ use super::Agent;
 use crate::{
     Hash, NodeId, Time,
     action::Action,
-    config::FAR_SELDOM,
+    config::{FAR_LATEST, FAR_SELDOM},
     fetch::{Fresh, PieceMap},
     table::Table,
     wire::{MAX_ALSO, Message},
 };
+
+/// This part of a blob's pieces is much to tell: one in so many.
+const MUCH: usize = 64;
 
 /// Pieces that came and were not told of yet, by blob; each list with the time from which on it may be told.
 #[derive(Debug, Default)]
@@ -20,15 +23,21 @@ pub(super) struct Untold {
     near: Table<Hash, Vec<u16>>,
     far: Table<Hash, Vec<u16>>,
     near_from: Time,
-    far_from: Time,
+    /// When far ones may be told if there is much to tell, and when in any case.
+    far_from: [Time; 2],
+    much: bool,
 }
 
 impl Untold {
     /// When there is something to tell.
     pub(super) fn wake_at(&self) -> Option<Time> {
         let near = (!self.near.is_empty()).then_some(self.near_from);
-        let far = (!self.far.is_empty()).then_some(self.far_from);
+        let far = (!self.far.is_empty()).then_some(self.far_at());
         near.into_iter().chain(far).min()
+    }
+
+    fn far_at(&self) -> Time {
+        self.far_from[usize::from(!self.much)]
     }
 
     fn forget(&mut self, blob: &Hash) {
@@ -136,7 +145,10 @@ impl Agent {
             let Ok(piece) = u16::try_from(*piece) else { continue };
             self.untold.near.get_or_insert_with(blob, Vec::new).push(piece);
             if *from_afar {
-                self.untold.far.get_or_insert_with(blob, Vec::new).push(piece);
+                let untold = self.untold.far.get_or_insert_with(blob, Vec::new);
+                untold.push(piece);
+                let all = self.jobs.get(&blob).map_or(0, |job| job.have().count());
+                self.untold.much |= untold.len() * MUCH >= all;
             }
         }
         self.tell_pieces(actions);
@@ -147,17 +159,18 @@ impl Agent {
         let now = self.now.time;
         let interval = self.config.map_interval;
         for near in [true, false] {
-            let (from, pause) = if near {
-                (&mut self.untold.near_from, interval)
-            } else {
-                (&mut self.untold.far_from, interval * FAR_SELDOM)
-            };
-            if *from > now {
+            let untold = &mut self.untold;
+            if now < if near { untold.near_from } else { untold.far_at() } {
                 continue;
             }
-            *from = now + pause;
-            let untold = if near { &mut self.untold.near } else { &mut self.untold.far };
-            let mut untold = std::mem::take(untold);
+            let mut untold = if near {
+                untold.near_from = now + interval;
+                std::mem::take(&mut untold.near)
+            } else {
+                untold.far_from = [FAR_SELDOM, FAR_LATEST].map(|times| now + interval * times);
+                untold.much = false;
+                std::mem::take(&mut untold.far)
+            };
             while let Some((blob, pieces)) = untold.pop_first() {
                 self.tell_some(blob, &pieces, near, actions);
             }
