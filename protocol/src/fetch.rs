@@ -89,6 +89,10 @@ pub struct Job {
     allowed: [u64; 2],
     /// Bytes of a long run at most; 0 while others fetch the blob too.
     longest: u64,
+    /// More may be here than was told: requests ended before their answers did.
+    unsure: bool,
+    /// It was told that the job began.
+    begun: bool,
     started: Time,
     /// When something came last.
     moved: Time,
@@ -106,6 +110,8 @@ pub enum Step {
     Ask(Request),
     /// End a request that another provider overtook.
     Cancel(RequestId),
+    /// Look what is in the store of the blob, and then ask on.
+    Look,
 }
 
 impl Job {
@@ -130,6 +136,8 @@ impl Job {
             told: BTreeSet::new(),
             allowed: [u64::MAX; 2],
             longest: 0,
+            unsure: false,
+            begun: false,
             started: now,
             moved: now,
             searched: now,
@@ -163,10 +171,9 @@ impl Job {
         &self.have
     }
 
-    /// Whether anything came from anyone yet.
-    #[must_use]
-    pub fn has_sources(&self) -> bool {
-        !self.sources.is_empty()
+    /// Whether it was not told yet that the job began; notes that it is.
+    pub fn begins(&mut self) -> bool {
+        !std::mem::replace(&mut self.begun, true)
     }
 
     /// Bytes that came from each provider, at most 16, most first.
@@ -223,18 +230,17 @@ impl Job {
     pub fn provides_also(&mut self, node: NodeId, pieces: &[u16], now: Time) {
         let (size, piece) = (self.size, self.piece);
         let provider = self.providers.get_or_insert_with(node, || Provider::new(size, piece, now));
-        let before = provider.held.len();
+        let (before, counts) = (provider.held.len(), provider.is_copy());
         for piece in pieces.iter().map(|piece| usize::from(*piece)) {
             if piece < self.copies.of.len() && !provider.held.contains(piece) {
                 provider.held.insert(piece);
-                self.copies.more(piece);
+                if counts {
+                    self.copies.more(piece);
+                }
             }
         }
         if provider.held.len() > before {
             provider.heard = now;
-            if provider.is_source() {
-                provider.held.iter().for_each(|piece| self.copies.fewer(piece));
-            }
         }
     }
 
@@ -259,11 +265,11 @@ impl Job {
     fn change(&mut self, node: NodeId, now: Time, change: impl FnOnce(&mut Provider)) {
         let (size, piece) = (self.size, self.piece);
         let provider = self.providers.get_or_insert_with(node, || Provider::new(size, piece, now));
-        if !provider.is_source() {
+        if provider.is_copy() {
             provider.held.iter().for_each(|piece| self.copies.fewer(piece));
         }
         change(provider);
-        if !provider.is_source() {
+        if provider.is_copy() {
             provider.held.iter().for_each(|piece| self.copies.more(piece));
         }
     }
@@ -271,11 +277,13 @@ impl Job {
     /// A provider is gone, or is not to be asked again. Its requests come back.
     pub fn without(&mut self, node: NodeId) {
         if let Some(gone) = self.providers.remove(&node)
-            && !gone.is_source()
+            && gone.is_copy()
         {
             gone.held.iter().for_each(|piece| self.copies.fewer(piece));
         }
+        let before = self.under.len();
         self.under.retain(|_, under| under.request.node != node);
+        self.unsure |= self.under.len() < before;
     }
 
     /// A provider does not have what it said. What it says next is believed once it has rested.
@@ -326,6 +334,9 @@ impl Job {
         self.moved = now;
         let bytes = self.bytes_of(pieces.start, pieces.len());
         let mut from_afar = false;
+        if self.providers.get(&node).is_some_and(|provider| !provider.proven) {
+            self.change(node, now, Provider::prove);
+        }
         if let Some(provider) = self.providers.get_mut(&node) {
             provider.brought(bytes, now);
             from_afar = !provider.near;
@@ -377,16 +388,22 @@ impl Job {
     /// A request came to nothing; its provider rests, so that a broken one is not asked in a loop. Returns whom.
     pub fn failed(&mut self, id: RequestId, now: Time, config: &Config) -> Option<NodeId> {
         let under = self.under.remove(&id)?;
+        self.unsure |= under.count > 1;
         let (node, rest) = (under.request.node, under.rest());
         let bytes = self.bytes_of(rest.start, rest.len());
         if let Some(provider) = self.providers.get_mut(&node) {
             provider.released(bytes);
             // What was asked of it at the same time fails at the same time, which counts once.
             if provider.rests.is_none() {
-                provider.strike(now, self.piece, config);
+                self.strike(node, now, config);
             }
         }
         Some(node)
+    }
+
+    fn strike(&mut self, node: NodeId, now: Time, config: &Config) {
+        let piece = self.piece;
+        self.change(node, now, |provider| provider.strike(now, piece, config));
     }
 
     /// The pieces that came since this was asked last.
@@ -461,6 +478,10 @@ impl Job {
         self.give_up(now, config);
         self.come_near();
         let mut steps: Vec<Step> = std::mem::take(&mut self.ended).into_iter().map(Step::Cancel).collect();
+        if std::mem::take(&mut self.unsure) {
+            steps.push(Step::Look);
+            return steps;
+        }
         let mut plan = Plan::of(self);
         let mut useful = self.useful(&plan, now);
         while self.under.len() < config.requests_per_job {
@@ -487,7 +508,7 @@ impl Job {
 
     /// Works out anew who claims what, if others are here now.
     fn claim(&mut self, now: Time) {
-        let fellows = self.providers.iter().filter(|(_, provider)| provider.fetches);
+        let fellows = self.providers.iter().filter(|(_, provider)| provider.may_claim());
         let live = |provider: &Provider| now.since(provider.heard) < CLAIM_PATIENCE;
         let near = fellows.clone().filter(|(_, provider)| provider.near && live(provider)).map(|(node, _)| node);
         let far = fellows.filter(|(_, provider)| !provider.near).map(|(node, _)| node);
@@ -565,7 +586,8 @@ impl Job {
     /// Whether one of those that share a window may be asked for one more piece.
     fn may_pool(&self, provider: &Provider, plan: &Plan) -> bool {
         let pooled = || self.providers.values().filter(|provider| provider.is_pooled());
-        provider.asked == 0 && self.afar.is_open(pooled().map(|provider| provider.asked).sum(), plan.afar)
+        let missing = if plan.sourced { plan.afar } else { usize::MAX };
+        provider.asked == 0 && self.afar.is_open(pooled().map(|provider| provider.asked).sum(), missing)
     }
 
     /// The run of pieces to ask of a provider next.

@@ -20,4 +20,4 @@ pub mod trace;
 pub mod world;
 
 pub use publisher::Publisher;
-pub use world::{Clock, Lies, NodeIndex, World, Write};
+pub use world::{Answers, Clock, Lies, NodeIndex, World, Write};

@@ -37,7 +37,7 @@ use crate::{
 use check::Checks;
 pub use check::{Rule, Violation};
 use digest::Digest;
-pub use machine::{Clock, Lies, Write};
+pub use machine::{Answers, Clock, Lies, Write};
 use machine::{Connection, Machine, Writing};
 use names::Names;
 use place::{Link, Place, address};
@@ -87,6 +87,8 @@ enum Event {
         bytes: Arc<[u8]>,
     },
     Flow(RequestId),
+    /// A provider said nothing for so long that its connection is not used any more.
+    Silent(RequestId),
     Failed(RequestId, FetchFailure),
     Installed {
         app: Box<str>,
@@ -462,6 +464,9 @@ impl World {
                 let connection = self.machines[node].connected.get(&from);
                 if connection.is_some_and(|connection| connection.session == session) {
                     let from = self.id(from as usize);
+                    for promise in self.promises(node, &bytes) {
+                        self.transmit(node, from, promise);
+                    }
                     self.give(node, Input::Message { node: from, bytes });
                 }
             }
@@ -480,6 +485,7 @@ impl World {
             Event::Connect(other) => self.connect(node, other as usize),
             Event::Gossip { from, repository, bytes } => self.hear(node, from, *repository, &bytes),
             Event::Flow(id) => self.flow(node, id),
+            Event::Silent(id) => self.fall_silent(node, id),
             Event::Failed(id, why) => self.give(node, Input::FetchFailed { id, why }),
             Event::Installed { app, bundle, stage: true } => {
                 let (app, bundle) = (app.into_string(), *bundle);
@@ -564,13 +570,20 @@ impl World {
     }
 
     fn send(&mut self, node: NodeIndex, to: NodeId, mut bytes: Vec<u8>) {
+        if !self.index(to).is_some_and(|to| self.is_connected(node, to) && self.path(node, to).is_some()) {
+            return;
+        }
+        self.check_sent(node, &bytes);
+        self.lie_about(node, &mut bytes);
+        self.transmit(node, to, bytes);
+    }
+
+    fn transmit(&mut self, node: NodeIndex, to: NodeId, bytes: Vec<u8>) {
         let Some(to) = self.index(to).filter(|to| self.is_connected(node, *to)) else { return };
         let Some(path) = self.path(node, to) else { return };
-        self.check_sent(node, &bytes);
         if self.machines[node].mute {
             return;
         }
-        self.lie_about(node, &mut bytes);
         let wire = self.message_time(node, to, &path, bytes.len());
         let number = u32::try_from(to).expect("fewer nodes than 2^32");
         let Some(connection) = self.machines[node].connected.get_mut(&number) else { return };

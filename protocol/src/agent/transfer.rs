@@ -137,8 +137,12 @@ impl Agent {
             job.fetches(node, true, self.now.time);
             job.is_near(node, self.peers.is_near(node));
         }
+        let known = self.store.insert(blob, Stored { size, whole: false }).is_some();
+        if !known {
+            job.begins();
+        }
         self.jobs.insert(blob, job);
-        if self.store.insert(blob, Stored { size, whole: false }).is_some() {
+        if known {
             self.look(blob, size, actions);
         } else {
             actions.push(Action::Tell(Fact::FetchStarted { blob, size, held: 0 }));
@@ -178,7 +182,7 @@ impl Agent {
         }
         job.holds(pieces);
         let held = job.held_bytes();
-        if looked && !job.has_sources() {
+        if looked && job.begins() {
             actions.push(Action::Tell(Fact::FetchStarted { blob, size, held }));
         }
         self.finish_if_complete(blob, actions);
@@ -283,7 +287,7 @@ impl Agent {
     /// Lets every job ask for what it can.
     pub(super) fn step_jobs(&mut self, actions: &mut Vec<Action>) {
         let now = self.now.time;
-        let mut searching = Vec::new();
+        let (mut searching, mut unsure) = (Vec::new(), Vec::new());
         let asking = self.jobs.iter_mut().filter(|(blob, _)| !self.looking.contains(blob));
         let needed = self.apps.values().filter_map(|update| update.needs());
         let needed: BTreeSet<Hash> = needed.map(|offer| offer.release().payload.blob).collect();
@@ -302,6 +306,10 @@ impl Agent {
                         Action::Fetch(request)
                     }
                     Step::Cancel(id) => Action::Cancel(id),
+                    Step::Look => {
+                        unsure.push((*blob, job.size()));
+                        continue;
+                    }
                 });
             }
             for node in job.take_slow() {
@@ -311,6 +319,9 @@ impl Agent {
             if job.should_search(now, &self.config) {
                 searching.push(*blob);
             }
+        }
+        for (blob, size) in unsure {
+            self.look(blob, size, actions);
         }
         for blob in searching {
             self.want_all(blob, actions);

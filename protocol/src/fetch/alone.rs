@@ -27,6 +27,7 @@ impl Job {
         if fellows && before > 0 {
             let long = self.under.iter().filter(|(_, under)| under.is_long());
             let long: Vec<RequestId> = long.map(|(id, _)| *id).collect();
+            self.unsure |= !long.is_empty();
             for id in long {
                 self.end(id);
             }

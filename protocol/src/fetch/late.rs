@@ -34,19 +34,17 @@ impl Job {
             for id in given_up {
                 self.end(id);
             }
-            if let Some(provider) = self.providers.get_mut(node) {
-                provider.strike(now, self.piece, config);
-            }
+            self.strike(*node, now, config);
             if self.told.insert(*node) {
                 self.slow.push(*node);
             }
         }
     }
 
-    /// What a near provider has by now, and a far one sent nothing of yet, is free to be asked of the near one.
+    /// What a near provider that did not fail has by now, and a far one sent nothing of yet, is free to be asked of the near one.
     pub(super) fn come_near(&mut self) {
         let is_near = |node: &NodeId| self.providers.get(node).is_some_and(|provider| provider.near);
-        let near = || self.providers.values().filter(|provider| provider.near && provider.rests.is_none());
+        let near = || self.providers.values().filter(|provider| provider.near && !provider.is_struck());
         let waits = self.under.iter().filter(|(_, under)| under.bytes == 0 && !is_near(&under.request.node));
         let nearer = waits.filter(|(_, under)| near().any(|near| under.rest().all(|piece| near.held.contains(piece))));
         let nearer: Vec<RequestId> = nearer.map(|(id, _)| *id).collect();
@@ -100,6 +98,7 @@ impl Job {
                 let soon = provider.near || provider.expected(now).is_none_or(|takes| takes * 2 <= waited);
                 soon && **node != slow
                     && self.room(provider) > 0
+                    && !provider.is_struck()
                     && !provider.is_stalled(now)
                     && provider.held.contains(first)
             };

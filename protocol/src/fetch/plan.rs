@@ -2,7 +2,7 @@
 
 use super::{Job, Under, pieces::Pieces, provider::Provider};
 
-/// How many that are no sources have each piece.
+/// How many have each piece that are no sources, and have brought something.
 #[derive(Debug)]
 pub(super) struct Copies {
     pub(super) of: Vec<u16>,
@@ -43,6 +43,8 @@ pub(super) struct Plan {
     /// What near providers, and all, have that did not fail when they were asked last; nothing if none failed.
     sure_near: Pieces,
     sure: Pieces,
+    /// Whether a source can be asked.
+    pub(super) sourced: bool,
     /// Claims are not heeded.
     pub(super) relaxed: bool,
 }
@@ -60,12 +62,13 @@ impl Plan {
             union
         };
         let mut from_afar = job.claims.mine_here.clone();
-        from_afar.subtract(&union(&|provider| provider.near));
+        from_afar.subtract(&union(&|provider| provider.near && !provider.is_struck()));
         let afar = free.common(&from_afar).count();
         let struck = job.providers.values().any(Provider::is_struck);
         let sure_near = union(&|provider| struck && provider.near && !provider.is_struck());
         let sure = union(&|provider| struck && !provider.is_struck());
-        Self { free, afar, scarce, from_afar, sure_near, sure, relaxed: false }
+        let sourced = job.providers.values().any(|provider| provider.is_source() && provider.rests.is_none());
+        Self { free, afar, scarce, from_afar, sure_near, sure, sourced, relaxed: false }
     }
 
     /// What is to be had of others than one that failed, no farther away than that.

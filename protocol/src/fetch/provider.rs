@@ -53,6 +53,8 @@ pub(super) struct Provider {
     moved: Time,
     /// When it was asked last while nothing was under way, and the bytes that it brought since.
     busy: (Time, u64),
+    /// It brought something, and did not fail since.
+    pub(super) proven: bool,
     /// Failures since it last brought something.
     strikes: u32,
     /// It is not asked before.
@@ -85,6 +87,7 @@ impl Provider {
             heard: now,
             moved: now,
             busy: (now, 0),
+            proven: false,
             strikes: 0,
             rests: None,
         }
@@ -94,6 +97,17 @@ impl Provider {
     /// none: nobody has to be kept from it, and its uplink is no better than it was.
     pub(super) fn is_source(&self) -> bool {
         !self.fellow && self.held.is_all()
+    }
+
+    /// Whether what it says to have counts as being somewhere else than with sources: it brought something, and did not fail
+    /// since. What others merely say would keep those that fetch from sharing out what the sources alone have.
+    pub(super) fn is_copy(&self) -> bool {
+        !self.is_source() && self.proven
+    }
+
+    /// Whether it is one of those among whom pieces are shared out: it lacks some, and did not fail.
+    pub(super) fn may_claim(&self) -> bool {
+        self.fetches && !self.held.is_all() && !self.is_struck()
     }
 
     /// Whether it shares its window with others of its kind ([`Afar`]).
@@ -150,7 +164,12 @@ impl Provider {
     pub(super) fn brought(&mut self, bytes: u64, now: Time) {
         self.asked = self.asked.saturating_sub(bytes);
         self.busy.1 += bytes;
-        (self.moved, self.strikes) = (now, 0);
+        self.moved = now;
+    }
+
+    /// It brings something, for the first time or again.
+    pub(super) fn prove(&mut self) {
+        (self.proven, self.strikes) = (true, 0);
     }
 
     /// A piece that was asked for at `since` is here.
@@ -168,13 +187,12 @@ impl Provider {
     }
 
     /// It failed, or was so slow that another had to step in: it rests, longer each time, and begins small again.
-    /// Returns how often that happened since it last brought something.
-    pub(super) fn strike(&mut self, now: Time, piece: u64, config: &Config) -> u32 {
+    pub(super) fn strike(&mut self, now: Time, piece: u64, config: &Config) {
         let rest = config.dial_backoff.0 * 2u32.pow(self.strikes.min(16));
         self.rests = Some(now + rest.min(config.patience.max(config.dial_backoff.0)));
         self.strikes = self.strikes.saturating_add(1);
+        self.proven = false;
         self.window = FIRST_WINDOW * piece;
-        self.strikes
     }
 
     /// Whether it holds up what is asked of it.

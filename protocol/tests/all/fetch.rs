@@ -101,6 +101,7 @@ proptest! {
             for step in job.steps(now, &mut next, &config) {
                 match step {
                     Step::Cancel(id) => prop_assert!(under.remove(&id.0).is_some()),
+                    Step::Look => {}
                     Step::Ask(request) => {
                         prop_assert!(request.start < request.end.max(1) && request.end <= size);
                         prop_assert!(request.start.is_multiple_of(piece_size(size)));
@@ -193,6 +194,7 @@ fn a_silent_provider_is_overtaken_and_told_of_once() {
                     job.fetched(request.id, Time(time + 50), &config);
                 }
                 Step::Cancel(id) => cancelled.push(id),
+                Step::Look => {}
             }
         }
     }
@@ -221,6 +223,7 @@ fn a_slow_provider_is_not_given_up_for_one_that_is_no_better() {
                 Step::Cancel(id) => {
                     brought.remove(&id);
                 }
+                Step::Look => {}
             }
         }
         now = now + Duration::from_secs(1);
@@ -249,6 +252,32 @@ fn those_of_another_site_that_have_all_by_now_share_their_uplink_as_before() {
         job.fetches(node(fellow), false, Time(10));
     }
     assert_eq!(bytes(job.steps(Time(10), &mut next, &config)), 0, "{asked} bytes are asked of the eight together");
+}
+
+#[test]
+fn of_what_fellows_have_the_rarest_is_asked_for_first() {
+    // §7.4: 1 has all, 2 and 3 have the first half.
+    let config = Config::default();
+    let size = 32 * MIN_PIECE;
+    let (mut job, mut next) = (job(size), 0);
+    for (fellow, pieces) in [(1, 32), (2, 16), (3, 16)] {
+        job.fetches(node(fellow), true, Time(0));
+        job.provides_also(node(fellow), &(0..pieces).collect::<Vec<u16>>(), Time(0));
+        job.is_near(node(fellow), true);
+    }
+    let mut rare = Vec::new();
+    for time in (0..2000).step_by(100) {
+        for request in asks(job.steps(Time(time), &mut next, &config)) {
+            // At first it is not known whether any of them brings what it says.
+            if time > 0 && request.node == node(1) {
+                rare.push(request.start / MIN_PIECE);
+            }
+            job.fetched(request.id, Time(time + 40), &config);
+        }
+    }
+    assert!(job.complete().is_some());
+    let first = rare.iter().take_while(|piece| **piece >= 16).count();
+    assert!(first >= 4 && rare[first..].iter().all(|piece| *piece < 16), "{rare:?}");
 }
 
 #[test]
@@ -353,6 +382,7 @@ impl Source {
                     self.under.remove(&id.0);
                     self.ended += 1;
                 }
+                Step::Look => {}
             }
         }
     }

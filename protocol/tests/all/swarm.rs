@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use burr_protocol::{
     Hash, NodeId, RepositoryId, Time,
     config::Config,
-    fetch::{Job, PieceMap, Request, RequestId, Step, piece_size},
+    fetch::{Job, PieceMap, Pieces, Request, RequestId, Step, piece_size},
 };
 
 const BLOB: Hash = Hash([9; 32]);
@@ -18,14 +18,16 @@ const REPOSITORY: RepositoryId = RepositoryId([1; 32]);
 /// How long a word takes from node to node, or from when a piece came to when it is told of.
 const WORD: u64 = 30;
 
-/// What a node does with questions.
+/// What a node does with questions. All but the honest say that they have everything, or all but a piece, and fetch it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Conduct {
     Honest,
     /// Its bytes are not the blob's.
     Alters,
-    /// It says that it has everything, and has nothing.
+    /// It has nothing.
     Boasts,
+    /// It brings a byte a second.
+    Trickles,
     /// It never answers.
     Stalls,
 }
@@ -180,17 +182,30 @@ impl Swarm {
         for node in 0..self.nodes.len() {
             for other in 0..self.nodes.len() {
                 let (id, near) = (self.nodes[other].id, self.is_near(node, other));
-                let whole = self.nodes[other].whole || self.nodes[other].conduct != Conduct::Honest;
+                let (promise, fetches) = (self.promise(other), !self.nodes[other].whole);
                 let Some(job) = self.nodes[node].job.as_mut().filter(|_| node != other) else { continue };
-                if whole {
-                    job.provides(id, self.size, &PieceMap::All, Time(0));
-                } else {
-                    job.fetches(id, true, Time(0));
+                job.fetches(id, fetches, Time(0));
+                if let Some(promise) = promise {
+                    job.provides(id, self.size, &promise, Time(0));
                 }
                 job.is_near(id, near);
             }
             self.cause(0, node, Event::Wake);
         }
+    }
+
+    /// What a node says that it has when it meets others.
+    fn promise(&self, node: usize) -> Option<PieceMap> {
+        let Node { conduct, whole, .. } = self.nodes[node];
+        if conduct == Conduct::Honest {
+            return whole.then_some(PieceMap::All);
+        }
+        let mut pieces = Pieces::all(self.size);
+        // Every other liar looks like one that is nearly done.
+        if node % 2 == 1 {
+            pieces.remove(node % pieces.count());
+        }
+        Some(pieces.map())
     }
 
     fn is_near(&self, node: usize, other: usize) -> bool {
@@ -245,10 +260,12 @@ impl Swarm {
         self.sites[site].1.carried * 1000 / self.size
     }
 
-    /// Whether every honest node was told to its people of a node that failed it, or refused it.
-    pub(super) fn is_named(&self, liar: usize) -> bool {
-        let liar = self.nodes[liar].id;
-        self.honest().any(|node| node.failed.contains(&liar) || node.refused.contains(&liar))
+    /// Liars that no honest node refused, or told its people of.
+    pub(super) fn unnamed(&self) -> Vec<usize> {
+        let is_named =
+            |liar: &Node| self.honest().any(|node| node.failed.contains(&liar.id) || node.refused.contains(&liar.id));
+        let liars = self.nodes.iter().enumerate().filter(|(_, node)| node.conduct != Conduct::Honest);
+        liars.filter(|(_, liar)| !is_named(liar)).map(|(number, _)| number).collect()
     }
 
     /// Bytes that came to a node, in thousandths of the blob.
@@ -294,12 +311,16 @@ impl Swarm {
                 }
             }
             Event::Came { request, bytes, last } => {
+                let trickles = self.nodes[self.index(request.node)].conduct == Conduct::Trickles;
                 let machine = &mut self.nodes[node];
                 let Some(job) = machine.job.as_mut().filter(|job| job.owns(request.id)) else { return };
                 machine.came += bytes;
                 job.received(request.id, bytes, now, &config);
                 if last {
                     job.fetched(request.id, now, &config);
+                }
+                if trickles {
+                    self.cause(self.now + 1000, node, Event::Came { request, bytes: 1, last: false });
                 }
                 self.tell(node);
                 self.step(node);
@@ -367,6 +388,7 @@ impl Swarm {
                     self.send(provider);
                 }
                 Step::Cancel(id) => self.cancel(node, id),
+                Step::Look => self.step(node),
             }
         }
         if let Some(at) = wake {
@@ -410,6 +432,10 @@ impl Swarm {
         let last = *sent == request.end;
         if last {
             queue.pop_front();
+        }
+        if self.nodes[node].conduct == Conduct::Trickles {
+            self.cause(self.now + 1000, asker, Event::Came { request, bytes: 1, last: false });
+            return;
         }
         let held = self.size_held(node, request);
         if self.nodes[node].conduct != Conduct::Honest || !held {

@@ -2,7 +2,7 @@
 
 use super::Fleet;
 use crate::{
-    Clock, Lies,
+    Answers, Clock, Lies,
     scenario::{FaultKind, ScenarioError, Who},
     world::{NodeIndex, PlaceIndex},
 };
@@ -73,7 +73,16 @@ impl Fleet {
                 self.world.lose_records(node);
             }
             FaultKind::AltersBytes { .. } => {
-                self.world.lie(node, Lies { altered_bytes: true, ..Lies::default() });
+                self.world.lie(node, Lies { answers: Answers::Altered, ..Lies::default() });
+            }
+            FaultKind::Boasts { .. } => {
+                self.world.lie(node, Lies { answers: Answers::Missing, ..Lies::default() });
+            }
+            FaultKind::Trickles { .. } => {
+                self.world.lie(node, Lies { answers: Answers::Trickle, ..Lies::default() });
+            }
+            FaultKind::Stalls { .. } => {
+                self.world.lie(node, Lies { answers: Answers::Silence, ..Lies::default() });
             }
             FaultKind::AltersMetadata { .. } => {
                 self.world.lie(node, Lies { altered_metadata: true, ..Lies::default() });
@@ -106,6 +115,9 @@ impl Fleet {
                 FaultKind::OneWay { .. } => self.world.set_mute(node, false),
                 FaultKind::DiskFull { .. } => self.world.set_full(node, false),
                 FaultKind::AltersBytes { .. }
+                | FaultKind::Boasts { .. }
+                | FaultKind::Trickles { .. }
+                | FaultKind::Stalls { .. }
                 | FaultKind::AltersMetadata { .. }
                 | FaultKind::ReplaysMetadata { .. }
                 | FaultKind::StolenKeys { .. } => self.world.lie(node, Lies::default()),

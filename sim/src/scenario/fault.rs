@@ -116,8 +116,23 @@ pub enum FaultKind {
         /// On which node.
         node: Who,
     },
-    /// It serves altered bytes.
+    /// It promises every piece of what others look for, and serves altered bytes.
     AltersBytes {
+        /// Which node.
+        node: Who,
+    },
+    /// It promises every piece, and says that it has none when it is asked.
+    Boasts {
+        /// Which node.
+        node: Who,
+    },
+    /// It promises every piece, and brings a byte a second.
+    Trickles {
+        /// Which node.
+        node: Who,
+    },
+    /// It promises every piece, and never answers.
+    Stalls {
         /// Which node.
         node: Who,
     },
@@ -162,6 +177,9 @@ impl FaultKind {
             Self::CorruptRange { .. } => "corrupt_range",
             Self::LostRecords { .. } => "lost_records",
             Self::AltersBytes { .. } => "alters_bytes",
+            Self::Boasts { .. } => "boasts",
+            Self::Trickles { .. } => "trickles",
+            Self::Stalls { .. } => "stalls",
             Self::AltersMetadata { .. } => "alters_metadata",
             Self::ReplaysMetadata { .. } => "replays_metadata",
             Self::SlowPeer { .. } => "slow_peer",
@@ -181,6 +199,9 @@ impl FaultKind {
             | Self::CorruptRange { node, .. }
             | Self::LostRecords { node }
             | Self::AltersBytes { node }
+            | Self::Boasts { node }
+            | Self::Trickles { node }
+            | Self::Stalls { node }
             | Self::AltersMetadata { node }
             | Self::ReplaysMetadata { node }
             | Self::SlowPeer { node, .. }

@@ -15,6 +15,7 @@ shipped!(
     "partition",
     "flash_crowd",
     "hostile_peers",
+    "hostile_swarm",
     "scale_1m",
     "lab_s1",
     "lab_s2",

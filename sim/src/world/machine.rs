@@ -7,7 +7,7 @@ use burr_protocol::{
     action::{GossipId, Token},
     config::Config,
     fact::Fact,
-    fetch::RequestId,
+    fetch::{Pieces, RequestId},
     receipt::Signer,
     record::Record,
     serving::QuestionId,
@@ -42,11 +42,28 @@ pub enum Write {
     Durable,
 }
 
+/// How a node answers questions for parts of blobs. All but the honest promise all of it, or all but a piece,
+/// to whoever asks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Answers {
+    /// With what it has.
+    #[default]
+    Honest,
+    /// With altered bytes.
+    Altered,
+    /// That it does not have what it promised.
+    Missing,
+    /// With a byte a second.
+    Trickle,
+    /// Never.
+    Silence,
+}
+
 /// In which ways a node lies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lies {
-    /// It serves altered bytes.
-    pub altered_bytes: bool,
+    /// What others get who fetch from it.
+    pub answers: Answers,
     /// It alters the metadata that it passes on.
     pub altered_metadata: bool,
     /// It answers with the first metadata that it ever held.
@@ -222,7 +239,7 @@ impl World {
     pub(super) fn lie_about(&mut self, node: NodeIndex, bytes: &mut Vec<u8>) {
         let machine = &self.machines[node];
         let lies = &machine.lies;
-        if !lies.altered_metadata && !lies.old_metadata && lies.forged.is_none() {
+        if *lies == Lies::default() {
             return;
         }
         match Message::decode(bytes) {
@@ -243,8 +260,36 @@ impl World {
                 }
                 *bytes = Message::Digest(digest).encode();
             }
+            Ok(Message::Holds { blob, .. } | Message::Also { blob, .. }) => {
+                *bytes = self.promise(node, blob).unwrap_or_else(|| std::mem::take(bytes));
+            }
             _ => {}
         }
+    }
+
+    /// What a node that lies about blobs says to one that looks for some.
+    pub(super) fn promises(&self, node: NodeIndex, heard: &[u8]) -> Vec<Vec<u8>> {
+        if self.machines[node].lies.answers == Answers::Honest {
+            return Vec::new();
+        }
+        match Message::decode(heard) {
+            Ok(Message::Want(blobs)) => blobs.into_iter().filter_map(|blob| self.promise(node, blob)).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// That it has all of a blob, or all but a piece.
+    fn promise(&self, node: NodeIndex, blob: Hash) -> Option<Vec<u8>> {
+        if self.machines[node].lies.answers == Answers::Honest {
+            return None;
+        }
+        let payload = self.ledger.rollouts.iter().map(|rollout| &rollout.release.payload).find(|p| p.blob == blob)?;
+        let mut pieces = Pieces::all(payload.size);
+        // Every other liar looks like one that is nearly done.
+        if node % 2 == 1 {
+            pieces.remove(node % pieces.count());
+        }
+        Some(Message::Holds { blob, size: payload.size, pieces: pieces.map() }.encode())
     }
 
     /// A node told people something.

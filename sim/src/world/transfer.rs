@@ -9,11 +9,15 @@ use burr_protocol::{
     serving::QuestionId,
 };
 
-use super::{Event, NodeIndex, World};
+use super::{Event, NodeIndex, World, machine::Answers};
 use crate::network::FlowId;
 
 /// What is in flight of a fetch is reported this often.
 const PROGRESS: Duration = Duration::from_millis(1000);
+/// How long a provider may be silent, as the node has it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes a second of one that trickles.
+const TRICKLE: f64 = 1.0;
 
 /// What a node is doing with one request.
 #[derive(Debug)]
@@ -84,12 +88,17 @@ impl World {
         if self.machines[node].full {
             return self.fail(node, id, FetchFailure::Store);
         }
-        if !self.machines[provider].disk.holds(request.blob, request.start, request.end) {
-            return self.fail(node, id, FetchFailure::NotFound);
-        }
-        self.check_served(provider, &request);
-        if self.machines[provider].lies.altered_bytes {
-            return self.fail(node, id, FetchFailure::Corrupt);
+        match self.machines[provider].lies.answers {
+            Answers::Honest => {
+                if !self.machines[provider].disk.holds(request.blob, request.start, request.end) {
+                    return self.fail(node, id, FetchFailure::NotFound);
+                }
+                self.check_served(provider, &request);
+            }
+            Answers::Altered => return self.fail(node, id, FetchFailure::Corrupt),
+            Answers::Missing => return self.fail(node, id, FetchFailure::NotFound),
+            Answers::Silence => return self.later(PATIENCE, node, Event::Silent(id)),
+            Answers::Trickle => {}
         }
         let machine = &mut self.machines[provider];
         let question = QuestionId(machine.next_question);
@@ -116,7 +125,9 @@ impl World {
             );
         };
         let way = self.way(provider, node, &path);
-        let flow = self.network.start(way, request.end - request.start, path.limit(), self.time);
+        let trickles = self.machines[provider].lies.answers == Answers::Trickle;
+        let limit = if trickles { TRICKLE } else { path.limit() };
+        let flow = self.network.start(way, request.end - request.start, limit, self.time);
         self.flows.resize(self.flows.len().max(flow as usize + 1), None);
         self.flows[flow as usize] = Some((u32::try_from(node).expect("fewer nodes than 2^32"), id));
         if let Some(transfer) = self.machines[node].transfers.get_mut(&id) {
@@ -126,6 +137,14 @@ impl World {
         if request.start == request.end {
             self.later(Duration::ZERO, node, Event::Flow(id));
         }
+    }
+
+    /// A provider never answered: the node gives its stream up, and what else was asked on it is lost.
+    pub(super) fn fall_silent(&mut self, node: NodeIndex, id: RequestId) {
+        let Some(provider) = self.machines[node].transfers.get(&id).map(|transfer| transfer.provider) else { return };
+        self.drop_transfer(node, id);
+        self.give(node, Input::FetchFailed { id, why: FetchFailure::TimedOut });
+        self.lose_transfers(node, provider as usize);
     }
 
     /// A provider does not answer a question: it ends the stream, and what else was asked on it is lost.

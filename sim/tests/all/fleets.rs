@@ -3,6 +3,7 @@
 #![allow(clippy::cast_precision_loss, reason = "times and bytes of small fleets fit a double exactly")]
 
 mod faults;
+mod hostile;
 mod known;
 mod lab;
 mod rumours;

@@ -13,6 +13,7 @@ mod lies;
 mod limits;
 mod moments;
 mod receipts;
+mod resume;
 mod rules;
 mod sealed;
 mod updates;

@@ -69,19 +69,53 @@ fn when_the_one_that_pulls_dies_another_goes_on() {
 }
 
 #[test]
-fn a_quarter_of_liars_costs_little_and_each_is_named() {
-    let honest = {
-        let mut swarm = Swarm::new(SIZE, mbit(20));
-        (0..12).for_each(|_| _ = swarm.add(0, mbit(20), mbit(20), Conduct::Honest));
-        swarm.meet();
-        swarm.run(60).expect("all have it")
-    };
+fn a_site_that_is_done_first_does_not_draw_the_others_away_from_the_source() {
     let mut swarm = Swarm::new(SIZE, mbit(20));
-    (0..12).for_each(|_| _ = swarm.add(0, mbit(20), mbit(20), Conduct::Honest));
-    let conducts = [Conduct::Alters, Conduct::Boasts, Conduct::Stalls, Conduct::Stalls];
-    let liars: Vec<usize> = conducts.iter().map(|conduct| swarm.add(0, mbit(20), mbit(20), *conduct)).collect();
+    for number in 0..4 {
+        // The first one has a quick way in, and the same slow one out.
+        let site = swarm.site(mbit(2), mbit(if number == 0 { 16 } else { 8 }));
+        (0..5).for_each(|_| _ = swarm.add(site, mbit(100), mbit(100), Conduct::Honest));
+    }
     swarm.meet();
-    let took = swarm.run(60).expect("the honest have it");
-    assert!(took < honest * 3 / 2, "{took} ms for {honest}");
-    assert!(liars.iter().all(|liar| swarm.is_named(*liar)));
+    let took = swarm.run(120).expect("all have it");
+    assert!(took < 11_985 * 115 / 100, "{took} ms");
+}
+
+/// A swarm of honest nodes with these liars among them: how long the honest take, against how long they take alone.
+fn with_liars(conducts: &[Conduct], build: impl Fn(&[Conduct]) -> Swarm) {
+    let alone = {
+        let mut swarm = build(&[]);
+        swarm.meet();
+        swarm.run(100).expect("all have it")
+    };
+    let mut swarm = build(conducts);
+    swarm.meet();
+    let took = swarm.run(100).expect("the honest have it");
+    assert!(took < alone * 3 / 2, "{took} ms for {alone}");
+    assert_eq!(swarm.unnamed(), [0; 0]);
+}
+
+const LIARS: [Conduct; 4] = [Conduct::Alters, Conduct::Boasts, Conduct::Trickles, Conduct::Stalls];
+
+#[test]
+fn a_quarter_of_liars_costs_little_and_each_is_named() {
+    with_liars(&LIARS, |liars| {
+        let mut swarm = Swarm::new(2 * SIZE, mbit(20));
+        let honest = std::iter::repeat_n(&Conduct::Honest, 12);
+        honest.chain(liars).for_each(|conduct| _ = swarm.add(0, mbit(20), mbit(20), *conduct));
+        swarm
+    });
+}
+
+#[test]
+fn a_liar_at_each_site_keeps_no_site_from_its_uplink() {
+    with_liars(&LIARS, |liars| {
+        let mut swarm = Swarm::new(2 * SIZE, mbit(20));
+        for number in 0..4 {
+            let site = swarm.site(mbit(2), mbit(8));
+            let honest = std::iter::repeat_n(&Conduct::Honest, 3);
+            honest.chain(liars.get(number)).for_each(|conduct| _ = swarm.add(site, mbit(100), mbit(100), *conduct));
+        }
+        swarm
+    });
 }

@@ -8,7 +8,7 @@ use burr_protocol::{
     trust::pack::Pack,
     wire::Announcement,
 };
-use burr_sim::{Lies, NodeIndex, Publisher, story::EPOCH};
+use burr_sim::{Answers, Lies, NodeIndex, Publisher, story::EPOCH};
 
 use super::{MIB, Pair, active, stable};
 
@@ -137,7 +137,7 @@ fn altered_bytes_are_refused_and_named_and_the_payload_comes_from_an_honest_node
     let there = |world: &burr_sim::World| world.received(honest) >= 4 * MIB;
     pair.part();
     assert!(pair.world.run_while(std::time::Duration::from_secs(60), there));
-    pair.world.lie(pair.source, Lies { altered_bytes: true, ..Lies::default() });
+    pair.world.lie(pair.source, Lies { answers: Answers::Altered, ..Lies::default() });
     pair.link(pair.device, honest);
     pair.meet();
     pair.run(60);
