@@ -16,7 +16,10 @@ use std::{
     ops::Range,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -246,8 +249,9 @@ impl Blobs {
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let wanted = if range.end == u64::MAX { ChunkRanges::all() } else { chunks(range.start, range.end) };
         let export = self.store.export_bao(hash.0, wanted);
-        let mut closing = self.closing.subscribe();
-        let read = async move {
+        let (mut closing, told) = (self.closing.subscribe(), Arc::new(AtomicBool::new(false)));
+        let all_told = Arc::clone(&told);
+        let read = async move |sender: &mpsc::Sender<io::Result<Bytes>>| {
             let mut items = std::pin::pin!(export.stream());
             let (mut size, mut sent) = (0, 0);
             while let Some(item) = items.next().await {
@@ -276,9 +280,13 @@ impl Blobs {
             }
         };
         tokio::spawn(async move {
-            tokio::select! { () = read => {}, _ = closing.wait_for(|closing| *closing) => {} }
+            tokio::select! {
+                () = read(&sender) => all_told.store(true, Ordering::Release),
+                Ok(_) = closing.wait_for(|closing| *closing) => {}
+            }
+            drop(sender);
         });
-        Reader { receiver, part: Bytes::new() }
+        Reader { receiver, part: Bytes::new(), told }
     }
 
     /// The size of a blob that is here whole.
@@ -531,6 +539,8 @@ impl Collector {
 pub struct Reader {
     receiver: mpsc::Receiver<io::Result<Bytes>>,
     part: Bytes,
+    /// Whether all is told, when nothing comes any more.
+    told: Arc<AtomicBool>,
 }
 
 impl Reader {
@@ -540,9 +550,18 @@ impl Reader {
     /// If the blob is not whole, or not what it should be.
     pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
         if self.part.is_empty() {
-            self.receiver.recv().await.transpose()
+            let part = self.receiver.recv().await;
+            self.or_end(part)
         } else {
             Ok(Some(std::mem::take(&mut self.part)))
+        }
+    }
+
+    /// What came; a store that was closed meanwhile is no end of a blob.
+    fn or_end(&self, part: Option<io::Result<Bytes>>) -> io::Result<Option<Bytes>> {
+        match part {
+            None if !self.told.load(Ordering::Acquire) => Err(io::Error::other("the store was closed")),
+            part => part.transpose(),
         }
     }
 }
@@ -551,7 +570,8 @@ impl Reader {
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.part.is_empty() {
-            match self.receiver.blocking_recv().transpose()? {
+            let part = self.receiver.blocking_recv();
+            match self.or_end(part)? {
                 Some(part) => self.part = part,
                 None => return Ok(0),
             }
