@@ -54,8 +54,6 @@ const CHUNK: u64 = 1024;
 const COLLECT_PATIENCE: Duration = Duration::from_mins(1);
 /// The store pauses this long between two collections; it starts the next one only when asked.
 const COLLECT_PAUSE: Duration = Duration::from_millis(10);
-/// Bytes of a blob that lies in the store's database at most.
-const INLINE: u64 = 16 << 10;
 /// Chunk groups that a [`Reader`] reads ahead.
 const READ_AHEAD: usize = 64;
 
@@ -165,39 +163,19 @@ impl Blobs {
         self.import_file(path.as_ref(), ImportMode::TryReference).await
     }
 
-    /// Takes a file that is synced, and is this blob by all that is known, into the store, on disk when it returns; the
-    /// file may go then. It is linked to the place where the store has its own files, so that it never lies on the disk
-    /// twice; copied, where the file system has no links.
+    /// Takes a copy of a file that is this blob into the store, on disk when it returns; the file may go then. A reference
+    /// to it would not survive the store's being moved.
     ///
     /// # Errors
-    /// [`Kind::BadInput`] if it is another blob, [`Kind::Storage`] if it can't be read or the store not written.
+    /// [`Kind::BadInput`] if it is another blob, [`Kind::Storage`] if the file can't be read, or the copy not written.
     pub async fn adopt(&self, hash: Hash, path: &Path) -> Result<Imported, Error> {
-        let (place, link) = (self.place(hash), self.dir.join("temp").join(format!("{hash}.link")));
-        let (from, to) = (path.to_owned(), place.clone());
-        let linking = move || {
-            remove_if_there(&link)?;
-            // Over what is there of it in part, which is the same.
-            std::fs::hard_link(&from, &link).and_then(|()| std::fs::rename(&link, &to))
-        };
-        let imported = match tokio::task::spawn_blocking(linking).await.map_err(broken)? {
-            Ok(()) => self.import_file(&place, ImportMode::TryReference).await?,
-            Err(_) => self.import_file(path, ImportMode::Copy).await?,
-        };
+        let imported = self.import_file(path, ImportMode::Copy).await?;
         if imported.hash != hash {
             self.delete(imported.hash).await?;
-            remove_if_there(&place).map_err(broken)?;
             return Err(Error::new(Kind::BadInput, format!("{} is another blob than {hash}", path.display())));
-        }
-        if imported.size <= INLINE {
-            remove_if_there(&place).map_err(broken)?;
         }
         self.sync(imported.hash).await?;
         Ok(imported)
-    }
-
-    /// Where the store has the bytes of a blob that is not small.
-    fn place(&self, hash: Hash) -> PathBuf {
-        self.dir.join("data").join(format!("{hash}.data"))
     }
 
     async fn import_file(&self, path: &Path, mode: ImportMode) -> Result<Imported, Error> {
@@ -312,8 +290,7 @@ impl Blobs {
         {
             return Err(Error::new(Kind::Storage, format!("can't delete the blob {hash}: it is in use")));
         }
-        // The store takes one that was adopted for somebody else's.
-        remove_if_there(&self.place(hash)).map_err(broken)
+        Ok(())
     }
 
     /// Every blob, whole or partial.
@@ -480,13 +457,6 @@ fn within(offset: u64, data: &Bytes, range: &Range<u64>) -> Bytes {
     let place = |at: u64| usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX).min(data.len());
     let (start, end) = (place(range.start), place(range.end));
     if start < end { data.slice(start..end) } else { Bytes::new() }
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
 }
 
 fn broken(error: impl std::fmt::Display) -> Error {

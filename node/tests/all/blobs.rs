@@ -56,6 +56,29 @@ async fn a_deleted_blob_frees_its_space_and_nothing_else_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_adopted_is_read_wherever_the_store_is_moved() {
+    let dir = TempDir::new().unwrap();
+    let (before, after, file) = (dir.path().join("before"), dir.path().join("after"), dir.path().join("file"));
+    let (large, other) = (noise(2 * MIB), Hash::of(b"another"));
+    let hash = Hash::of(&large);
+    std::fs::write(&file, &large).unwrap();
+    let blobs = Blobs::open(&before).await.unwrap();
+    let refused = blobs.adopt(other, &file).await.unwrap_err();
+    assert_eq!((refused.kind(), blobs.list().await.unwrap()), (Kind::BadInput, Vec::new()), "{refused}");
+    blobs.adopt(hash, &file).await.unwrap();
+    std::fs::remove_file(&file).unwrap();
+    blobs.shutdown().await.unwrap();
+    std::fs::rename(&before, &after).unwrap();
+    let blobs = Blobs::open(&after).await.unwrap();
+    let (mut reader, mut read) = (blobs.reader(hash), Vec::new());
+    while let Some(part) = reader.next().await.unwrap() {
+        read.extend_from_slice(&part);
+    }
+    assert!(read == large);
+    blobs.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_on_keeps_no_store_from_closing() {
     let dir = TempDir::new().unwrap();
     let blobs = Blobs::open(dir.path()).await.unwrap();
