@@ -16,6 +16,7 @@ mod install;
 mod metadata;
 mod reports;
 mod sealing;
+mod sync;
 mod transfer;
 
 use std::{
@@ -36,7 +37,6 @@ use crate::{
     fetch::Job,
     gateway::{Assigned, Declined},
     halting::Halting,
-    member::Capability,
     peers::{Lie, Peers},
     policy::{Access, Conditions, Skip},
     receipt::{Receipt, Receipts, Sent, SignedReceipt, Signer},
@@ -48,7 +48,7 @@ use crate::{
     table::Table,
     trust::{Memory, Verified},
     update::{Refused, Update},
-    wire::{Digest, Holding, Mark, Message},
+    wire::Message,
 };
 
 /// What is said and done once a persist is on disk.
@@ -296,7 +296,7 @@ impl Agent {
                 }
                 if self.connected(node, dialled, actions) {
                     actions.push(Action::Tell(Fact::PeerConnected { node }));
-                    Self::send(node, &Message::Digest(self.digest(self.receipts.marks())), actions);
+                    self.greet(node, actions);
                 }
             }
             Input::Disconnected { node } => self.lost(node, actions),
@@ -534,43 +534,6 @@ impl Agent {
                 self.pass_receipts(node, actions);
             }
         }
-    }
-
-    /// A digest of all metadata, with these marks.
-    fn digest(&self, marks: Vec<Mark>) -> Digest {
-        // What is not given is not claimed.
-        let holdings = if self.config.serve { self.catalog.holdings() } else { Vec::new() };
-        Digest { marks, ..self.news(holdings) }
-    }
-
-    /// A digest of this metadata alone.
-    fn news(&self, holdings: Vec<Holding>) -> Digest {
-        Digest {
-            collects: self.config.collect,
-            site: self.config.site.clone(),
-            follows: self.catalog.repositories().collect(),
-            holdings,
-            marks: Vec::new(),
-        }
-    }
-
-    /// A peer said what it holds: it gets what it lacks, and is asked for what this node lacks.
-    fn digested(&mut self, node: NodeId, digest: &Digest, actions: &mut Vec<Action>) {
-        let may_collect = self.may(node, Capability::collects);
-        let Some(peer) = self.peers.get_mut(node) else { return };
-        peer.take(digest);
-        peer.collects &= may_collect;
-        if let Some(sent) = self.sent.get_mut(&node) {
-            sent.said(&digest.marks, &self.receipts, &peer.marks);
-        }
-        self.placed(node);
-        for holding in &digest.holdings {
-            self.catalog.has_it_now(node, *holding);
-            self.ask(node, *holding, actions);
-        }
-        self.correct(node, digest, actions);
-        self.want_from(node, actions);
-        self.pass_receipts(node, actions);
     }
 
     fn stored(&mut self, after: After, actions: &mut Vec<Action>) {

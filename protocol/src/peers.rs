@@ -60,6 +60,10 @@ pub struct Peer {
     pub collects: bool,
     /// Receipts that it holds, as far as is known.
     pub marks: Numbers,
+    /// Whether it tells of its receipts only once it heard of ours, and is sent none until then.
+    pub withholds: bool,
+    /// Whether it was not told yet which receipts are here.
+    pub untold: bool,
     /// Repositories it follows: the only ones whose news and receipts it is sent.
     pub repositories: BTreeSet<RepositoryId>,
     /// Blobs that it looks for.
@@ -117,7 +121,7 @@ pub struct Peers {
     refused: Table<NodeId, Lie>,
     refused_order: Vec<NodeId>,
     /// Nodes that were heard of on this node's own network.
-    near: BTreeSet<NodeId>,
+    near: Table<NodeId, ()>,
     /// The name of this node's site.
     site: Option<String>,
     /// This node has no network.
@@ -269,7 +273,7 @@ impl Peers {
     /// A node is on this node's own network.
     pub fn near(&mut self, node: NodeId) {
         if self.near.len() < MAX_NEAR {
-            self.near.insert(node);
+            self.near.insert(node, ());
         }
     }
 
@@ -279,7 +283,7 @@ impl Peers {
     pub fn is_near(&self, node: NodeId) -> bool {
         match (&self.site, self.connected.get(&node).and_then(|peer| peer.site.as_ref())) {
             (Some(here), Some(there)) => here == there,
-            _ => self.near.contains(&node),
+            _ => self.near.contains_key(&node),
         }
     }
 
@@ -317,6 +321,7 @@ impl Peer {
     pub fn take(&mut self, digest: &Digest) {
         self.introduced = true;
         self.collects = digest.collects;
+        self.withholds = digest.more;
         self.site.clone_from(&digest.site);
         self.repositories = digest.follows.iter().copied().collect();
         for holding in &digest.holdings {

@@ -305,7 +305,7 @@ pub struct Receipts {
     /// Devices that a kept receipt's certificate makes members: strangers' receipts go before theirs.
     members: BTreeSet<(RepositoryId, NodeId)>,
     /// Devices whose mark changed since it was told last.
-    changed: BTreeSet<(RepositoryId, NodeId)>,
+    changed: Table<(RepositoryId, NodeId), ()>,
 }
 
 impl Receipts {
@@ -318,7 +318,7 @@ impl Receipts {
             count: 0,
             missed: BTreeMap::new(),
             members: BTreeSet::new(),
-            changed: BTreeSet::new(),
+            changed: Table::default(),
         }
     }
 
@@ -342,7 +342,7 @@ impl Receipts {
         if is_member {
             self.members.insert(key);
         }
-        self.changed.insert(key);
+        self.changed.insert(key, ());
         let kept = self.kept.entry(key).or_default();
         if kept.insert(receipt.counter, signed).is_none() {
             self.count += 1;
@@ -434,7 +434,7 @@ impl Receipts {
         let lowest = self.missed.entry(key).or_insert(mark.counter);
         *lowest = mark.counter.min(*lowest);
         if self.kept.contains_key(&key) {
-            self.changed.insert(key);
+            self.changed.insert(key, ());
         }
     }
 
@@ -444,13 +444,23 @@ impl Receipts {
         self.kept.keys().filter_map(|key| self.mark(*key)).take(MAX_MARKS).collect()
     }
 
+    /// Of how many devices there are receipts here.
+    #[must_use]
+    pub fn devices(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// The marks of devices that others name.
+    #[must_use]
+    pub fn marks_among(&self, named: &[Mark]) -> Vec<Mark> {
+        named.iter().filter_map(|mark| self.mark((mark.repository, mark.device))).collect()
+    }
+
     /// Those marks that changed since this was asked last; where they are over [`MAX_MARKS`], the next answer has the
     /// others.
     pub fn changed_marks(&mut self) -> Vec<Mark> {
-        let told: Vec<_> = self.changed.iter().take(MAX_MARKS).copied().collect();
-        for key in &told {
-            self.changed.remove(key);
-        }
+        let told: Vec<_> = self.changed.keys().take(MAX_MARKS).copied().collect();
+        self.changed.retain(|key, ()| told.binary_search(key).is_err());
         told.into_iter().filter_map(|key| self.mark(key)).collect()
     }
 

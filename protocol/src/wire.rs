@@ -20,6 +20,8 @@ pub const MAX_ANNOUNCEMENT: usize = 4096;
 pub const MAX_RECEIPTS: usize = 64;
 /// Receipt marks in one digest.
 pub const MAX_MARKS: usize = 1024;
+/// Devices of whose receipts the first digest of a connection tells at most: of more, what concerns the other follows.
+pub const FEW_MARKS: usize = 32;
 /// Bytes of a piece map: a bit a piece.
 pub const MAX_MAP: usize = (MAX_PIECES / 8) as usize;
 /// Bytes of a site's name.
@@ -105,6 +107,9 @@ pub struct Digest {
     pub holdings: Vec<Holding>,
     /// Newest receipts by device.
     pub marks: Vec<Mark>,
+    /// Whether it holds those of many more devices, and tells of them once it knows of which the receiver has some: it is
+    /// sent none before.
+    pub more: bool,
 }
 
 /// The newest verified metadata that a node has of a repository.

@@ -59,6 +59,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         follows: vec![repository, RepositoryId([9; 32])],
         holdings: vec![Holding { repository, version, pack }],
         marks: vec![mark],
+        more: true,
     };
     let messages = [
         Message::Digest(digest),

@@ -150,7 +150,7 @@ impl Agent {
         if self.receipts.is_empty() {
             return;
         }
-        let Some(peer) = self.peers.get(node) else { return };
+        let Some(peer) = self.peers.get(node).filter(|peer| !peer.withholds) else { return };
         let mut wanted = peer.repositories.clone();
         // What may halt a release has to reach whoever may take it, and who collects may tell nobody.
         let concerns = |repository: &RepositoryId| self.halting.concerns(*repository) && self.tells_all(node);

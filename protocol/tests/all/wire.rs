@@ -46,8 +46,10 @@ fn map() -> impl Strategy<Value = PieceMap> {
 }
 
 fn digest() -> impl Strategy<Value = Digest> {
-    (any::<bool>(), option::of("[a-z]{1,64}"), vec(repository(), 0..5), vec(holding(), 0..5), vec(mark(), 0..5))
-        .prop_map(|(collects, site, follows, holdings, marks)| Digest { collects, site, follows, holdings, marks })
+    let lists = (vec(repository(), 0..5), vec(holding(), 0..5), vec(mark(), 0..5));
+    (any::<bool>(), option::of("[a-z]{1,64}"), lists, any::<bool>()).prop_map(
+        |(collects, site, (follows, holdings, marks), more)| Digest { collects, site, follows, holdings, marks, more },
+    )
 }
 
 fn message() -> impl Strategy<Value = Message> {

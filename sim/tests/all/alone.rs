@@ -225,3 +225,54 @@ fn a_receipt_for_which_there_is_no_room_is_not_even_written() {
     assert_eq!((persists(1), persists(2), persists(2)), (1, 0, 0));
     assert_eq!(carrier.agent.receipts().iter().count(), 1);
 }
+
+#[test]
+fn who_has_receipts_of_many_tells_those_that_have_few_what_concerns_them() {
+    // §6.3: all it holds would be most of what is said at each contact, on lines that are paid for.
+    let mut shop = Publisher::new("shop", "the shop", EPOCH);
+    shop.release("1.0.0", 1000, EPOCH);
+    let mut kiosk = Alone::new(Config { follows: vec![shop.cached()], ..Config::default() }, Vec::new());
+    let source = kiosk.meet(0, &shop, false);
+    for all in (0..100).collect::<Vec<u64>>().chunks(50) {
+        let receipts = all.iter().map(|device| receipt(&shop, *device)).collect();
+        kiosk.give(Input::Message { node: source, bytes: Message::Receipts(receipts).encode() });
+    }
+    kiosk.seen.clear();
+    let mark = |device| {
+        let Receipt { repository, device, counter, .. } = receipt(&shop, device).peek().unwrap();
+        Mark { repository, device, counter }
+    };
+    let said = |kiosk: &mut Alone, number: u64, digest: Option<Digest>| -> Vec<Message> {
+        let node = NodeId(Hash::of(&number.to_be_bytes()).0);
+        match digest {
+            None => kiosk.give(Input::Connected { node, address: None }),
+            Some(digest) => kiosk.give(Input::Message { node, bytes: Message::Digest(digest).encode() }),
+        }
+        let said = std::mem::take(&mut kiosk.seen).into_iter().filter_map(|action| match action {
+            Action::Send { node: to, bytes } if to == node => Some(Message::decode(&bytes).unwrap()),
+            _ => None,
+        });
+        said.collect()
+    };
+    let of = |message: &Message| match message {
+        Message::Digest(digest) => (digest.marks.len(), digest.more),
+        other => panic!("{other:?}"),
+    };
+    let follows = Digest { follows: vec![shop.id()], collects: true, ..Digest::default() };
+
+    // A device that has two receipts, of which one is here.
+    assert_eq!(said(&mut kiosk, 1, None).iter().map(of).collect::<Vec<_>>(), [(0, true)]);
+    let few = Digest { marks: vec![mark(3), mark(1000)], ..follows.clone() };
+    let answer = said(&mut kiosk, 1, Some(few));
+    let told = Digest { follows: vec![shop.id()], marks: vec![mark(3)], ..Digest::default() };
+    assert!(answer.len() == 2 && answer.contains(&Message::Digest(told)), "{answer:?}");
+    let sent = |message: &Message| matches!(message, Message::Receipts(receipts) if receipts.len() == 64);
+    assert!(answer.iter().any(sent), "it collects, and is sent what it lacks");
+
+    // One that has many is told all, and is sent nothing before it told what it has.
+    said(&mut kiosk, 2, None);
+    let answer = said(&mut kiosk, 2, Some(Digest { more: true, ..follows.clone() }));
+    assert_eq!(answer.iter().map(of).collect::<Vec<_>>(), [(100, false)]);
+    let all = (0..100).map(mark).collect();
+    assert_eq!(said(&mut kiosk, 2, Some(Digest { marks: all, ..follows })), []);
+}

@@ -1,0 +1,69 @@
+//! What two nodes say of what they hold: digests on contact, now and then, and when there is news.
+
+use super::Agent;
+use crate::{
+    NodeId,
+    action::Action,
+    member::Capability,
+    wire::{Digest, FEW_MARKS, Holding, Mark, Message},
+};
+
+impl Agent {
+    /// A digest of all metadata, with these marks.
+    pub(super) fn digest(&self, marks: Vec<Mark>) -> Digest {
+        // What is not given is not claimed.
+        let holdings = if self.config.serve { self.catalog.holdings() } else { Vec::new() };
+        Digest { marks, ..self.news(holdings) }
+    }
+
+    /// A digest of this metadata alone.
+    pub(super) fn news(&self, holdings: Vec<Holding>) -> Digest {
+        Digest {
+            collects: self.config.collect,
+            site: self.config.site.clone(),
+            follows: self.catalog.repositories().collect(),
+            holdings,
+            marks: Vec::new(),
+            more: false,
+        }
+    }
+
+    /// The first that is said to a peer. Where many receipts are here, it is most of all that two say who meet, and of no use
+    /// to one that has few: that one comes first.
+    pub(super) fn greet(&mut self, node: NodeId, actions: &mut Vec<Action>) {
+        let more = self.receipts.devices() > FEW_MARKS;
+        let marks = if more { Vec::new() } else { self.receipts.marks() };
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.untold = more;
+        }
+        Self::send(node, &Message::Digest(Digest { more, ..self.digest(marks) }), actions);
+    }
+
+    /// A peer said which receipts it has: it is told which of those are here, or all where it has many as well.
+    fn tell_marks(&mut self, node: NodeId, digest: &Digest, actions: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get_mut(node).filter(|peer| peer.untold) else { return };
+        peer.untold = false;
+        let marks = if digest.more { self.receipts.marks() } else { self.receipts.marks_among(&digest.marks) };
+        Self::send(node, &Message::Digest(Digest { marks, ..self.news(Vec::new()) }), actions);
+    }
+
+    /// A peer said what it holds: it gets what it lacks, and is asked for what this node lacks.
+    pub(super) fn digested(&mut self, node: NodeId, digest: &Digest, actions: &mut Vec<Action>) {
+        let may_collect = self.may(node, Capability::collects);
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        peer.take(digest);
+        peer.collects &= may_collect;
+        if let Some(sent) = self.sent.get_mut(&node) {
+            sent.said(&digest.marks, &self.receipts, &peer.marks);
+        }
+        self.placed(node);
+        self.tell_marks(node, digest, actions);
+        for holding in &digest.holdings {
+            self.catalog.has_it_now(node, *holding);
+            self.ask(node, *holding, actions);
+        }
+        self.correct(node, digest, actions);
+        self.want_from(node, actions);
+        self.pass_receipts(node, actions);
+    }
+}
