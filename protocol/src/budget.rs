@@ -93,6 +93,15 @@ fn lease(cap: u64) -> u64 {
     (cap / 256).clamp(1 << 20, 64 << 20)
 }
 
+/// Of a month's cap, what may be used in a direction: the last quarter is not for what others ask for. They may be anybody,
+/// and ask as often as they like; that must not cost this node its own updates.
+fn share(cap: u64, direction: Direction) -> u64 {
+    match direction {
+        Direction::Down => cap,
+        Direction::Up => cap - cap / 4,
+    }
+}
+
 /// How long after a failure the month's use is written down again.
 const WRITE_AGAIN: Duration = Duration::from_secs(60);
 /// While a month's cap or hours are set, the clock is looked at this often at least: it may have been set.
@@ -239,7 +248,7 @@ impl Budget {
         if near {
             return longest;
         }
-        let left = self.left_of_month(budgets);
+        let left = self.left_of_month(budgets, direction);
         if left < on_wire(least) { 0 } else { longest.min(left - left / 16) }
     }
 
@@ -263,14 +272,14 @@ impl Budget {
     ) -> Result<u64, Held> {
         let (least, most) = range.into_inner();
         let longest = self.buckets[usize::from(!near)][direction as usize].longest(now);
-        let left = if near { u64::MAX } else { self.left_of_month(budgets) };
+        let left = if near { u64::MAX } else { self.left_of_month(budgets, direction) };
         if let Some(longest) = longest
             && left >= on_wire(least)
         {
             return Ok(most.min(longest).min(left - left / 16).max(least));
         }
-        if !near && self.has_no_room_for(least, budgets) {
-            return Err(Held::Shut(self.used_up()));
+        if !near && self.has_no_room_for(least, budgets, direction) {
+            return Err(Held::Shut(self.used_up(budgets)));
         }
         match self.why(budgets, near, direction).filter(|_| longest.is_none()) {
             Some(why) if self.rate(near, direction) == Rate(Some(0)) => Err(Held::Shut(why)),
@@ -301,8 +310,9 @@ impl Budget {
     }
 
     /// Bytes on the wire that may be used now: of the cap, and of what is written down.
-    fn left_of_month(&self, budgets: &Budgets) -> u64 {
-        budgets.month.map_or(u64::MAX, |cap| self.written.min(cap).saturating_sub(self.month.bytes))
+    fn left_of_month(&self, budgets: &Budgets, direction: Direction) -> u64 {
+        let left = |cap| self.written.min(share(cap, direction)).saturating_sub(self.month.bytes);
+        budgets.month.map_or(u64::MAX, left)
     }
 
     /// What is to be written down next, before more of the month is used; nothing while one is under way.
@@ -372,17 +382,22 @@ impl Budget {
     #[must_use]
     pub fn is_used_up(&self, budgets: &Budgets) -> bool {
         // Less than a piece is left.
-        self.has_no_room_for(MIN_PIECE, budgets)
+        self.has_no_room_for(MIN_PIECE, budgets, Direction::Down)
     }
 
     /// Whether so many bytes would pass the month's cap.
-    fn has_no_room_for(&self, bytes: u64, budgets: &Budgets) -> bool {
-        budgets.month.is_some_and(|cap| self.month.bytes.saturating_add(on_wire(bytes)) > cap)
+    fn has_no_room_for(&self, bytes: u64, budgets: &Budgets, direction: Direction) -> bool {
+        budgets.month.is_some_and(|cap| self.month.bytes.saturating_add(on_wire(bytes)) > share(cap, direction))
     }
 
-    fn used_up(&self) -> String {
+    fn used_up(&self, budgets: &Budgets) -> String {
         let next = Month { number: self.month.number + 1, bytes: 0 };
-        format!("the month's budget is used up; it goes on in {next}")
+        let what = if self.is_used_up(budgets) {
+            "the month's budget is used up"
+        } else {
+            "the rest of the month's budget is for what this node fetches"
+        };
+        format!("{what}; it goes on in {next}")
     }
 
     /// The month, once, when nothing more of its cap may be used.
@@ -402,8 +417,8 @@ impl Budget {
     /// What holds up bytes of this kind now, in words: the month's cap, or the rate; nothing if nothing does.
     #[must_use]
     pub fn why(&self, budgets: &Budgets, near: bool, direction: Direction) -> Option<String> {
-        if !near && self.is_used_up(budgets) {
-            return Some(self.used_up());
+        if !near && self.has_no_room_for(MIN_PIECE, budgets, direction) {
+            return Some(self.used_up(budgets));
         }
         let setting = format!("budget.{}_{}", self.link(near), direction);
         match self.rate(near, direction) {

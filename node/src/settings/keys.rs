@@ -74,7 +74,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "budget.month",
         default: "unlimited",
-        help: "bytes exchanged with other sites in a calendar month (UTC) at most, both ways together, such as 2 GB",
+        help: "bytes exchanged with other sites in a calendar month (UTC) at most, such as 2 GB; others get three quarters",
     },
     Key { name: "attributes", default: "", help: "what this device is, for the rules of releases: NAME=VALUE, ..." },
     Key { name: "max_receipts", default: "4096", help: "receipts kept at most, 1 to 1048576; the oldest go first" },

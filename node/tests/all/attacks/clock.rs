@@ -1,6 +1,6 @@
 //! Time as a weapon: metadata that is kept from a device, and clocks that are wrong, wander or step back.
 
-use burr_protocol::Wall;
+use burr_protocol::{Wall, rules::Rules};
 
 use super::{
     DAY, Desk, Device, EPOCH, Hands,
@@ -122,6 +122,11 @@ async fn t28_two_hundred_days_without_news_end_as_the_policy_says() {
     clock.set(after(4000));
     device.import(&brought).await;
     device.hear_active("2.0.0").await;
+    // Its publisher has a say too: who tolerates anything does not take what is signed to be taken until then.
+    let release = brought.release("3.0.0");
+    brought.set_rules(release.seq, &Rules { not_after: Some(after(100)), ..Rules::default() });
+    device.import(&brought).await;
+    assert!(device.hear_waiting().await.contains("it ended at"));
     device.import(&shop).await;
     device.refuses(shop.id(), first).await;
     assert_eq!((device.active().await.as_deref(), device.version().await), (Some("2.0.0"), Some(brought.version())));

@@ -133,6 +133,35 @@ fn a_month_has_its_bytes_and_no_kill_makes_them_more() {
 }
 
 #[test]
+fn who_asks_again_and_again_from_afar_does_not_use_up_what_a_device_needs_itself() {
+    // §7.13
+    let (cap, size) = (16 * MIB, 3 * MIB);
+    let mut pair = device_with(&[("budget.month", "16 MiB")]);
+    pair.publish("1.0.0", size);
+    pair.run(10);
+    assert_eq!(pair.active().as_deref(), Some("1.0.0"));
+    pair.part();
+    let mut waits = None;
+    for _ in 0..6 {
+        let stranger = pair.add_cache();
+        pair.link(stranger, pair.device);
+        for _ in 0..30 {
+            pair.run(1);
+            waits = limit(&pair, pair.device, Direction::Up).waits.or(waits);
+        }
+        pair.world.cut(stranger, pair.device);
+    }
+    let given = on_wire(pair.world.served(pair.device));
+    assert!(given > 2 * size && on_wire(size) + given <= cap / 4 * 3, "{given}");
+    let waits = waits.expect("others wait for the next month");
+    assert!(waits.contains("the rest of the month's budget is for what this node fetches"), "{waits}");
+    pair.meet();
+    pair.publish("2.0.0", size);
+    pair.run(60);
+    assert_eq!(pair.active().as_deref(), Some("2.0.0"));
+}
+
+#[test]
 fn what_a_driver_moves_itself_is_taken_before_it_goes() {
     // §7.12, §7.13
     let (near, far, cap) = (true, false, 8 * MIB);
@@ -163,9 +192,9 @@ fn what_a_driver_moves_itself_is_taken_before_it_goes() {
     assert!(went + on_wire(PIECE) > cap, "{went}");
     assert_eq!(ask(&pair, far, Direction::Up, PIECE, PIECE), Err(held), "both ways together");
     // A few bytes may still go; what did not go may go again.
-    assert!(ask(&pair, far, Direction::Up, 1, 1).is_ok());
+    assert!(ask(&pair, far, Direction::Down, 1, 1).is_ok());
     pair.world.give(pair.device, Input::NotCarried { near: far, direction: Direction::Down, bytes: PIECE });
-    assert_eq!(ask(&pair, far, Direction::Up, PIECE, PIECE), Ok(PIECE));
+    assert_eq!(ask(&pair, far, Direction::Down, PIECE, PIECE), Ok(PIECE));
 
     // A rate: as much as a quarter of a second has room for, and then not before that is over.
     assert_eq!(ask(&pair, near, Direction::Up, 1000, MIB), Ok(25_000));
