@@ -36,7 +36,7 @@ use crate::{Hash, NodeId, RepositoryId, Time, config::Config, table::Table};
 
 /// How often it is looked whether something is held up.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// A node of this site that says nothing new for this long claims nothing any more.
+/// A node of this site that brings it nothing for this long claims nothing any more: it may know nobody but those here.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
 /// A node that has had nothing to do for this long takes what another one claims.
 const IDLE: Duration = Duration::from_secs(1);
@@ -203,6 +203,12 @@ impl Job {
         self.providers.values().any(|provider| provider.held.adds_to(&self.have))
     }
 
+    /// Whether this node has a piece, or one of its site that fetches the blob too.
+    fn is_here(&self, piece: usize) -> bool {
+        let has = |near: &Provider| near.near && !near.is_source() && near.held.contains(piece);
+        self.have.contains(piece) || self.providers.values().any(has)
+    }
+
     /// The whole blob, once every piece is here.
     #[must_use]
     pub fn complete(&self) -> Option<Complete> {
@@ -219,9 +225,12 @@ impl Job {
     pub fn provides(&mut self, node: NodeId, size: u64, map: &PieceMap, now: Time) {
         if size == self.size {
             let held = Pieces::of(size, map);
+            let brings = held.iter().any(|piece| !self.is_here(piece));
             self.change(node, now, |provider| {
                 provider.held = held;
-                provider.heard = now;
+                if brings {
+                    provider.heard = now;
+                }
             });
         }
     }
@@ -229,6 +238,7 @@ impl Job {
     /// A peer says which pieces it provides besides.
     pub fn provides_also(&mut self, node: NodeId, pieces: &[u16], now: Time) {
         let (size, piece) = (self.size, self.piece);
+        let brings = pieces.iter().any(|piece| !self.is_here(usize::from(*piece)));
         let provider = self.providers.get_or_insert_with(node, || Provider::new(size, piece, now));
         let (before, counts) = (provider.held.len(), provider.is_copy());
         for piece in pieces.iter().map(|piece| usize::from(*piece)) {
@@ -239,7 +249,7 @@ impl Job {
                 }
             }
         }
-        if provider.held.len() > before {
+        if brings && provider.held.len() > before {
             provider.heard = now;
         }
     }
@@ -248,9 +258,11 @@ impl Job {
     pub fn fetches(&mut self, node: NodeId, fetches: bool, now: Time) {
         if fetches || self.providers.contains_key(&node) {
             self.change(node, now, |provider| {
+                if !provider.fetches {
+                    provider.heard = now;
+                }
                 provider.fetches = fetches;
                 provider.fellow |= fetches;
-                provider.heard = now;
             });
         }
     }

@@ -47,7 +47,7 @@ pub(super) struct Provider {
     pub(super) delay: Option<Duration>,
     /// How long pieces take, smoothed.
     pub(super) takes: Option<Duration>,
-    /// When it last said that it has more.
+    /// When it last said what it has, or that it has what was not at this node's site.
     pub(super) heard: Time,
     /// When it last brought something, or was asked while nothing was under way.
     moved: Time,

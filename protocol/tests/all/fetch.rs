@@ -305,7 +305,7 @@ fn what_a_far_fellow_holds_up_is_asked_of_a_source_though_others_are_to_bring_mo
     let config = Config::default();
     let size = 64 * MIN_PIECE;
     let (mut job, mut next) = (job(size), 0);
-    for time in (0..8000).step_by(250) {
+    for time in (0..5000).step_by(250) {
         let now = Time(time);
         job.provides(node(1), size, &PieceMap::All, now);
         job.fetches(node(2), true, now);
