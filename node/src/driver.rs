@@ -168,7 +168,8 @@ impl Driver {
             store,
             now: now(started, &clock),
         };
-        let recorder = settings.flight_recorder.as_ref().map(|path| Recorder::begin(path, &start)).transpose()?;
+        let recorder =
+            settings.flight_recorder.as_ref().map(|path| Recorder::begin(path, start.clone())).transpose()?;
         let (agent, mut first) = Agent::new(key, start.config, start.records, start.store, start.now);
         first.extend(found.rebuilt.into_iter().chain(rebuilt).map(|why| Fact::StoreRebuilt { why }));
         first.extend(found.dropped.into_iter().map(|why| Fact::RecordDropped { why }));
@@ -437,7 +438,7 @@ impl Driver {
             self.tally.verified(begun.elapsed());
         }
         if let (Some(recorder), Some(input)) = (&mut self.recorder, recorded) {
-            recorder.record(now, input, &actions);
+            recorder.record(now, input, &actions, &self.agent);
         }
         actions
     }

@@ -37,7 +37,7 @@ pub const MAX_FLEETS: usize = 16;
 
 /// Where connections come from, as far as one machine can make them up: an IPv4 address, or the 64 bits in front of an
 /// IPv6 one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Origin(IpAddr);
 
 impl Origin {
@@ -52,7 +52,7 @@ impl Origin {
 }
 
 /// What a node was admitted by.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Admitted {
     /// What it showed.
     pub(crate) bytes: Vec<u8>,
@@ -60,7 +60,7 @@ pub(crate) struct Admitted {
     pub(crate) certificate: Certificate,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Waiting {
     node: NodeId,
     origin: Option<Origin>,
@@ -69,7 +69,7 @@ struct Waiting {
 }
 
 /// The connections that wait for their proof, and what those that gave it showed.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Door {
     waiting: Table<LinkId, Waiting>,
     admitted: Table<NodeId, Admitted>,

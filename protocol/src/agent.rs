@@ -24,6 +24,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use self::holdings::Untold;
 use crate::{
     Hash, NodeId, Now, RepositoryId, Time,
@@ -52,7 +54,7 @@ use crate::{
 };
 
 /// What is said and done once a persist is on disk.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum After {
     /// Verified metadata may be believed, told and acted on.
     Metadata { verified: Box<Verified>, from: Option<NodeId> },
@@ -75,10 +77,12 @@ enum After {
 const MAX_PENDING: usize = 64;
 
 /// The whole of a node's decisions.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Agent {
-    /// Who signs for it, and so its name.
+    /// Who signs for it, and so its name: no part of what is written down of an agent.
+    #[serde(skip, default = "Signer::nobody")]
     signer: Signer,
+    #[serde(with = "crate::flight::shared")]
     config: Arc<Config>,
     now: Now,
     catalog: Catalog,
@@ -130,6 +134,7 @@ pub struct Agent {
     untold: Untold,
     started: bool,
     /// Lent by the driver while it calls.
+    #[serde(skip)]
     memory: Memory,
 }
 
@@ -384,6 +389,16 @@ impl Agent {
     #[must_use]
     pub fn me(&self) -> NodeId {
         self.signer.node()
+    }
+
+    /// What its clocks showed last.
+    pub(crate) fn now(&self) -> Now {
+        self.now
+    }
+
+    /// The same agent with another one who signs for it.
+    pub(crate) fn signed_by(self, signer: Signer) -> Self {
+        Self { signer, ..self }
     }
 
     /// How things stand, for people.

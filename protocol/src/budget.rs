@@ -175,7 +175,7 @@ pub enum Held {
 }
 
 /// What is left.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Budget {
     /// Near and far, each down and up.
     buckets: [[Bucket; 2]; 2],

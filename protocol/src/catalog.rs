@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Hash, NodeId, RepositoryId, Time,
     table::Table,
@@ -13,7 +15,7 @@ use crate::{
 };
 
 /// The newest metadata that is known of, by repository.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Newest(BTreeMap<RepositoryId, (MetadataVersion, Hash)>);
 
 impl Newest {
@@ -67,7 +69,7 @@ impl Newest {
 }
 
 /// A question for a pack that is under way.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Asked {
     node: NodeId,
     holding: Holding,
@@ -79,7 +81,7 @@ struct Asked {
 }
 
 /// Verified metadata of the repositories that this node follows.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Catalog {
     held: Table<RepositoryId, Option<Verified>>,
     asked: Table<RepositoryId, Asked>,

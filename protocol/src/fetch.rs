@@ -22,6 +22,8 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use self::{
     claims::{Claims, RUN},
     plan::{Copies, Plan},
@@ -55,7 +57,7 @@ pub struct Complete {
 }
 
 /// A piece that came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fresh {
     /// Which.
     pub piece: usize,
@@ -64,7 +66,7 @@ pub struct Fresh {
 }
 
 /// One blob being fetched.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Job {
     blob: Hash,
     size: u64,

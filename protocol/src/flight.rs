@@ -2,9 +2,14 @@
 //! elsewhere.
 //!
 //! A driver writes it down while it works; `burr-sim replay` runs it again. It is [`MAGIC`], then a frame for the
-//! [`Start`], then one for each [`Moment`], in order; a frame is its length in four bytes, big-endian, and the postcard
+//! [`Beginning`], then one for each [`Moment`], in order; a frame is its length in four bytes, big-endian, and the postcard
 //! encoding. One that was cut short by a power cut ends with the last whole frame. It holds no private key: receipts that the
 //! node signed are recorded with their signatures. It does hold what peers said, and the node's settings.
+//!
+//! What fails in the field fails at the end of a long run. So a recording may begin in the middle of one, with a
+//! [`Snapshot`] of the agent: a driver begins a new one now and then, and keeps the newest. That nothing of an agent is
+//! missing in a snapshot is tried where it can be (`sim/tests/all/flight.rs`): agents that are written down and read back
+//! at every input do what they would have done.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +27,7 @@ use crate::{
 };
 
 /// What a recording begins with.
-pub const MAGIC: &[u8] = b"burr flight 1\n";
+pub const MAGIC: &[u8] = b"burr flight 2\n";
 
 /// What an agent was made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +42,23 @@ pub struct Start {
     pub store: BTreeMap<Hash, Stored>,
     /// When.
     pub now: Now,
+}
+
+/// An agent in the middle of its work, all of it but who signs for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    me: NodeId,
+    now: Now,
+    agent: Vec<u8>,
+}
+
+/// What a recording begins with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Beginning {
+    /// The agent is made.
+    Start(Start),
+    /// It goes on.
+    Later(Snapshot),
 }
 
 /// One input, and what came of it.
@@ -66,13 +88,48 @@ pub enum FlightError {
 /// A recording that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recording {
-    /// What the agent was made of.
-    pub start: Start,
+    /// What it begins with.
+    pub beginning: Beginning,
     /// What happened, in order.
     pub moments: Vec<Moment>,
 }
 
-impl Start {
+impl Snapshot {
+    /// Takes an agent down as it is between two inputs.
+    #[must_use]
+    pub fn of(agent: &Agent) -> Self {
+        Self { me: agent.me(), now: agent.now(), agent: wire::encode(agent) }
+    }
+
+    /// The agent as it was; it tells nothing, as it goes on.
+    ///
+    /// # Errors
+    /// [`FlightError::Frame`] if another version of the agent was taken down.
+    pub fn agent(&self, signer: impl Into<Signer>) -> Result<Agent, FlightError> {
+        let agent: Agent = postcard::from_bytes(&self.agent).map_err(|_| FlightError::Frame(0))?;
+        Ok(agent.signed_by(signer.into()))
+    }
+}
+
+impl Beginning {
+    /// Whose decisions they are.
+    #[must_use]
+    pub fn me(&self) -> NodeId {
+        match self {
+            Self::Start(start) => start.me,
+            Self::Later(snapshot) => snapshot.me,
+        }
+    }
+
+    /// When.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        match self {
+            Self::Start(start) => start.now,
+            Self::Later(snapshot) => snapshot.now,
+        }
+    }
+
     /// The first bytes of a recording.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -110,21 +167,28 @@ impl Recording {
     /// [`FlightError`] if it is none, or a whole frame can't be read.
     pub fn read(bytes: &[u8]) -> Result<Self, FlightError> {
         let mut rest = bytes.strip_prefix(MAGIC).ok_or(FlightError::Other)?;
-        let start = next(&mut rest, 0)?.ok_or(FlightError::Frame(0))?;
+        let beginning = next(&mut rest, 0)?.ok_or(FlightError::Frame(0))?;
         let mut moments = Vec::new();
         while let Some(moment) = next(&mut rest, moments.len() + 1)? {
             moments.push(moment);
         }
-        Ok(Self { start, moments })
+        Ok(Self { beginning, moments })
     }
 
-    /// The agent as it was at the start, and what it told then.
-    #[must_use]
-    pub fn agent(&self) -> (Agent, Vec<Fact>) {
+    /// The agent as it was at the beginning, and what it told then.
+    ///
+    /// # Errors
+    /// [`FlightError::Frame`] if another version of the agent was taken down.
+    pub fn agent(&self) -> Result<(Agent, Vec<Fact>), FlightError> {
         let signed = self.moments.iter().flat_map(|moment| &moment.signed);
         let signed = signed.map(|signed| (signed.receipt.clone(), signed.clone())).collect();
-        let Start { me, config, records, store, now } = self.start.clone();
-        Agent::new(Signer::Recorded(Box::new(Recorded { me, signed })), config, records, store, now)
+        let signer = Signer::Recorded(Box::new(Recorded { me: self.beginning.me(), signed }));
+        match self.beginning.clone() {
+            Beginning::Start(Start { config, records, store, now, .. }) => {
+                Ok(Agent::new(signer, config, records, store, now))
+            }
+            Beginning::Later(snapshot) => Ok((snapshot.agent(signer)?, Vec::new())),
+        }
     }
 }
 
@@ -146,4 +210,36 @@ fn next<T: DeserializeOwned>(rest: &mut &[u8], number: usize) -> Result<Option<T
     let Some((body, after)) = after.split_at_checked(length) else { return Ok(None) };
     *rest = after;
     postcard::from_bytes(body).map(Some).map_err(|_| FlightError::Frame(number))
+}
+
+/// What a snapshot holds of something shared: the thing itself.
+pub(crate) mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<T: Serialize, S: Serializer>(shared: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        T::serialize(shared, serializer)
+    }
+
+    pub(crate) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<T>, D::Error> {
+        T::deserialize(deserializer).map(Arc::new)
+    }
+}
+
+/// What a snapshot holds of what has a form for JSON alone: that.
+pub(crate) mod json {
+    use serde::{
+        Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, de::Error as _, ser::Error as _,
+    };
+
+    pub(crate) fn serialize<T: Serialize, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_json::to_string(value).map_err(S::Error::custom)?.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+        serde_json::from_str(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
 }

@@ -238,7 +238,7 @@ pub enum Declined {
 }
 
 /// The channels that devices chose, by app and device.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Assigned {
     channels: BTreeMap<String, BTreeMap<String, String>>,
     count: usize,

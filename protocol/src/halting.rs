@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     NodeId, RepositoryId, Wall, member,
     receipt::{Receipt, Receipts, SignedReceipt},
@@ -19,7 +21,7 @@ use crate::{
 };
 
 /// The releases that may halt, of all repositories.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Halting {
     counts: Table<RepositoryId, BTreeMap<ReleaseId, Count>>,
     halted: BTreeMap<ReleaseId, Tally>,
@@ -27,7 +29,7 @@ pub(crate) struct Halting {
 
 /// One release that may halt, with the newest that each device said of it: the receipt's number, and whether it failed.
 /// As many devices as receipts are kept, at most.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Count {
     threshold: Halt,
     devices: BTreeMap<NodeId, (u64, bool)>,

@@ -48,7 +48,7 @@ pub enum Lie {
 }
 
 /// A connected peer.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Peer {
     /// Whether it said anything of itself yet: until its first digest, it is not known what it follows.
     pub introduced: bool,
@@ -101,7 +101,7 @@ pub enum Place {
     Full,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Dialled {
     node: Option<NodeId>,
     failures: u32,
@@ -112,7 +112,7 @@ struct Dialled {
 }
 
 /// All that is known of other nodes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Peers {
     connected: Table<NodeId, Peer>,
     /// Where nodes that are about to connect come from.

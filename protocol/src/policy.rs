@@ -13,6 +13,8 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Hash, NodeId, RepositoryId, Wall,
     config::{Freshness, Install},
@@ -30,9 +32,10 @@ pub use needs::{BadNeed, Needs, Power, Unmet};
 const MAX_CURRENT: usize = 4;
 
 /// A release that this device decided to take. Made by [`decide`] alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     repository: RepositoryId,
+    #[serde(with = "crate::flight::json")]
     release: Release,
     issued: Wall,
 }
@@ -64,7 +67,7 @@ impl Offer {
 }
 
 /// Why a device does not take anything.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Skip {
     /// The channel has no release.
     Nothing,
@@ -101,7 +104,7 @@ pub enum Skip {
 }
 
 /// Why a device does not take a certain release.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// It is the active one, or an older one.
     NotNewer,
@@ -130,7 +133,7 @@ pub enum Refusal {
 }
 
 /// How far a device is on its way to the key of an epoch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
     /// The key is here.
     Open,

@@ -265,7 +265,7 @@ pub(crate) fn last_bytes(words: &str, most: usize) -> String {
 pub type Numbers = BTreeMap<(RepositoryId, NodeId), u64>;
 
 /// What a peer was sent since it said what it holds.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Sent {
     /// The highest number of each device that was sent and not acknowledged.
     numbers: Numbers,
@@ -295,7 +295,7 @@ impl Sent {
 }
 
 /// The receipts that a node keeps: its own and those it carries or collects.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Receipts {
     own: NodeId,
     kept: BTreeMap<(RepositoryId, NodeId), Table<u64, SignedReceipt>>,

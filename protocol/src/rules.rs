@@ -172,7 +172,7 @@ pub struct Subject<'a> {
 }
 
 /// Why rules keep a device from a release, in the words of [`fmt::Display`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Against {
     /// Taken back, and why.
     Yanked(String),

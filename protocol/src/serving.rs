@@ -25,7 +25,7 @@ const SLOW: Duration = Duration::from_millis(250);
 /// A question that waits longer is declined, before its node gives up.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Question {
     id: QuestionId,
     blob: Hash,
@@ -33,7 +33,7 @@ struct Question {
     since: Time,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Answer {
     node: NodeId,
     blob: Hash,
@@ -42,7 +42,7 @@ struct Answer {
 }
 
 /// Questions that wait, and answers under way.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Serving {
     waiting: Table<NodeId, VecDeque<Question>>,
     answers: Table<QuestionId, Answer>,

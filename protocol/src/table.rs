@@ -3,8 +3,10 @@
 
 use std::borrow::Borrow;
 
+use serde::{Deserialize, Serialize};
+
 /// Values by key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(clippy::box_collection, reason = "most tables of an idle agent are empty: a pointer each")]
 pub struct Table<K, V>(Option<Box<Vec<(K, V)>>>);
 

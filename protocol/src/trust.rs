@@ -25,6 +25,7 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
 use sigstore_tuf::{MetaFile, Metadata, RoleKeys, Root, Snapshot, Targets, Timestamp, TrustedMetadataSet};
 
 use crate::{
@@ -44,7 +45,10 @@ use write::Signers;
 pub const MAX_LIFETIME: i64 = 366 * 24 * 3600;
 
 /// Metadata of one repository whose every signature, version, length and hash was checked. Made by [`verify`] alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Written down as its pack, which is verified again when it is read back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "(RepositoryId, Vec<u8>)", into = "(RepositoryId, Vec<u8>)")]
 pub struct Verified {
     repository: RepositoryId,
     root_version: u64,
@@ -59,6 +63,20 @@ pub struct Verified {
     expires: Wall,
     releases: Arc<[Release]>,
     fleets: Arc<BTreeMap<String, Fleet>>,
+}
+
+impl From<Verified> for (RepositoryId, Vec<u8>) {
+    fn from(verified: Verified) -> Self {
+        (verified.repository, verified.pack.to_vec())
+    }
+}
+
+impl TryFrom<(RepositoryId, Vec<u8>)> for Verified {
+    type Error = TrustError;
+
+    fn try_from((repository, pack): (RepositoryId, Vec<u8>)) -> Result<Self, TrustError> {
+        verify(repository, None, &pack)
+    }
 }
 
 impl Verified {

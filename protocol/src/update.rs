@@ -10,6 +10,8 @@ mod hooks;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Hash, NodeId, Time, Wall,
     action::StageFailure,
@@ -28,7 +30,7 @@ pub use hooks::Hook;
 const HEALTH_GRACE: Duration = Duration::from_secs(5);
 
 /// A bundle that is unpacked and verified on this device. Made from a whole payload alone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Staged {
     offer: Offer,
     sources: Vec<(NodeId, u64)>,
@@ -82,7 +84,7 @@ pub enum Step {
 }
 
 /// How an update ended: what its receipt says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Which release.
     pub release: ReleaseId,
@@ -103,20 +105,21 @@ pub struct Report {
 }
 
 /// What follows once the record is on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Then {
     Switch,
     Return,
-    End(UpdateStep, String),
+    End(#[serde(with = "crate::flight::json")] UpdateStep, String),
     /// Make the active version current, which is another one than before; then tell.
-    Resume(Option<(UpdateStep, String)>),
+    Resume(#[serde(with = "crate::flight::json")] Option<(UpdateStep, String)>),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Phase {
     Idle,
     /// `current` is made to name the active bundle, after a start, or when that is another one; then it is told.
     Resuming {
+        #[serde(with = "crate::flight::json")]
         told: Option<(UpdateStep, String)>,
     },
     Fetching {
@@ -171,7 +174,7 @@ enum Phase {
 }
 
 /// The update of one app.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Update {
     install: Install,
     record: AppRecord,

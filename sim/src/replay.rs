@@ -4,7 +4,7 @@ use burr_protocol::{
     Agent, Time,
     action::{Action, Input},
     fact::Fact,
-    flight::{self, Moment, Recording},
+    flight::{self, FlightError, Moment, Recording},
     wire::Message,
 };
 
@@ -19,32 +19,41 @@ pub struct Step<'a> {
     pub same: bool,
 }
 
-/// A recording that no agent can have made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("at its input {input} the recording's time goes back from {from:?} to {to:?}")]
-pub struct TimeWentBack {
-    input: usize,
-    from: Time,
-    to: Time,
+/// Why a recording can't be run again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    /// The agent that it begins with can't be read.
+    #[error(transparent)]
+    Beginning(#[from] FlightError),
+    /// No agent can have made it.
+    #[error("at its input {input} the recording's time goes back from {from:?} to {to:?}")]
+    TimeWentBack {
+        /// The number of the input, from 0.
+        input: usize,
+        /// The time before.
+        from: Time,
+        /// Its time.
+        to: Time,
+    },
 }
 
-/// Runs a recording again and shows what the agent told at its start, and then each step. Returns the agent as it is at
-/// the end.
+/// Runs a recording again and shows what the agent told at its start, if it begins with that, and then each step. Returns
+/// the agent as it is at the end.
 ///
 /// # Errors
-/// [`TimeWentBack`] if the recording's time does.
+/// [`ReplayError`] if it is no recording of this version, or of any.
 pub fn replay(
     recording: &Recording,
     start: impl FnOnce(&[Fact]),
     mut step: impl FnMut(&Step<'_>),
-) -> Result<Agent, TimeWentBack> {
-    let (mut agent, facts) = recording.agent();
+) -> Result<Agent, ReplayError> {
+    let (mut agent, facts) = recording.agent()?;
     start(&facts);
-    let mut now = recording.start.now.time;
+    let mut now = recording.beginning.now().time;
     for (input, moment) in recording.moments.iter().enumerate() {
         let to = moment.now.time;
         if to < now {
-            return Err(TimeWentBack { input, from: now, to });
+            return Err(ReplayError::TimeWentBack { input, from: now, to });
         }
         now = to;
         let mut actions = Vec::new();

@@ -24,6 +24,7 @@ use burr_protocol::{
     action::{Action, FetchFailure, Input, StageFailure},
     fact::Fact,
     fetch::{PieceMap, RequestId},
+    flight::Snapshot,
     record::Record,
     trust::Memory,
 };
@@ -38,7 +39,7 @@ use check::Checks;
 pub use check::{Rule, Violation};
 use digest::Digest;
 pub use machine::{Answers, Clock, Lies, Write};
-use machine::{Connection, Machine, Writing};
+use machine::{Connection, Machine, Writing, signer};
 use names::Names;
 use place::{Link, Place, address};
 pub use place::{PlaceIndex, PlaceModel, Uplink};
@@ -136,6 +137,8 @@ pub struct World {
     ledger: Ledger,
     checks: Option<Box<Checks>>,
     speaks_too_soon: bool,
+    /// Before each input of this number, and its multiples, the agent is read back from a snapshot of it.
+    snapshots: Option<u64>,
     handled: u64,
     digest: Digest,
     /// Keeps every fact, and hashes every action rather than what was told.
@@ -175,6 +178,7 @@ impl World {
             ledger: Ledger::default(),
             checks: None,
             speaks_too_soon: false,
+            snapshots: None,
             handled: 0,
             digest: Digest::default(),
             thorough: true,
@@ -247,6 +251,12 @@ impl World {
         self.speaks_too_soon = true;
     }
 
+    /// From now on an agent goes on as a snapshot of it before each `every`-th input, as one that is replayed from the middle
+    /// of a run: nothing may come of that.
+    pub fn go_on_from_snapshots(&mut self, every: u64) {
+        self.snapshots = Some(every);
+    }
+
     /// From now on, a fleet's list of keys of this name has an entry for a node.
     pub fn list_in(&mut self, node: NodeIndex, list: Hash) {
         self.machines[node].disk.list_in(list);
@@ -262,6 +272,10 @@ impl World {
         let now = self.shown(node);
         let Some(agent) = &mut self.machines[node].agent else { return };
         self.handled += 1;
+        if self.snapshots.is_some_and(|every| self.handled.is_multiple_of(every)) {
+            let signer = signer(node, agent.me());
+            **agent = Snapshot::of(agent).agent(signer).expect("what was written down is read back");
+        }
         let mut actions = std::mem::take(&mut self.actions);
         agent.handle_with(&mut self.memory, now, input, &mut actions);
         let wake = agent.wake_at().map(|at| at.max(now.time));

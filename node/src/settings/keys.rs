@@ -86,7 +86,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "flight_recorder",
         default: "",
-        help: "directory for recordings of all that this node is told, which `burr-sim replay` runs again: 4 files of 64 MiB at most; off if empty",
+        help: "directory for recordings of all that this node is told, which `burr-sim replay` runs again: the newest 16 files of 16 MiB; off if empty",
     },
     Key {
         name: "control.http",

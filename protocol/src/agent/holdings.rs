@@ -4,6 +4,8 @@
 //! this node's site hear of it at once, since they wait for it; those of other sites now and then, and only of what this
 //! node brought to its site: the rest they hear from whoever brought that.
 
+use serde::{Deserialize, Serialize};
+
 use super::Agent;
 use crate::{
     Hash, NodeId, Time,
@@ -18,7 +20,7 @@ use crate::{
 const MUCH: usize = 64;
 
 /// Pieces that came and were not told of yet, by blob; each list with the time from which on it may be told.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Untold {
     near: Table<Hash, Vec<u16>>,
     far: Table<Hash, Vec<u16>>,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Rate;
 use crate::Time;
 
@@ -12,10 +14,10 @@ const REQUEST: u64 = 250;
 
 /// Bytes that may go at a rate, if there is one: most nodes have none. A request may begin while anything is there, and
 /// then the rest is owed.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Bucket(Option<Box<Limited>>);
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Limited {
     /// Bytes a second.
     rate: u64,

@@ -5,6 +5,8 @@
 //! it is the highest (rendezvous hashing) among those whose share is not full: the shares are equal, and when a claimant
 //! goes, it is mostly its runs that move, to many.
 
+use serde::{Deserialize, Serialize};
+
 use super::pieces::Pieces;
 use crate::{Hash, NodeId};
 
@@ -12,7 +14,7 @@ use crate::{Hash, NodeId};
 pub(super) const RUN: usize = 4;
 
 /// Who claims what.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Claims {
     me: NodeId,
     seed: u64,

@@ -32,7 +32,7 @@ pub fn piece_size(size: u64) -> u64 {
 const WORD: usize = 64;
 
 /// A set of pieces: a bit each, so that sets of one blob are compared 64 pieces at a time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pieces {
     words: Vec<u64>,
     count: usize,

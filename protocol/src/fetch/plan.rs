@@ -1,9 +1,11 @@
 //! What is to be had of a blob at one moment, as sets of pieces: worked out once for all providers, 64 pieces at a time.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Job, Under, pieces::Pieces, provider::Provider};
 
 /// How many have each piece that are no sources, and have brought something.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Copies {
     pub(super) of: Vec<u16>,
     /// Those that none has.

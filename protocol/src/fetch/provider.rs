@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{alone::LASTS, pieces::Pieces};
 use crate::{Time, config::Config};
 
@@ -30,7 +32,7 @@ const SHORTEST_STALL_FAR: Duration = Duration::from_secs(8);
 const UNKNOWN: Duration = Duration::from_secs(1);
 
 /// A provider, or one that fetches the same blob and may be one soon.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Provider {
     pub(super) held: Pieces,
     /// It fetches the blob itself.
@@ -212,7 +214,7 @@ impl Provider {
 
 /// All providers together that are far and no sources. Each has an uplink that it shares with its site, so a little that is
 /// asked of each of many would wait for long: they have one window.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Afar {
     window: u64,
     /// The shortest time that a piece took, and how long pieces take, smoothed.

@@ -29,7 +29,7 @@ pub struct Request {
 }
 
 /// A request under way.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Under {
     pub(super) request: Request,
     pub(super) first: usize,

@@ -33,7 +33,7 @@ impl Default for Conditions {
 }
 
 /// Why a staged release waits.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Later {
     /// For one of its windows.
     Window(Vec<Window>),

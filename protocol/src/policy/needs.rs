@@ -30,7 +30,7 @@ pub struct Needs {
 }
 
 /// One thing that is asked and not so, or not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unmet {
     /// Mains power.
     Mains,

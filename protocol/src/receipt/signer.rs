@@ -31,6 +31,11 @@ pub struct Recorded {
 }
 
 impl Signer {
+    /// Whoever signs for an agent that was read back, until somebody does.
+    pub(crate) fn nobody() -> Self {
+        Self::Recorded(Box::new(Recorded { me: NodeId([0; 32]), signed: BTreeMap::new() }))
+    }
+
     /// In whose name it signs.
     #[must_use]
     pub fn node(&self) -> NodeId {

@@ -2,7 +2,10 @@
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
-use burr_protocol::{action::Action, flight::Recording};
+use burr_protocol::{
+    action::Action,
+    flight::{Beginning, Recording},
+};
 use burr_sim::replay::{action_in_words, input_in_words, replay};
 
 use super::Failure;
@@ -23,7 +26,11 @@ impl Replay {
         let bytes = fs::read(&self.file).map_err(|error| Failure::File { path: path.clone(), error })?;
         let recording = Recording::read(&bytes)
             .map_err(|error| Failure::Recording { path: path.clone(), words: error.to_string() })?;
-        println!("node {}, {} inputs", recording.start.me, recording.moments.len());
+        let from = match &recording.beginning {
+            Beginning::Start(_) => "from its start",
+            Beginning::Later(_) => "from the middle of a run",
+        };
+        println!("node {}, {} inputs {from}", recording.beginning.me(), recording.moments.len());
         let (mut number, mut others) = (0_usize, Vec::new());
         let start = |facts: &[burr_protocol::fact::Fact]| facts.iter().for_each(|fact| println!("  tell: {fact}"));
         let replayed = replay(&recording, start, |step| {

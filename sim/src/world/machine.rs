@@ -143,6 +143,11 @@ fn secret(node: NodeIndex) -> SecretKey {
     Hash::of(format!("burr-sim node {node}").as_bytes()).0
 }
 
+/// Who signs for the node of this number, whose identity is worked out once.
+pub(super) fn signer(node: NodeIndex, id: NodeId) -> Signer {
+    Signer::Key { secret: secret(node).into(), node: id }
+}
+
 impl World {
     /// Adds a node, switched on, with an identity that follows from its place in the world.
     pub fn add(&mut self, config: impl Into<Arc<Config>>) -> NodeIndex {
@@ -207,7 +212,7 @@ impl World {
         assert!(machine.agent.is_none(), "node {node} is on");
         let (records, store) = (machine.disk.records(), machine.disk.store());
         // Its name was worked out once, and what disks hold was verified once.
-        let signer = Signer::Key { secret: secret(node).into(), node: machine.id };
+        let signer = signer(node, machine.id);
         let (agent, facts) = Agent::new_with(&mut self.memory, signer, machine.config.clone(), records, store, now);
         machine.agent = Some(Box::new(agent));
         self.check_start(node);

@@ -3,6 +3,7 @@
 mod alone;
 mod digest;
 mod fleets;
+mod flight;
 mod flood;
 mod pair;
 mod restore;
