@@ -49,6 +49,8 @@ pub struct Ledger {
     pub messages: u64,
     /// Payload bytes by simulated hour: between places, and within.
     pub hours: Vec<(u64, u64)>,
+    /// What liars altered, forged or replayed: messages, and answers to requests.
+    pub lies: u64,
     /// Refusals, by the lie.
     pub refused: BTreeMap<String, u64>,
     /// Metadata verified, over all nodes.

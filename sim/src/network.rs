@@ -143,6 +143,13 @@ impl Network {
         self.pipes[pipe as usize].flows.is_empty()
     }
 
+    /// Whether flows take all that a pipe gives, so that something stands in front of it.
+    #[must_use]
+    pub fn is_full(&self, pipe: PipeId) -> bool {
+        let held = &self.pipes[pipe as usize];
+        !held.flows.is_empty() && held.left <= held.rate * 1e-6
+    }
+
     /// Bytes that went through a pipe, as far as flows were settled.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of bytes")]

@@ -127,15 +127,26 @@ pub struct Uplink {
     /// The share of packets that are lost, 0 to 0.5.
     #[serde(default)]
     pub loss: f64,
-    /// The share of what it carries that blobs get, as of a site's own links.
+    /// The share of what it carries into a site that blobs get, as of a site's own links.
     #[serde(default = "whole", skip_serializing_if = "is_whole")]
     pub goodput: f64,
+    /// The same of what it carries out of a site, where there are the acknowledgements of what comes in as well.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub goodput_up: f64,
+    /// What stands in front of either direction while it is busy: messages, requests and the first byte of an answer wait
+    /// behind it.
+    #[serde(default = "nothing")]
+    pub queue: Size,
     /// The kind of line, for the report: `dsl`, `lte`, `satellite`.
     #[serde(default = "wan")]
     pub class: String,
     /// What a gigabyte costs on it, in either direction, in any currency.
     #[serde(default)]
     pub cost: f64,
+}
+
+fn nothing() -> Size {
+    Size(0)
 }
 
 fn wan_latency() -> Range<Span> {
@@ -391,7 +402,11 @@ impl Scenario {
             return wrong("the loss of an uplink is from 0 to 0.5".to_owned());
         }
         let uplinks = self.sites.iter().filter_map(|site| site.uplink.as_ref());
-        let mut shares = self.sites.iter().map(|site| site.goodput).chain(uplinks.map(|uplink| uplink.goodput));
+        let mut shares = self
+            .sites
+            .iter()
+            .map(|site| site.goodput)
+            .chain(uplinks.flat_map(|uplink| [uplink.goodput, uplink.goodput_up]));
         if !shares.all(|share| (0.1..=1.0).contains(&share)) {
             return wrong("the goodput of a link is from 0.1 to 1".to_owned());
         }

@@ -80,6 +80,8 @@ fn add_site(world: &mut World, site: &Site, number: usize, seed: u64) -> Places 
             down: uplink.down.draw(&mut stream).0,
             loss: uplink.loss,
             goodput: uplink.goodput,
+            goodput_up: uplink.goodput_up,
+            queue: uplink.queue.0,
         });
         let delay = site.latency.draw(&mut stream).duration();
         places.push(world.add_place(PlaceModel { delay, neighbours: site.neighbours, goodput: site.goodput, uplink }));

@@ -230,7 +230,8 @@ impl World {
     }
 
     /// What a node's clocks show.
-    pub(super) fn shown(&self, node: NodeIndex) -> Now {
+    #[must_use]
+    pub fn shown(&self, node: NodeIndex) -> Now {
         let now = self.now();
         match self.machines[node].clock {
             Clock::Right => now,
@@ -258,12 +259,14 @@ impl World {
                     pack[middle] ^= 1;
                 }
                 *bytes = Message::Pack { repository, bytes: pack }.encode();
+                self.ledger.lies += 1;
             }
             Ok(Message::Digest(mut digest)) if lies.forged.is_some() => {
                 for holding in &mut digest.holdings {
                     holding.version.timestamp += 1000;
                 }
                 *bytes = Message::Digest(digest).encode();
+                self.ledger.lies += 1;
             }
             Ok(Message::Holds { blob, .. } | Message::Also { blob, .. }) => {
                 *bytes = self.promise(node, blob).unwrap_or_else(|| std::mem::take(bytes));

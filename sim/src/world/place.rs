@@ -40,8 +40,12 @@ pub struct Uplink {
     pub down: u64,
     /// The share of packets that are lost.
     pub loss: f64,
-    /// The share of what it carries that blobs get.
+    /// The share of what it carries into the place, and out of it, that blobs get.
     pub goodput: f64,
+    /// See [`Uplink::goodput`].
+    pub goodput_up: f64,
+    /// Bytes that stand in front of either direction while it is busy.
+    pub queue: u64,
 }
 
 #[derive(Debug)]
@@ -96,8 +100,8 @@ impl World {
     /// Adds a place.
     pub fn add_place(&mut self, model: PlaceModel) -> PlaceIndex {
         let pipes = model.uplink.map(|uplink| {
-            let mut pipe = |rate| self.network.add_pipe(rate, uplink.goodput);
-            (pipe(uplink.up), pipe(uplink.down))
+            let out = self.network.add_pipe(uplink.up, uplink.goodput_up);
+            (out, self.network.add_pipe(uplink.down, uplink.goodput))
         });
         self.places.push(Place { model, pipes, open: true, here: Vec::new() });
         u32::try_from(self.places.len() - 1).expect("fewer places than 2^32")
@@ -348,6 +352,19 @@ impl World {
         }
     }
 
+    /// How long what goes this way stands in queues: in front of each uplink that carries all it can.
+    pub(super) fn queued(&self, path: &Path) -> Duration {
+        let Kind::Far(from, to) = path.kind else { return Duration::ZERO };
+        let (out, into) = self.uplinks(from, to);
+        let wait = |place: PlaceIndex, pipe: PipeId| {
+            let queue = self.places[place as usize].model.uplink.map_or(0, |uplink| uplink.queue);
+            #[allow(clippy::cast_precision_loss, reason = "a queue is short")]
+            let wait = if self.network.is_full(pipe) { queue as f64 / self.network.rate(pipe) } else { 0.0 };
+            Duration::from_secs_f64(wait.min(60.0))
+        };
+        wait(from, out) + wait(to, into)
+    }
+
     /// How long a message takes from one node to another.
     pub(super) fn message_time(&mut self, from: NodeIndex, to: NodeIndex, path: &Path, bytes: usize) -> Duration {
         #[allow(clippy::cast_precision_loss, reason = "a rate")]
@@ -362,7 +379,7 @@ impl World {
         };
         #[allow(clippy::cast_precision_loss, reason = "a message is short")]
         let length = bytes as f64;
-        let mut time = path.delay + Duration::from_secs_f64((length / rate.max(1.0)).min(3600.0));
+        let mut time = path.delay + self.queued(path) + Duration::from_secs_f64((length / rate.max(1.0)).min(3600.0));
         if path.loss > 0.0 {
             let packets = (length / PACKET).ceil().max(1.0);
             if self.luck(from, "loss").chance(1.0 - (1.0 - path.loss).powf(packets)) {

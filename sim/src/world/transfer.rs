@@ -40,19 +40,20 @@ pub(super) struct Transfer {
 }
 
 impl World {
-    /// A request goes out: a round trip later its bytes begin to flow.
+    /// A request goes out: a round trip later, with the queues of both ways, its bytes begin to flow.
     pub(super) fn ask(&mut self, node: NodeIndex, request: Request) {
         let provider = self.index(request.node).filter(|provider| self.is_connected(node, *provider));
         let path = provider.and_then(|provider| self.path(node, provider));
         let (Some(provider), Some(path)) = (provider, path) else {
             return self.later(Duration::from_millis(1), node, Event::Failed(request.id, FetchFailure::Lost));
         };
+        let queued = self.queued(&path) + self.path(provider, node).map_or(Duration::ZERO, |back| self.queued(&back));
         let provider = u32::try_from(provider).expect("fewer nodes than 2^32");
         let far = path.far;
         let transfer =
             Transfer { request, provider, question: None, flow: None, behind: false, reported: 0, due: None, far };
         self.machines[node].transfers.insert(request.id, transfer);
-        let wait = (path.delay * 2).max(Duration::from_millis(1));
+        let wait = (path.delay * 2 + queued).max(Duration::from_millis(1));
         self.later(wait, node, Event::Flow(request.id));
     }
 
@@ -88,7 +89,9 @@ impl World {
         if self.machines[node].full {
             return self.fail(node, id, FetchFailure::Store);
         }
-        match self.machines[provider].lies.answers {
+        let answers = self.machines[provider].lies.answers;
+        self.ledger.lies += u64::from(answers != Answers::Honest);
+        match answers {
             Answers::Honest => {
                 if !self.machines[provider].disk.holds(request.blob, request.start, request.end) {
                     return self.fail(node, id, FetchFailure::NotFound);

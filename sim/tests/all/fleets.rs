@@ -2,11 +2,13 @@
 
 #![allow(clippy::cast_precision_loss, reason = "times and bytes of small fleets fit a double exactly")]
 
+mod each_fault;
 mod faults;
 mod hostile;
 mod known;
 mod lab;
 mod rumours;
+mod shipped;
 
 use burr_sim::{
     fleet::Fleet,
