@@ -49,6 +49,7 @@ pub enum Lie {
 
 /// A connected peer.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each holds or not, whatever the others do")]
 pub struct Peer {
     /// Whether it said anything of itself yet: until its first digest, it is not known what it follows.
     pub introduced: bool,

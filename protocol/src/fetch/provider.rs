@@ -33,6 +33,7 @@ const UNKNOWN: Duration = Duration::from_secs(1);
 
 /// A provider, or one that fetches the same blob and may be one soon.
 #[derive(Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each holds or not, whatever the others do")]
 pub(super) struct Provider {
     pub(super) held: Pieces,
     /// It fetches the blob itself.

@@ -37,7 +37,6 @@ impl Swarm {
         let runs: Vec<(Scenario, Vec<Violation>)> = side_by_side(&seeds, |seed| {
             let scenario = swarm::draw(&base, *seed);
             let broken = swarm::run(&scenario).map_err(|error| source.failed(error))?;
-            if self.seeds == 1 {}
             Ok::<_, Failure>((scenario, broken))
         })?;
         let faults: usize = runs.iter().map(|(scenario, _)| scenario.faults.len()).sum();

@@ -219,7 +219,9 @@ fn a_receipt_for_which_there_is_no_room_is_not_even_written() {
             _ => None,
         });
         let tokens: Vec<_> = tokens.collect();
-        tokens.iter().for_each(|token| carrier.give(Input::Stored(*token)));
+        for token in &tokens {
+            carrier.give(Input::Stored(*token));
+        }
         tokens.len()
     };
     assert_eq!((persists(1), persists(2), persists(2)), (1, 0, 0));

@@ -90,7 +90,6 @@ fn costs_little(scenario: &Scenario) {
         let alone = took(&run(&without, seed));
         let fleet = run(scenario, seed);
         let ratio = took(&fleet) / alone;
-        eprintln!("seed {seed}: {alone} s, with liars {ratio:.3} x that");
         assert!(ratio < 1.5, "seed {seed}: {ratio} x {alone} s");
         let expected = [
             Lie::AlteredBytes.to_string(),
