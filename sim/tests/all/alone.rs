@@ -230,7 +230,7 @@ fn a_receipt_for_which_there_is_no_room_is_not_even_written() {
 
 #[test]
 fn who_has_receipts_of_many_tells_those_that_have_few_what_concerns_them() {
-    // §6.3: all it holds would be most of what is said at each contact, on lines that are paid for.
+    // §6.3: all it holds would be most of what is said at each contact.
     let mut shop = Publisher::new("shop", "the shop", EPOCH);
     shop.release("1.0.0", 1000, EPOCH);
     let mut kiosk = Alone::new(Config { follows: vec![shop.cached()], ..Config::default() }, Vec::new());
