@@ -235,14 +235,13 @@ async fn answer<P: Future<Output = ()> + Send>(
             None => next.await,
         };
         let item = match next {
-            ResponseDecoderNext::Done(source) => break source,
+            ResponseDecoderNext::Done(source) => break Ok(source),
             ResponseDecoderNext::More((next, item)) => {
                 decoder = next;
-                item.map_err(|error| match error {
-                    DecodeError::ParentHashMismatch(_) | DecodeError::LeafHashMismatch(_) => FetchFailure::Corrupt,
-                    DecodeError::Io(error) => lost(&error),
-                    DecodeError::ParentNotFound(_) | DecodeError::LeafNotFound(_) => FetchFailure::Lost,
-                })?
+                match item {
+                    Ok(item) => item,
+                    Err(error) => break Err(not_decoded(&error)),
+                }
             }
         };
         if let BaoContentItem::Leaf(leaf) = &item {
@@ -255,11 +254,12 @@ async fn answer<P: Future<Output = ()> + Send>(
         };
         handle.tx.send(item).await.map_err(store)?;
     };
+    // What came before an answer broke off is kept, and told.
     if let Some(import) = import {
         end(import, request, blobs, noted).await?;
         tell(request.id, Progress::Stored(bytes)).await;
     }
-    Ok((source, Ok(())))
+    Ok((source?, Ok(())))
 }
 
 /// Waits until everything of an import is in the store. That its blob exists is certain to be on its way to the database
@@ -294,6 +294,14 @@ fn question(request: &Request) -> Vec<u8> {
     let length = u16::try_from(bytes.len() - 2).expect("a hash and two numbers");
     bytes[..2].copy_from_slice(&length.to_be_bytes());
     bytes
+}
+
+fn not_decoded(error: &DecodeError) -> FetchFailure {
+    match error {
+        DecodeError::ParentHashMismatch(_) | DecodeError::LeafHashMismatch(_) => FetchFailure::Corrupt,
+        DecodeError::Io(error) => lost(error),
+        DecodeError::ParentNotFound(_) | DecodeError::LeafNotFound(_) => FetchFailure::Lost,
+    }
 }
 
 fn lost(error: &io::Error) -> FetchFailure {

@@ -2,6 +2,7 @@
 
 mod device;
 mod publisher;
+mod resume;
 
 use std::time::Duration;
 

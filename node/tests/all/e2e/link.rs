@@ -25,6 +25,8 @@ struct Shared {
     /// Bytes a second from the target to whoever dialled.
     rate: u64,
     carried: AtomicU64,
+    /// The ends of all connections so far.
+    ends: Mutex<Vec<TcpStream>>,
     /// All that crossed it, one entry a connection and way, if it records.
     record: Option<Mutex<Vec<Vec<u8>>>>,
     closed: AtomicBool,
@@ -48,6 +50,7 @@ impl Link {
             target: Mutex::new(target),
             rate,
             carried: AtomicU64::new(0),
+            ends: Mutex::default(),
             record,
             closed: AtomicBool::new(false),
         });
@@ -59,6 +62,7 @@ impl Link {
                 }
                 let target = *accepting.target.lock().expect("no thread panics with it");
                 let Ok(far) = TcpStream::connect(target) else { continue };
+                accepting.remember([&near, &far]);
                 for (from, to, down) in [(&near, &far, false), (&far, &near, true)] {
                     let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { continue };
                     let shared = Arc::clone(&accepting);
@@ -77,6 +81,13 @@ impl Link {
     /// New connections go there.
     pub(super) fn point(&self, target: SocketAddr) {
         *self.shared.target.lock().expect("no thread panics with it") = target;
+    }
+
+    /// Cuts all connections over it; new ones may be made at once.
+    pub(super) fn cut(&self) {
+        for end in self.shared.ends.lock().expect("no thread panics with it").drain(..) {
+            let _ = end.shutdown(Shutdown::Both);
+        }
     }
 
     /// Bytes that came from the target so far.
@@ -100,6 +111,11 @@ impl Drop for Link {
 }
 
 impl Shared {
+    fn remember(&self, ends: [&TcpStream; 2]) {
+        let ends = ends.into_iter().filter_map(|end| end.try_clone().ok());
+        self.ends.lock().expect("no thread panics with it").extend(ends);
+    }
+
     fn pass(&self, mut from: TcpStream, mut to: TcpStream, down: bool) {
         let mut part = [0; PART];
         let mut due = Instant::now();
