@@ -33,13 +33,13 @@ fn a_rollout_goes_on_from_snapshots_as_without() {
     assert_eq!(run(&lab, 1, Some(1)).0, plain);
 }
 
-/// Updates that fail, receipts, liars, crashes and cuts, by three seeds of the swarm; a number of inputs that no habit has.
+/// Updates that fail, receipts, liars, crashes and cuts, by two seeds of the swarm; a number of inputs that no habit has.
 #[test]
 fn whatever_goes_wrong_goes_on_from_snapshots_as_without() {
     let few = [("sites.1.count", "2"), ("nodes.2.count", "3"), ("duration", "10h"), ("heal", "7h")];
-    for seed in 1..=3 {
+    for seed in 1..=2 {
         let scenario = swarm::draw(&shipped("swarm", &few), seed);
         let (plain, handled) = run(&scenario, seed, None);
-        assert_eq!(run(&scenario, seed, Some(7)).0, plain, "seed {seed}, {handled} inputs");
+        assert_eq!(run(&scenario, seed, Some(23)).0, plain, "seed {seed}, {handled} inputs");
     }
 }
