@@ -205,9 +205,9 @@ impl Job {
         self.providers.values().any(|provider| provider.held.adds_to(&self.have))
     }
 
-    /// Whether this node has a piece, or one of its site that fetches the blob too.
+    /// Whether this node has a piece, or a fellow of its site that is not known by its words alone.
     fn is_here(&self, piece: usize) -> bool {
-        let has = |near: &Provider| near.near && !near.is_source() && near.held.contains(piece);
+        let has = |near: &Provider| near.near && near.is_copy() && near.held.contains(piece);
         self.have.contains(piece) || self.providers.values().any(has)
     }
 
