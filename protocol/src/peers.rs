@@ -29,6 +29,8 @@ const MAX_MARKS_HELD: usize = 4096;
 /// Announcements of one peer that are looked at in such a time: it passes on only what is news.
 const MAX_ANNOUNCED: u32 = 64;
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(4);
+/// A connection that ended before was none: who is turned away, as a liar or for want of room, is so as soon as it connects.
+const LASTS: Duration = Duration::from_secs(10);
 
 /// An address in the driver's own notation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -73,6 +75,7 @@ pub struct Peer {
     pub doubted: BTreeSet<RepositoryId>,
     /// When it was last given each repository's pack, and which.
     pub given: BTreeMap<RepositoryId, (Hash, Time)>,
+    since: Time,
     /// Since when, and how often, it announced something.
     announced: (Time, u32),
     /// Whether this node chose it: configured, dialled, or a member that serves others.
@@ -112,6 +115,15 @@ struct Dialled {
     fixed: bool,
 }
 
+impl Dialled {
+    /// It came to nothing: it is tried again, later each time.
+    fn fail(&mut self, now: Time, config: &Config) {
+        let (shortest, longest) = config.dial_backoff;
+        self.next = Some(now + longest.min(shortest * 2u32.pow(self.failures.min(16))));
+        self.failures = self.failures.saturating_add(1);
+    }
+}
+
 /// All that is known of other nodes.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Peers {
@@ -148,7 +160,7 @@ impl Peers {
     /// A node connected. Of `places`, a quarter is kept for those that this node chose, as it did those behind
     /// configured addresses, and strangers of one origin get half of the rest: who makes up many nodes finds no more
     /// room than that.
-    pub fn connected(&mut self, node: NodeId, standing: Standing, places: usize) -> Place {
+    pub fn connected(&mut self, node: NodeId, standing: Standing, places: usize, now: Time) -> Place {
         let origin = self.arriving.remove(&node);
         if self.refused.contains_key(&node) {
             return Place::Liar;
@@ -167,10 +179,10 @@ impl Peers {
             if self.connected.len() >= places || (!chosen && crowded) {
                 return Place::Full;
             }
-            self.connected.insert(node, Peer { chosen, origin, ..Peer::default() });
+            self.connected.insert(node, Peer { chosen, origin, since: now, ..Peer::default() });
         }
         for address in self.addresses.values_mut().filter(|address| address.node == Some(node)) {
-            (address.next, address.failures) = (None, 0);
+            address.next = None;
         }
         Place::Taken
     }
@@ -178,16 +190,21 @@ impl Peers {
     /// A node that was reached at this address connected.
     pub fn reached(&mut self, address: &Address, node: NodeId) {
         if let Some(dialled) = self.addresses.get_mut(address) {
-            (dialled.node, dialled.next, dialled.failures) = (Some(node), None, 0);
+            (dialled.node, dialled.next) = (Some(node), None);
         }
     }
 
-    /// A node went away; its addresses are dialled again.
+    /// A node went away; its addresses are dialled again: soon, if the connection was one, or else later each time.
     pub fn disconnected(&mut self, node: NodeId, now: Time, config: &Config) -> Option<Peer> {
+        let gone = self.connected.remove(&node);
+        let lasted = gone.as_ref().is_some_and(|peer| now.since(peer.since) >= LASTS);
         for address in self.addresses.values_mut().filter(|address| address.node == Some(node)) {
-            address.next = Some(now + config.dial_backoff.0);
+            if lasted {
+                address.failures = 0;
+            }
+            address.fail(now, config);
         }
-        self.connected.remove(&node)
+        gone
     }
 
     /// An address was found (`fixed` when it was configured).
@@ -213,9 +230,7 @@ impl Peers {
     /// A dial came to nothing: wait longer each time.
     pub fn dial_failed(&mut self, address: &Address, now: Time, config: &Config) {
         if let Some(dialled) = self.addresses.get_mut(address) {
-            let (shortest, longest) = config.dial_backoff;
-            dialled.next = Some(now + longest.min(shortest * 2u32.pow(dialled.failures.min(16))));
-            dialled.failures = dialled.failures.saturating_add(1);
+            dialled.fail(now, config);
         }
     }
 

@@ -97,7 +97,7 @@ impl Agent {
             Some(_) => Standing::Member,
             None => Standing::Stranger,
         };
-        match self.peers.connected(node, standing, self.config.max_peers) {
+        match self.peers.connected(node, standing, self.config.max_peers, self.now.time) {
             Place::Taken => true,
             Place::Liar => {
                 actions.push(Action::Refuse(node));
