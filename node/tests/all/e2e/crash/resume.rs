@@ -76,7 +76,7 @@ fn at_most_a_piece_comes_twice_for_each_interruption() {
         "{INTERRUPTIONS} interruptions: {} KiB for a payload of {} KiB, {} KiB a meeting",
         (link.carried() - before) >> 10,
         size >> 10,
-        twice / INTERRUPTIONS >> 10
+        (twice / INTERRUPTIONS) >> 10
     );
     assert!(twice <= INTERRUPTIONS * (PIECE + MEETING), "{twice} bytes too many");
     device.stop();
