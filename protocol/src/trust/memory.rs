@@ -43,19 +43,8 @@ impl Memory {
         held: Option<&Verified>,
         pack: &[u8],
     ) -> Result<Verified, TrustError> {
-        if self.bound == 0 {
-            return verify(repository, held, pack);
-        }
-        let question = (repository, held.map(Verified::pack_hash), Hash::of(pack));
-        if let Some(answer) = self.answers.get(&question) {
-            return answer.clone();
-        }
-        let answer = verify(repository, held, pack);
-        if self.answers.len() >= self.bound {
-            self.answers.clear();
-        }
-        self.answers.insert(question, answer.clone());
-        answer
+        let question = || (repository, held.map(Verified::pack_hash), Hash::of(pack));
+        remembered(&mut self.answers, self.bound, question, || verify(repository, held, pack))
     }
 
     /// As [`check_announcement`].
@@ -68,19 +57,8 @@ impl Memory {
         root_version: u64,
         timestamp: &[u8],
     ) -> Result<Announced, TrustError> {
-        if self.bound == 0 {
-            return check_announcement(held, root_version, timestamp);
-        }
-        let question = (held.pack_hash(), root_version, Hash::of(timestamp));
-        if let Some(answer) = self.rumours.get(&question) {
-            return answer.clone();
-        }
-        let answer = check_announcement(held, root_version, timestamp);
-        if self.rumours.len() >= self.bound {
-            self.rumours.clear();
-        }
-        self.rumours.insert(question, answer.clone());
-        answer
+        let question = || (held.pack_hash(), root_version, Hash::of(timestamp));
+        remembered(&mut self.rumours, self.bound, question, || check_announcement(held, root_version, timestamp))
     }
 
     /// As [`SignedReceipt::verify`].
@@ -109,4 +87,27 @@ impl Memory {
 
 fn name(signed: &SignedReceipt) -> Hash {
     Hash::of(&[signed.receipt.as_slice(), &signed.signature.0, &signed.signature.1].concat())
+}
+
+/// The answer to a question, found among at most `bound` earlier ones or worked out now. With no room for any, the question
+/// is not even put together.
+fn remembered<Q: Ord, A: Clone>(
+    answers: &mut BTreeMap<Q, A>,
+    bound: usize,
+    question: impl FnOnce() -> Q,
+    answer: impl FnOnce() -> A,
+) -> A {
+    if bound == 0 {
+        return answer();
+    }
+    let question = question();
+    if let Some(known) = answers.get(&question) {
+        return known.clone();
+    }
+    let answer = answer();
+    if answers.len() >= bound {
+        answers.clear();
+    }
+    answers.insert(question, answer.clone());
+    answer
 }
