@@ -5,8 +5,9 @@ mod swarm;
 mod sweep;
 
 use std::{
+    fmt::{self, Display},
     fs,
-    io::{IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Mutex,
@@ -35,7 +36,11 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// List the built-in scenarios and what each teaches
-    List,
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a built-in scenario
     Show {
         /// Its name
@@ -106,6 +111,11 @@ pub(crate) enum Failure {
     Vary,
     #[error("there is no scenario {0}: give a file, or one of {1}")]
     NoScenario(String, String),
+    #[error("can't write the output: {0}")]
+    Output(io::Error),
+    /// Whoever reads the output has read enough.
+    #[error("nobody reads the output any more")]
+    Unread,
 }
 
 /// A scenario's text and where it lies.
@@ -150,7 +160,7 @@ impl Source {
         let contacts = self.contacts(&scenario)?;
         let seed = seed.unwrap_or(scenario.seed);
         let mut fleet = Fleet::new(&scenario, seed, contacts).map_err(|error| self.failed(error))?;
-        let watched = !quiet && std::io::stderr().is_terminal();
+        let watched = !quiet && io::stderr().is_terminal();
         fleet.run(|fleet| {
             if watched {
                 progress(fleet);
@@ -167,40 +177,42 @@ fn progress(fleet: &Fleet) {
     let (now, end) = (fleet.world.time().0, fleet.end().0.max(1));
     let has = fleet.world.ledger().rollouts.last().map_or(0, |rollout| rollout.adopted.len());
     eprint!("\r{:3} %  {has} devices have the newest release, {} events\x1b[K", now * 100 / end, fleet.world.handled());
-    let _ = std::io::stderr().flush();
+    let _ = io::stderr().flush();
 }
 
 impl Cli {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         match self.command {
-            Command::List => {
-                for (name, text) in SHIPPED {
-                    let teaches = Scenario::read(text).map(|scenario| scenario.teaches).unwrap_or_default();
-                    println!("{name:<14} {teaches}");
-                }
+            Command::List { json } => {
+                let teaches = |text| Scenario::read(text).map(|scenario| scenario.teaches).unwrap_or_default();
+                let list = SHIPPED.iter().map(|(name, text)| Shipped { name, teaches: teaches(text) }).collect();
+                show(&List(list), json)?;
             }
-            Command::Show { name } => print!("{}", Source::find(&name)?.text),
+            Command::Show { name } => print(&Source::find(&name)?.text)?,
             Command::Run { what, html: page } => {
-                let report = Source::find(&what.scenario)?.report(&what.changes, what.seed, false)?;
-                show(&report, what.json);
+                let source = Source::find(&what.scenario)?;
+                writable(page.as_deref())?;
+                let report = source.report(&what.changes, what.seed, false)?;
                 if let Some(path) = page {
                     write(&path, &html::page(&report))?;
                 }
+                show(&report, what.json)?;
                 if !report.broken.is_empty() {
                     return Ok(ExitCode::FAILURE);
                 }
             }
             Command::Compare { a, b, seed, changes, json, html: page } => {
+                writable(page.as_deref())?;
                 let first = Source::find(&a)?.report(&[], seed, false)?;
                 let mut second = Source::find(b.as_deref().unwrap_or(&a))?.report(&changes, seed, false)?;
                 if b.is_none() {
                     "changed".clone_into(&mut second.scenario);
                 }
                 let comparison = Comparison::of(&first, &second);
-                show(&comparison, json);
                 if let Some(path) = page {
                     write(&path, &html::comparison(&comparison, &first, &second))?;
                 }
+                show(&comparison, json)?;
             }
             Command::Sweep(sweep) => sweep.run()?,
             Command::Swarm(swarm) => return swarm.run(),
@@ -210,10 +222,27 @@ impl Cli {
     }
 }
 
-/// Works through a list on all cores; results come in the order of the list.
+/// The built-in scenarios.
+#[derive(serde::Serialize)]
+struct List(Vec<Shipped>);
+
+#[derive(serde::Serialize)]
+struct Shipped {
+    name: &'static str,
+    teaches: String,
+}
+
+impl Display for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|shipped| writeln!(f, "{:<14} {}", shipped.name, shipped.teaches))
+    }
+}
+
+/// Works through a list on all cores, and says on a terminal how far it is; results come in the order of the list.
 fn side_by_side<T: Sync, R: Send, E: Send>(list: &[T], work: impl Fn(&T) -> Result<R, E> + Sync) -> Result<Vec<R>, E> {
     let next = Mutex::new(0);
     let results = Mutex::new(Vec::new());
+    let watched = io::stderr().is_terminal();
     let threads = thread::available_parallelism().map_or(1, usize::from).min(list.len().max(1));
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -226,22 +255,47 @@ fn side_by_side<T: Sync, R: Send, E: Send>(list: &[T], work: impl Fn(&T) -> Resu
                     };
                     let Some(item) = list.get(at) else { return };
                     let result = work(item);
-                    results.lock().expect("no worker panics with the lock").push((at, result));
+                    let mut results = results.lock().expect("no worker panics with the lock");
+                    results.push((at, result));
+                    if watched {
+                        eprint!("\r{} of {} runs\x1b[K", results.len(), list.len());
+                        let _ = io::stderr().flush();
+                    }
                 }
             });
         }
     });
+    if watched {
+        eprint!("\r\x1b[K");
+    }
     let mut results = results.into_inner().expect("no worker panics with the lock");
     results.sort_by_key(|(at, _)| *at);
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-fn show(what: &(impl std::fmt::Display + serde::Serialize), json: bool) {
+/// Prints what was found, as JSON or in words.
+fn show(what: &(impl Display + serde::Serialize), json: bool) -> Result<(), Failure> {
     if json {
-        println!("{}", serde_json::to_string_pretty(what).expect("figures are JSON"));
+        print(format_args!("{}\n", serde_json::to_string_pretty(what).expect("figures are JSON")))
     } else {
-        print!("{what}");
+        print(what)
     }
+}
+
+/// Prints to the standard output. `println!` panics once whoever reads it (`head`, `less`) has gone away.
+fn print(what: impl Display) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    match write!(output, "{what}").and_then(|()| output.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Unread),
+        written => written.map_err(Failure::Output),
+    }
+}
+
+/// Makes sure that a page can be written, before the work whose outcome it shows.
+fn writable(path: Option<&Path>) -> Result<(), Failure> {
+    let Some(path) = path else { return Ok(()) };
+    let opened = fs::OpenOptions::new().append(true).create(true).open(path);
+    opened.map(|_| ()).map_err(|error| Failure::File { path: path.display().to_string(), error })
 }
 
 fn change(text: &str) -> Result<(String, String), String> {

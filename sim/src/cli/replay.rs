@@ -1,14 +1,15 @@
 //! `burr-sim replay`: a node's flight recording, run again.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{cell::RefCell, fs, path::PathBuf, process::ExitCode};
 
 use burr_protocol::{
     action::Action,
+    fact::Fact,
     flight::{Beginning, Recording},
 };
-use burr_sim::replay::{action_in_words, input_in_words, replay};
+use burr_sim::replay::{Step, action_in_words, input_in_words, replay};
 
-use super::Failure;
+use super::{Failure, print};
 
 #[derive(clap::Args)]
 pub(crate) struct Replay {
@@ -30,37 +31,51 @@ impl Replay {
             Beginning::Start(_) => "from its start",
             Beginning::Later(_) => "from the middle of a run",
         };
-        println!("node {}, {} inputs {from}", recording.beginning.me(), recording.moments.len());
+        let (me, inputs) = (recording.beginning.me(), recording.moments.len());
+        print(format_args!("node {me}, {inputs} inputs {from}\n"))?;
+        // The replay goes on to its end when nobody reads on: its exit code is what it found.
+        let printed = RefCell::new(Ok(()));
+        let say = |words: String| {
+            let mut printed = printed.borrow_mut();
+            if printed.is_ok() {
+                *printed = print(words);
+            }
+        };
         let (mut number, mut others) = (0_usize, Vec::new());
-        let start = |facts: &[burr_protocol::fact::Fact]| facts.iter().for_each(|fact| println!("  tell: {fact}"));
+        let start = |facts: &[Fact]| facts.iter().for_each(|fact| say(format!("  tell: {fact}\n")));
         let replayed = replay(&recording, start, |step| {
             number += 1;
-            let time = step.moment.now.time.0;
-            if self.facts {
-                for action in &step.actions {
-                    if let Action::Tell(fact) = action {
-                        println!("{time:>10} ms  {fact}");
-                    }
-                }
-            } else {
-                println!("{time:>10} ms  {}", input_in_words(&step.moment.input));
-                step.actions.iter().for_each(|action| println!("{:>13}   {}", "", action_in_words(action)));
-            }
+            say(self.words(step));
             if !step.same {
                 others.push(number);
-                println!("{:>13}   ! these are not the actions that were recorded", "");
+                say(format!("{:>13}   ! these are not the actions that were recorded\n", ""));
             }
         });
         replayed.map_err(|error| Failure::Recording { path, words: error.to_string() })?;
+        let many = others.len();
         match others.first() {
-            None => {
-                println!("all {number} inputs led to the actions that were recorded");
-                Ok(ExitCode::SUCCESS)
-            }
-            Some(first) => {
-                println!("{} of {number} inputs led to others, the first of them input {first}", others.len());
-                Ok(ExitCode::FAILURE)
-            }
+            None => say(format!("all {number} inputs led to the actions that were recorded\n")),
+            Some(first) => say(format!("{many} of {number} inputs led to others, the first of them input {first}\n")),
         }
+        match printed.into_inner() {
+            Ok(()) | Err(Failure::Unread) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(if many == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// An input and what followed.
+    fn words(&self, step: &Step<'_>) -> String {
+        let time = step.moment.now.time.0;
+        if self.facts {
+            let facts = step.actions.iter().filter_map(|action| match action {
+                Action::Tell(fact) => Some(format!("{time:>10} ms  {fact}\n")),
+                _ => None,
+            });
+            return facts.collect();
+        }
+        let input = format!("{time:>10} ms  {}\n", input_in_words(&step.moment.input));
+        let actions = step.actions.iter().map(|action| format!("{:>13}   {}\n", "", action_in_words(action)));
+        input + &actions.collect::<String>()
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::PathBuf};
 
 use burr_sim::report::{Report, RolloutReport, html, html::Series};
 
-use super::{Failure, Source, show, side_by_side, write};
+use super::{Failure, Source, print, side_by_side, writable, write};
 
 #[derive(clap::Args)]
 pub(crate) struct Sweep {
@@ -46,6 +46,7 @@ impl Sweep {
             [second] => Some(second),
             _ => return Err(Failure::Vary),
         };
+        writable(self.html.as_deref())?;
         let split = |values: &str| values.split(',').map(|value| value.trim().to_owned()).collect::<Vec<_>>();
         let values = split(values);
         // What is varied besides makes a line of its own for each of its values.
@@ -76,16 +77,15 @@ impl Sweep {
             seeds.sort_by(f64::total_cmp);
         }
         let text = self.text(name, &table);
-        if self.json {
-            show(&serde_json::json!({ "varied": name, "lines": table }), true);
-        } else {
-            print!("{text}");
-        }
         if let Some(path) = &self.html {
             let title = format!("{}: {name}", source.name);
             write(path, &html::sweep(&title, self.outcome.unit(), &table, &text))?;
         }
-        Ok(())
+        if self.json {
+            print(format_args!("{:#}\n", serde_json::json!({ "varied": name, "lines": table })))
+        } else {
+            print(text)
+        }
     }
 
     fn text(&self, name: &str, table: &[Series]) -> String {

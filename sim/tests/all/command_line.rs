@@ -5,7 +5,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -201,4 +201,30 @@ fn a_failure_is_made_small_and_its_file_shows_it_again() {
     assert!(again.status.code() == Some(1) && text(&again).contains("BROKEN"), "{}", text(&again));
     let small = fs::read_to_string(home.join("failure.toml")).unwrap();
     assert!(!small.contains("[[faults]]"), "it needs no fault: {small}");
+
+    let found = burr_sim(&home, &[faults.as_slice(), &["--set", "speaks_too_soon=true", "--json"]].concat());
+    let found: Value = serde_json::from_slice(&found.stdout).unwrap();
+    assert_eq!((&found["seeds"], &found["broke"], &found["small"]["faults"]), (&2.into(), &2.into(), &0.into()));
+    assert_eq!(found["failures"][1]["seed"], 2);
+}
+
+/// `head` closes a pipe; a page may lie where nobody can write; a disk may be full.
+#[test]
+fn an_output_that_nobody_reads_is_no_panic_and_one_that_cannot_be_written_is_told_of() {
+    let home = home("output");
+    let program = |arguments: &[&str], out: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_burr-sim"));
+        command.current_dir(&home).args(arguments).stdout(out).stderr(Stdio::piped()).output().unwrap()
+    };
+    for arguments in [["list", "--json"], ["show", "swarm"], ["run", "shop.toml"]] {
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        let unread = program(&arguments, write.into());
+        assert!(unread.status.success() && unread.stderr.is_empty(), "{arguments:?}: {}", text(&unread));
+    }
+    let full = program(&["list"], fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into());
+    assert!(full.status.code() == Some(2) && text(&full).contains("can't write the output"), "{}", text(&full));
+    // Before the work, not after it.
+    let nowhere = burr_sim(&home, &["run", "scale_1m", "--html", "nowhere/page.html"]);
+    assert!(nowhere.status.code() == Some(2) && text(&nowhere).contains("nowhere/page.html"), "{}", text(&nowhere));
 }
