@@ -337,6 +337,11 @@ impl Job {
         if rest > 0 {
             *self.sources.entry(under.request.node).or_default() += rest;
         }
+        if under.is_long() {
+            // What stood behind it has its turn from now on.
+            let behind = self.under.values_mut().filter(|behind| behind.request.node == under.request.node);
+            behind.for_each(|behind| behind.moved = now);
+        }
         self.came(under.rest(), under.request.node, under.asked_for(), now, config);
     }
 

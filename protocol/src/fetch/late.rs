@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Job, NodeId, RequestId, Step, claims::RUN, plan::Plan, provider::Provider, request::Under};
+use super::{Job, NodeId, RequestId, Step, alone::LASTS, claims::RUN, plan::Plan, provider::Provider, request::Under};
 use crate::{Time, config::Config};
 
 /// At the end, a piece that took at least this long, and twice as long as pieces take, is asked of another as well. What was
-/// asked of a far one is asked of one that takes half as long as that has taken already.
+/// asked of a far one is asked of one that takes half as long as that has taken already. A long run, and what
+/// stands behind one, is late once its provider brought nothing for as long as a run takes: it would come twice.
 const SHORTEST_HEDGE: Duration = Duration::from_millis(100);
 const SHORTEST_HEDGE_FAR: Duration = Duration::from_secs(1);
 /// Before the end, where what is left is others' to bring, after this long.
@@ -65,11 +66,17 @@ impl Job {
     ) {
         let takes: Vec<Duration> = self.providers.values().filter_map(|provider| provider.takes).collect();
         let usual = takes.iter().sum::<Duration>() / u32::try_from(takes.len().max(1)).unwrap_or(u32::MAX);
+        let long = self.under.values().filter(|under| under.is_long()).map(|under| under.request.node);
+        let long: BTreeSet<NodeId> = long.collect();
         let mut late: Vec<(&Under, bool)> = Vec::new();
         for under in self.under.values().filter(|under| !under.second) {
             let Some(provider) = self.providers.get(&under.request.node) else { continue };
-            let shortest = if provider.near { SHORTEST_HEDGE.max(usual * 2) } else { SHORTEST_HEDGE_FAR };
-            if now.since(under.moved) >= shortest {
+            let (moved, shortest) = match (long.contains(&under.request.node), provider.near) {
+                (true, _) => (provider.moved, LASTS),
+                (false, true) => (under.moved, SHORTEST_HEDGE.max(usual * 2)),
+                (false, false) => (under.moved, SHORTEST_HEDGE_FAR),
+            };
+            if now.since(moved) >= shortest {
                 late.push((under, provider.near));
             }
         }

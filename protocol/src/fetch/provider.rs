@@ -53,7 +53,7 @@ pub(super) struct Provider {
     /// When it last said what it has, or that it has what was not at this node's site.
     pub(super) heard: Time,
     /// When it last brought something, or was asked while nothing was under way.
-    moved: Time,
+    pub(super) moved: Time,
     /// When it was asked last while nothing was under way, and the bytes that it brought since.
     busy: (Time, u64),
     /// It brought something, and did not fail since.

@@ -35,7 +35,7 @@ pub(super) struct Under {
     pub(super) first: usize,
     pub(super) count: usize,
     pub(super) since: Time,
-    /// When it was asked, or last brought a piece.
+    /// When it was asked, or last brought a piece, or a long run that it stood behind was through.
     pub(super) moved: Time,
     pub(super) bytes: u64,
     /// Pieces that are here.
