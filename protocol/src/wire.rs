@@ -30,6 +30,8 @@ pub const MAX_SITE: usize = 64;
 pub const MAX_ALSO: usize = 512;
 /// Blobs asked for in one message.
 pub const MAX_WANTS: usize = 64;
+/// Bytes of all but the longest encodings: a list that begins with room for as many does not grow a byte at a time.
+const MOST_ENCODINGS: usize = 256;
 
 /// A frame that is no message: too long, truncated, with trailing bytes, or over a bound.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -207,7 +209,8 @@ impl Announcement {
 
 /// Encodes a value that came from our own types.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_stdvec(value).expect("our own types have no map, no float and no unsized sequence")
+    let room = Vec::with_capacity(MOST_ENCODINGS);
+    postcard::to_extend(value, room).expect("our own types have no map, no float and no unsized sequence")
 }
 
 /// Reads a value that has exactly one encoding: the longer forms of numbers that postcard would read are refused.
