@@ -540,14 +540,7 @@ impl Agent {
             Message::Also { blob, pieces } => self.provided_also(node, blob, &pieces, actions),
             Message::Holds { blob, size, pieces } => self.provided(node, blob, size, &pieces, actions),
             Message::Receipts(receipts) => self.receive(node, receipts, actions),
-            Message::Stored(marks) => {
-                if let Some(peer) = self.peers.get_mut(node) {
-                    for mark in &marks {
-                        peer.mark(mark);
-                    }
-                }
-                self.pass_receipts(node, actions);
-            }
+            Message::Stored(marks) => self.acknowledged(node, &marks, actions),
         }
     }
 
@@ -634,7 +627,7 @@ impl Agent {
         }
         if self.next_sync <= now {
             self.next_sync = now + self.config.sync_interval;
-            // Who is connected heard all marks on contact.
+            // Who is connected heard all marks on contact, and of what came since by what it sent or was sent.
             let marks = self.receipts.changed_marks();
             let digest = Message::Digest(self.digest(marks));
             let peers: Vec<NodeId> = self.peers.iter().map(|(node, _)| node).collect();

@@ -32,6 +32,9 @@ const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(4);
 /// A connection that ended before was none: who is turned away, as a liar or for want of room, is so as soon as it connects.
 const LASTS: Duration = Duration::from_secs(10);
 
+/// After so many failures in a row the wait before the next dial grows no more.
+const MANY_FAILURES: u32 = 16;
+
 /// An address in the driver's own notation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Address(pub String);
@@ -119,7 +122,7 @@ impl Dialled {
     /// It came to nothing: it is tried again, later each time.
     fn fail(&mut self, now: Time, config: &Config) {
         let (shortest, longest) = config.dial_backoff;
-        self.next = Some(now + longest.min(shortest * 2u32.pow(self.failures.min(16))));
+        self.next = Some(now + longest.min(shortest * 2u32.pow(self.failures.min(MANY_FAILURES))));
         self.failures = self.failures.saturating_add(1);
     }
 }
@@ -165,8 +168,7 @@ impl Peers {
         if self.refused.contains_key(&node) {
             return Place::Liar;
         }
-        let fixed = self.addresses.values().any(|address| address.fixed && address.node == Some(node));
-        let chosen = fixed || standing == Standing::Chosen;
+        let chosen = self.is_configured(node) || standing == Standing::Chosen;
         if let Some(peer) = self.connected.get_mut(&node) {
             peer.chosen |= chosen;
         } else {
@@ -241,12 +243,21 @@ impl Peers {
         }
     }
 
-    /// The network is gone, and nobody is dialled until there is one again; then all are at once.
+    /// The network is gone, and nobody is dialled until there is one again; then all are at once. Who was found may have
+    /// been so on another network: after a dial in vain it waits as long as can be, as it is found again if it is here.
     pub fn network(&mut self, up: bool, now: Time) {
         if up && self.is_away {
-            self.dial_now(now);
+            for dialled in self.addresses.values_mut().filter(|dialled| dialled.next.is_some()) {
+                (dialled.next, dialled.failures) = (Some(now), if dialled.fixed { 0 } else { MANY_FAILURES });
+            }
         }
         self.is_away = !up;
+    }
+
+    /// Whether an address of a node was configured.
+    #[must_use]
+    pub fn is_configured(&self, node: NodeId) -> bool {
+        self.addresses.values().any(|address| address.fixed && address.node == Some(node))
     }
 
     /// The addresses to dial now; each is then under way until it connects or fails.

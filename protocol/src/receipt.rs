@@ -274,6 +274,16 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// The peer has these on disk.
+    pub fn acknowledged(&mut self, marks: &[Mark]) {
+        for mark in marks {
+            let key = (mark.repository, mark.device);
+            if self.numbers.get(&key).is_some_and(|sent| *sent <= mark.counter) {
+                self.numbers.remove(&key);
+            }
+        }
+    }
+
     /// The peer said what it holds: what was sent and is not among that is sent again. `marks` are those that it named.
     pub fn said(&mut self, marks: &[Mark], receipts: &Receipts, held: &Numbers) {
         let named = marks.iter().map(|mark| (mark.repository, mark.device));
@@ -304,7 +314,8 @@ pub struct Receipts {
     missed: Numbers,
     /// Devices that a kept receipt's certificate makes members: strangers' receipts go before theirs.
     members: BTreeSet<(RepositoryId, NodeId)>,
-    /// Devices whose mark changed since it was told last.
+    /// Devices whose marks others can't know: one that was acknowledged is above what is claimed now, as a receipt below
+    /// it was missed, or the one that was missed is here.
     changed: Table<(RepositoryId, NodeId), ()>,
 }
 
@@ -338,11 +349,11 @@ impl Receipts {
         let key = (receipt.repository, receipt.device);
         if self.missed.get(&key) == Some(&receipt.counter) {
             self.missed.remove(&key);
+            self.changed.insert(key, ());
         }
         if is_member {
             self.members.insert(key);
         }
-        self.changed.insert(key, ());
         let kept = self.kept.entry(key).or_default();
         if kept.insert(receipt.counter, signed).is_none() {
             self.count += 1;
@@ -456,8 +467,8 @@ impl Receipts {
         named.iter().filter_map(|mark| self.mark((mark.repository, mark.device))).collect()
     }
 
-    /// Those marks that changed since this was asked last; where they are over [`MAX_MARKS`], the next answer has the
-    /// others.
+    /// Those marks that others can't know and that were not told since; where they are over [`MAX_MARKS`], the next answer
+    /// has the others.
     pub fn changed_marks(&mut self) -> Vec<Mark> {
         let told: Vec<_> = self.changed.keys().take(MAX_MARKS).copied().collect();
         self.changed.retain(|key, ()| told.binary_search(key).is_err());
@@ -497,6 +508,14 @@ impl Receipts {
             }
         }
         missing
+    }
+
+    /// What a device that holds its own receipts up to a mark lacks of them, oldest first, at most [`MAX_RECEIPTS`].
+    #[must_use]
+    pub fn newer_than(&self, mark: &Mark) -> Vec<SignedReceipt> {
+        let newer = self.kept.get(&(mark.repository, mark.device)).into_iter();
+        let newer = newer.flat_map(|kept| kept.from(&mark.counter.saturating_add(1)));
+        newer.take(MAX_RECEIPTS).map(|(_, signed)| signed.clone()).collect()
     }
 
     /// What there is to send to a peer which holds those that `held` names.

@@ -8,7 +8,7 @@ use crate::{
     action::Action,
     fact::Fact,
     member::Capability,
-    peers::Lie,
+    peers::{Lie, Peer},
     receipt::{Receipt, SignedReceipt},
     record::Record,
     wire::{Mark, Message},
@@ -65,6 +65,18 @@ impl Agent {
         for (receipt, _) in receipts {
             self.receipts.missed(&mark(receipt));
         }
+    }
+
+    /// A peer has receipts on disk that it was sent, and is sent the next.
+    pub(super) fn acknowledged(&mut self, node: NodeId, marks: &[Mark], actions: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        for mark in marks {
+            peer.mark(mark);
+        }
+        if let Some(sent) = self.sent.get_mut(&node) {
+            sent.acknowledged(marks);
+        }
+        self.pass_receipts(node, actions);
     }
 
     /// Receipts of others are on disk.
@@ -138,6 +150,28 @@ impl Agent {
         collectors.flat_map(|(_, peer)| peer.repositories.iter().copied()).collect()
     }
 
+    /// Whether receipts end here for a node: who collects gives them to those of its own site, one of which may carry them
+    /// on, and to those that it is configured to know, but not to whoever comes to it from afar and collects nothing.
+    fn ends_with_me(&self, node: NodeId) -> bool {
+        self.config.collect && !self.peers.is_near(node) && !self.peers.is_configured(node)
+    }
+
+    /// Sends a node those of its own receipts that it has no more, whoever collects: its numbers go on from there.
+    pub(super) fn remind(&self, node: NodeId, actions: &mut Vec<Action>) {
+        if self.receipts.is_empty() {
+            return;
+        }
+        let Some(peer) = self.peers.get(node).filter(|peer| !peer.withholds) else { return };
+        let passed = self.passed_to(node, peer, &self.collected());
+        for repository in peer.repositories.difference(&passed) {
+            let counter = peer.marks.get(&(*repository, node)).copied().unwrap_or(0);
+            let lost = self.receipts.newer_than(&Mark { repository: *repository, device: node, counter });
+            if !lost.is_empty() {
+                Self::send(node, &Message::Receipts(lost), actions);
+            }
+        }
+    }
+
     /// Whether a node is told of receipts that others collect: by a collector, if it is of the same site, and else by the
     /// few before it in the ring of all names, which reaches everybody without going over every connection.
     fn tells_all(&self, node: NodeId) -> bool {
@@ -146,15 +180,22 @@ impl Agent {
         (self.config.collect && self.peers.is_near(node)) || before.take(TOLD).count() < TOLD
     }
 
+    /// Repositories of which a peer is sent the receipts of all devices.
+    fn passed_to(&self, node: NodeId, peer: &Peer, collected: &BTreeSet<RepositoryId>) -> BTreeSet<RepositoryId> {
+        let ends_here = self.ends_with_me(node);
+        let passes = |repository: &RepositoryId| !ends_here && !collected.contains(repository);
+        // What may halt a release has to reach whoever may take it, and who collects may tell nobody.
+        let concerns = |repository: &RepositoryId| self.halting.concerns(*repository) && self.tells_all(node);
+        let all = peer.repositories.iter();
+        all.filter(|repository| peer.collects || passes(repository) || concerns(repository)).copied().collect()
+    }
+
     fn pass(&mut self, node: NodeId, collected: &BTreeSet<RepositoryId>, actions: &mut Vec<Action>) {
         if self.receipts.is_empty() {
             return;
         }
         let Some(peer) = self.peers.get(node).filter(|peer| !peer.withholds) else { return };
-        let mut wanted = peer.repositories.clone();
-        // What may halt a release has to reach whoever may take it, and who collects may tell nobody.
-        let concerns = |repository: &RepositoryId| self.halting.concerns(*repository) && self.tells_all(node);
-        wanted.retain(|repository| peer.collects || !collected.contains(repository) || concerns(repository));
+        let wanted = self.passed_to(node, peer, collected);
         if wanted.is_empty() {
             return;
         }

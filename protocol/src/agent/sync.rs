@@ -65,5 +65,6 @@ impl Agent {
         self.correct(node, digest, actions);
         self.want_from(node, actions);
         self.pass_receipts(node, actions);
+        self.remind(node, actions);
     }
 }

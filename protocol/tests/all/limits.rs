@@ -202,7 +202,7 @@ fn invented_devices_take_no_room_from_members() {
 }
 
 #[test]
-fn marks_are_told_once_and_again_when_they_change() {
+fn marks_are_told_again_only_where_others_can_not_know_them() {
     // §6.3, §9.3
     let mut receipts = Receipts::new(node(0));
     let mark = |device, counter| Mark { repository: REPOSITORY, device: node(device), counter };
@@ -211,17 +211,25 @@ fn marks_are_told_once_and_again_when_they_change() {
         let (receipt, signed) = receipt(device, 1);
         receipts.insert(&receipt, signed, false, 10_000);
     }
-    let told = [(); 3].map(|()| receipts.changed_marks().len());
-    assert_eq!(told, [MAX_MARKS, 100, 0], "all of them, whatever their number");
+    assert_eq!(receipts.changed_marks(), [], "whoever brought them was answered");
     assert_eq!(receipts.marks().len(), MAX_MARKS);
+    receipts.missed(&mark(7, 2));
+    let (third, signed) = receipt(7, 3);
+    receipts.insert(&third, signed, false, 10_000);
+    assert_eq!(receipts.changed_marks(), [mark(7, 1)], "it holds the third, and claims no more than the first");
+    assert_eq!(receipts.changed_marks(), []);
     let (second, signed) = receipt(7, 2);
     receipts.insert(&second, signed, false, 10_000);
-    assert_eq!(receipts.changed_marks(), [mark(7, 2)]);
-    receipts.missed(&mark(7, 3));
-    let (fourth, signed) = receipt(7, 4);
-    receipts.insert(&fourth, signed, false, 10_000);
-    assert_eq!(receipts.changed_marks(), [mark(7, 2)], "it holds the fourth, and claims no more than the second");
-    assert_eq!(receipts.changed_marks(), []);
+    assert_eq!(receipts.changed_marks(), [mark(7, 3)], "what was missed is here");
+    let first = u64::try_from(MAX_MARKS).unwrap();
+    (0..first).for_each(|device| receipts.missed(&mark(device, 4)));
+    for device in 0..100 {
+        let (fourth, signed) = receipt(device, 4);
+        receipts.insert(&fourth, signed, false, 10_000);
+    }
+    (first..devices).for_each(|device| receipts.missed(&mark(device, 2)));
+    let told = [(); 3].map(|()| receipts.changed_marks().len());
+    assert_eq!(told, [MAX_MARKS, 100, 0], "all of them, whatever their number");
 }
 
 #[test]

@@ -52,10 +52,14 @@ impl Alone {
     /// A node that collects receipts and follows the shop, or follows it alone.
     fn meet(&mut self, number: u64, shop: &Publisher, collects: bool) -> NodeId {
         let node = NodeId(Hash::of(&number.to_be_bytes()).0);
+        self.meet_node(node, shop, collects);
+        node
+    }
+
+    fn meet_node(&mut self, node: NodeId, shop: &Publisher, collects: bool) {
         self.give(Input::Connected { node, address: None });
         let digest = Digest { collects, follows: vec![shop.id()], ..Digest::default() };
         self.give(Input::Message { node, bytes: Message::Digest(digest).encode() });
-        node
     }
 
     /// Receipts that were sent since this was asked last: to whom, and whose.
@@ -184,6 +188,42 @@ fn receipts_go_to_those_that_collect_and_to_each_once() {
 }
 
 #[test]
+fn where_receipts_end_those_of_others_go_to_nobody_who_came_from_afar() {
+    // §9.3: a gateway behind a line that is paid for is not sent what all other sites' devices said.
+    let mut shop = Publisher::new("shop", "the shop", EPOCH);
+    shop.release("1.0.0", 1000, EPOCH);
+    let config = Config { follows: vec![shop.cached()], collect: true, ..Config::default() };
+    let mut office = Alone::new(config, Vec::new());
+    office.give(Input::Import { repository: shop.id(), pack: shop.pack() });
+    let node = |number: u64| NodeId(Hash::of(&number.to_be_bytes()).0);
+    let (courier, archive) = (node(3), node(4));
+    office.give(Input::Near { node: courier });
+    let address = Address("archive".to_owned());
+    office.give(Input::Found { address, node: Some(archive), fixed: true });
+    let gateways = [office.meet(1, &shop, false), office.meet(2, &shop, false)];
+    office.meet_node(courier, &shop, false);
+    office.meet_node(archive, &shop, false);
+    let receipts = (0..3).map(|device| receipt(&shop, device)).collect();
+    office.give(Input::Message { node: gateways[0], bytes: Message::Receipts(receipts).encode() });
+    let sent = office.receipts();
+    let count = |node: NodeId| sent.iter().filter(|(to, _)| *to == node).count();
+    assert_eq!((gateways.map(count), count(courier), count(archive)), ([0, 0], 3, 3));
+
+    // §9.5: a device that lost its records hears what it said before, and nothing else.
+    let device = receipt(&shop, 1).peek().unwrap().device;
+    office.meet_node(device, &shop, false);
+    let sent = office.receipts();
+    assert!(matches!(&sent[..], [(to, receipt)] if *to == device && receipt.device == device), "{sent:?}");
+    // Another collector makes no difference to that, and is sent all.
+    let other = office.meet(5, &shop, true);
+    assert!(office.receipts().iter().all(|(to, _)| *to == other));
+    office.give(Input::Disconnected { node: device });
+    office.meet_node(device, &shop, false);
+    let sent = office.receipts();
+    assert!(matches!(&sent[..], [(to, receipt)] if *to == device && receipt.device == device), "{sent:?}");
+}
+
+#[test]
 fn where_there_is_no_network_nobody_is_dialled_until_there_is_one_again() {
     // §6.8
     let mut node = Alone::new(Config::default(), Vec::new());
@@ -201,6 +241,27 @@ fn where_there_is_no_network_nobody_is_dialled_until_there_is_one_again() {
     node.now.time = sync;
     assert_eq!(dials(&mut node, Input::Wake), 0);
     assert_eq!(dials(&mut node, Input::Network { up: true }), 1);
+    // The neighbour of one network is tried once on another, and then waits to be heard of; the kiosk is tried again soon.
+    let neighbour = Address("neighbour".to_owned());
+    let found = Input::Found { address: neighbour.clone(), node: None, fixed: false };
+    node.give(found.clone());
+    node.give(Input::Connected { node: NodeId([1; 32]), address: Some(neighbour.clone()) });
+    node.give(Input::Network { up: false });
+    node.give(Input::Disconnected { node: NodeId([1; 32]) });
+    node.seen.clear();
+    node.give(Input::Network { up: true });
+    let dialled = |node: &mut Alone| {
+        let dials = std::mem::take(&mut node.seen);
+        [&kiosk, &neighbour].map(|address| dials.contains(&Action::Dial(address.clone())))
+    };
+    assert_eq!(dialled(&mut node), [false, true], "the kiosk is being dialled");
+    node.give(Input::DialFailed { address: kiosk.clone() });
+    node.give(Input::DialFailed { address: neighbour.clone() });
+    node.now.time = node.now.time + std::time::Duration::from_secs(20);
+    node.give(Input::Wake);
+    assert_eq!(dialled(&mut node), [true, false]);
+    node.give(found);
+    assert_eq!(dialled(&mut node), [false, true]);
 }
 
 #[test]
