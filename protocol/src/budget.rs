@@ -118,7 +118,8 @@ pub struct Month {
 
 impl Month {
     /// The month of a time, of which nothing is used.
-    fn of(wall: Wall) -> Self {
+    #[must_use]
+    pub fn of(wall: Wall) -> Self {
         let (year, month) = civil(wall.0.max(0).unsigned_abs() / 86_400);
         Self { number: u32::try_from((year - 1970) * 12 + month - 1).unwrap_or(u32::MAX), bytes: 0 }
     }

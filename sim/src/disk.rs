@@ -6,7 +6,7 @@ use std::{
 };
 
 use burr_protocol::{
-    Hash, RepositoryId,
+    Hash, NodeId, RepositoryId,
     action::NoKey,
     cache::Stored,
     fetch::{PieceMap, Pieces, piece_size},
@@ -54,7 +54,7 @@ impl Packs {
 pub struct Disk {
     /// All but the next two, as a node's database has them.
     records: Table<Vec<u8>, Vec<u8>>,
-    receipts: Table<Mark, SignedReceipt>,
+    receipts: Table<(RepositoryId, NodeId), Table<u64, SignedReceipt>>,
     /// The newest pack, and the first.
     metadata: Table<RepositoryId, [Arc<Pack>; 2]>,
     blobs: Table<Hash, Blob>,
@@ -76,10 +76,17 @@ impl Disk {
                     kept[0] = pack;
                 }
                 Record::Receipt { mark, receipt: Some(signed) } => {
-                    self.receipts.insert(*mark, signed.clone());
+                    let of_device = self.receipts.get_or_insert_with((mark.repository, mark.device), Table::default);
+                    of_device.insert(mark.counter, signed.clone());
                 }
                 Record::Receipt { mark, receipt: None } => {
-                    self.receipts.remove(mark);
+                    let key = (mark.repository, mark.device);
+                    if let Some(of_device) = self.receipts.get_mut(&key) {
+                        of_device.remove(&mark.counter);
+                        if of_device.is_empty() {
+                            self.receipts.remove(&key);
+                        }
+                    }
                 }
                 Record::App { .. } | Record::Assigned { .. } | Record::Used(_) => match record.entry() {
                     Some((key, Some(value))) => drop(self.records.insert(key, value)),
@@ -102,8 +109,12 @@ impl Disk {
             .map(|(repository, [pack, _])| Record::Metadata { repository: *repository, pack: pack.bytes.to_vec() });
         let read = |key: &[u8], value: &[u8]| Record::read(key, value).expect("what was written is read back");
         let records = self.records.iter().map(|(key, value)| read(key, value));
-        let receipts = self.receipts.iter().filter_map(|(mark, signed)| {
-            let (key, value) = Record::Receipt { mark: *mark, receipt: Some(signed.clone()) }.entry()?;
+        let marks = self.receipts.iter().flat_map(|((repository, device), of_device)| {
+            let mark = |counter| Mark { repository: *repository, device: *device, counter };
+            of_device.iter().map(move |(counter, signed)| (mark(*counter), signed))
+        });
+        let receipts = marks.filter_map(|(mark, signed)| {
+            let (key, value) = Record::Receipt { mark, receipt: Some(signed.clone()) }.entry()?;
             Some(read(&key, &value?))
         });
         metadata.chain(records).chain(receipts).collect()
@@ -133,13 +144,13 @@ impl Disk {
 
     /// Whether a receipt is here.
     pub(crate) fn has_receipt(&self, mark: &Mark) -> bool {
-        self.receipts.contains_key(mark)
+        let of_device = self.receipts.get(&(mark.repository, mark.device));
+        of_device.is_some_and(|receipts| receipts.contains_key(&mark.counter))
     }
 
     /// How many receipts of a device are here.
     pub(crate) fn receipts_of(&self, mark: &Mark) -> usize {
-        let same = |other: &Mark| (other.repository, other.device) == (mark.repository, mark.device);
-        self.receipts.from(&Mark { counter: 0, ..*mark }).take_while(|(other, _)| same(other)).count()
+        self.receipts.get(&(mark.repository, mark.device)).map_or(0, Table::len)
     }
 
     /// How an app stands, by its record.

@@ -36,6 +36,13 @@ impl Schedule {
         Self { usual, spans: Vec::new() }
     }
 
+    /// The highest of its rates: more goes at no hour.
+    #[must_use]
+    pub fn highest(&self) -> Rate {
+        let mut rates = self.spans.iter().map(|(_, rate)| rate.0).chain([self.usual.0]);
+        Rate(rates.try_fold(0, |highest, rate| Some(highest.max(rate?))))
+    }
+
     /// The rate at a local time in seconds since the epoch, and for how long it holds at least; the usual one where
     /// there is no clock.
     pub(super) fn at(&self, local: Option<i64>) -> (Rate, Option<Duration>) {
@@ -154,5 +161,8 @@ mod tests {
         assert_eq!(schedule.at(hour(17)), (Rate(Some(1000)), Some(Duration::from_secs(3600))));
         assert_eq!(schedule.at(hour(18)), (Rate(Some(2000)), Some(Duration::from_secs(3600))));
         assert_eq!(schedule.at(None), (Rate(Some(0)), None));
+        assert_eq!(schedule.highest(), Rate(Some(2000)));
+        let schedule: Schedule = "1 kB/s; 08:00-18:00 unlimited".parse().expect("a schedule");
+        assert_eq!(schedule.highest(), Rate(None));
     }
 }

@@ -1,5 +1,7 @@
 //! What always holds, looked at from outside the agents at every event.
 
+mod budget;
+
 use std::collections::BTreeMap;
 
 use burr_protocol::{
@@ -12,6 +14,7 @@ use burr_protocol::{
 };
 
 use super::{NodeIndex, World};
+use budget::Spent;
 
 /// A rule that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub enum Rule {
     ServedUnverified,
     /// Every declared bound is kept.
     Bound,
+    /// No more is asked for or given than the node's budgets permit.
+    OverBudget,
     /// What rests on a record is said after the record is durable.
     SpokeTooSoon,
     /// At the end every device that could have the newest version has it.
@@ -57,6 +62,7 @@ impl std::fmt::Display for Rule {
             Self::NotWhole => "`current` is the whole old version or the whole new one",
             Self::ServedUnverified => "no byte is served that was not verified here",
             Self::Bound => "every bound is kept",
+            Self::OverBudget => "no more goes than the budgets permit",
             Self::SpokeTooSoon => "nothing is said before what it rests on is durable",
             Self::NotConverged => "every device that can have the newest version has it in the end",
             Self::ReceiptMissing => "every receipt reaches whoever collects in the end",
@@ -72,6 +78,8 @@ pub(super) struct Checks {
     released: BTreeMap<Hash, u64>,
     /// The highest release that was active, by node and app.
     active: BTreeMap<(NodeIndex, String), u64>,
+    /// What each node used of its budgets.
+    spent: BTreeMap<NodeIndex, Spent>,
     broken: Vec<Violation>,
 }
 
@@ -244,6 +252,7 @@ impl World {
 
     /// A node starts from its disk.
     pub(super) fn check_start(&mut self, node: NodeIndex) {
+        self.check_owes_nothing(node, true);
         if self.checks.is_some() && !self.machines[node].disk.is_whole() {
             self.broke(node, Rule::NotWhole, "`current` names a slot that is not there".to_owned());
         }

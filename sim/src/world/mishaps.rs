@@ -27,11 +27,17 @@ impl World {
     /// From now on this node lies.
     pub fn lie(&mut self, node: NodeIndex, lies: Lies) {
         self.machines[node].lies = lies;
+        // What it was answering is answered as it was begun, if at all.
+        let peers: Vec<u32> = self.machines[node].connected.keys().copied().collect();
+        for peer in peers {
+            self.lose_transfers(peer as usize, node);
+        }
     }
 
     /// From now on a node's wall clock shows this.
     pub fn set_clock(&mut self, node: NodeIndex, clock: Clock) {
         self.machines[node].clock = clock;
+        self.check_month(node);
     }
 
     /// From now on nothing can be written on a node, or it can again.
@@ -49,6 +55,7 @@ impl World {
     pub fn lose_records(&mut self, node: NodeIndex) {
         assert!(self.machines[node].agent.is_none(), "node {node} is on");
         self.machines[node].disk.lose_records();
+        self.check_owes_nothing(node, false);
     }
 
     /// A defect of the driver, for tests of the rules alone: what is asked to be written is reported at once, and

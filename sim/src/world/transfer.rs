@@ -5,6 +5,7 @@ use std::time::Duration;
 use burr_protocol::{
     Time,
     action::{FetchFailure, Input},
+    budget::Direction,
     fetch::{Request, RequestId},
     serving::QuestionId,
 };
@@ -37,6 +38,8 @@ pub(super) struct Transfer {
     due: Option<Time>,
     /// Bytes pass between places, and not within one.
     far: bool,
+    /// Both ends are of one site, as budgets see it.
+    near: bool,
 }
 
 impl World {
@@ -48,10 +51,11 @@ impl World {
             return self.later(Duration::from_millis(1), node, Event::Failed(request.id, FetchFailure::Lost));
         };
         let queued = self.queued(&path) + self.path(provider, node).map_or(Duration::ZERO, |back| self.queued(&back));
+        let (far, near) = (path.far, self.is_one_site(node, provider, path.is_near()));
+        self.check_spends(node, near, Direction::Down, &request);
         let provider = u32::try_from(provider).expect("fewer nodes than 2^32");
-        let far = path.far;
-        let transfer =
-            Transfer { request, provider, question: None, flow: None, behind: false, reported: 0, due: None, far };
+        let (question, flow, behind, reported, due) = (None, None, false, 0, None);
+        let transfer = Transfer { request, provider, question, flow, behind, reported, due, far, near };
         self.machines[node].transfers.insert(request.id, transfer);
         let wait = (path.delay * 2 + queued).max(Duration::from_millis(1));
         self.later(wait, node, Event::Flow(request.id));
@@ -117,9 +121,9 @@ impl World {
         let waits = asked.and_then(|(node, id)| {
             let node = node as usize;
             let transfer = self.machines[node].transfers.get(&id)?;
-            Some((node, id, transfer.request, self.path(provider, node)?))
+            Some((node, id, transfer.request, transfer.near, self.path(provider, node)?))
         });
-        let Some((node, id, request, path)) = waits else {
+        let Some((node, id, request, near, path)) = waits else {
             // It was asked in vain.
             return self.later(
                 Duration::ZERO,
@@ -127,6 +131,7 @@ impl World {
                 Event::Give(Box::new(Input::Served { id: question, bytes: 0 })),
             );
         };
+        self.check_spends(provider, near, Direction::Up, &request);
         let way = self.way(provider, node, &path);
         let trickles = self.machines[provider].lies.answers == Answers::Trickle;
         let limit = if trickles { TRICKLE } else { path.limit() };
@@ -201,6 +206,18 @@ impl World {
         }
     }
 
+    /// What came of a request that is lost is told before it is.
+    fn tell_moved(&mut self, node: NodeIndex, id: RequestId) {
+        self.settle(node, id);
+        let Some(transfer) = self.machines[node].transfers.get_mut(&id) else { return };
+        let Some(flow) = transfer.flow else { return };
+        let moved = self.network.settle(flow, self.time);
+        let bytes = moved - std::mem::replace(&mut transfer.reported, moved);
+        if bytes > 0 {
+            self.later(Duration::ZERO, node, Event::Give(Box::new(Input::Received { id, bytes })));
+        }
+    }
+
     /// Sees to it that the queue has an event when a request has something to tell.
     fn watch(&mut self, node: NodeIndex, id: RequestId) {
         let Some(transfer) = self.machines[node].transfers.get_mut(&id) else { return };
@@ -247,8 +264,11 @@ impl World {
             let next = *next;
             self.later(Duration::ZERO, node, Event::Flow(next));
         }
+        let bytes = transfer.flow.map_or(0, |flow| self.network.stop(flow, self.time));
+        let unmoved = transfer.request.end - transfer.request.start - bytes;
+        self.check_unspends(node, transfer.near, Direction::Down, unmoved);
         let Some(flow) = transfer.flow else { return };
-        let bytes = self.network.stop(flow, self.time);
+        self.check_unspends(transfer.provider as usize, transfer.near, Direction::Up, unmoved);
         let served = transfer.question.map(|id| Event::Give(Box::new(Input::Served { id, bytes })));
         if let Some(served) = served {
             self.later(Duration::ZERO, transfer.provider as usize, served);
@@ -273,6 +293,7 @@ impl World {
         let of = |transfer: &Transfer| transfer.provider as usize == provider;
         let lost: Vec<_> = self.machines[node].transfers.iter().filter(|(_, t)| of(t)).map(|(id, _)| *id).collect();
         for id in lost {
+            self.tell_moved(node, id);
             self.drop_transfer(node, id);
             self.later(Duration::from_millis(1), node, Event::Failed(id, FetchFailure::Lost));
         }

@@ -16,7 +16,7 @@ const AT: u64 = 5 * HOUR + 50 * MINUTE;
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 
-const FAULTS: [(&str, &str, Sign); 15] = [
+const FAULTS: [(&str, &str, Sign); 18] = [
     ("crash", "node = 'gateway/0'", |fleet| !fleet.world.is_on(gateway(fleet))),
     ("reboot_without_clock", "node = 'gateway/0'", |fleet| {
         let gateway = gateway(fleet);
@@ -59,6 +59,9 @@ const FAULTS: [(&str, &str, Sign); 15] = [
         fleet.world.time().0 > AT && !records.iter().any(|record| matches!(record, Record::App { .. }))
     }),
     ("alters_bytes", "node = 'gateway/1'", |fleet| fleet.world.ledger().refused.contains_key("altered bytes")),
+    ("boasts", "node = 'gateway/1'", |fleet| failed(fleet, "it does not have what it said")),
+    ("trickles", "node = 'gateway/1'", |fleet| failed(fleet, "it stood still")),
+    ("stalls", "node = 'gateway/1'", |fleet| failed(fleet, "it stood still")),
     ("alters_metadata", "node = 'gateway/1'", |fleet| fleet.world.ledger().refused.contains_key("forged metadata")),
     // Whoever gets it knows it to be old, and asks others; so with what the old keys signed.
     ("replays_metadata", "node = 'gateway/1'", |fleet| fleet.world.ledger().lies > 0),
@@ -84,6 +87,17 @@ fn told(fleet: &Fleet, node: NodeIndex, what: impl Fn(&Fact) -> bool) -> Option<
 fn lost(fleet: &Fleet, node: NodeIndex, other: NodeIndex) -> bool {
     let other: NodeId = fleet.world.id(other);
     told(fleet, node, |fact| matches!(fact, Fact::PeerDisconnected { node } if *node == other)).is_some()
+}
+
+/// Whether somebody told of a gateway that it failed it like this.
+fn failed(fleet: &Fleet, how: &str) -> bool {
+    let gateways = &fleet.groups.iter().find(|group| group.role == Role::Collector).expect("there are gateways").nodes;
+    let ids: Vec<NodeId> = gateways.clone().map(|gateway| fleet.world.id(gateway)).collect();
+    let tells = |fact: &Fact| match fact {
+        Fact::ProviderFailed { node, why, .. } => ids.contains(node) && why.starts_with(how),
+        _ => false,
+    };
+    (0..fleet.world.len()).any(|node| fleet.world.facts(node).iter().any(|(_, fact)| tells(fact)))
 }
 
 /// Two stores with a gateway and two devices each, which pass on what comes slowly from the gateway; returns which signs were
@@ -113,7 +127,9 @@ fn each_fault_alone_happens_and_is_got_over() {
     let beside = [("sites.1.count", "1"), ("nodes.1.count", "2"), ("nodes.2.count", "4")];
     assert_eq!(seen("", &beside), [false; FAULTS.len()], "there are signs of what did not happen");
     for (number, (kind, about, _)) in FAULTS.into_iter().enumerate() {
-        let lies = kind.contains("alters") || kind.contains("replays") || kind == "stolen_keys";
+        let liars =
+            ["alters_bytes", "boasts", "trickles", "stalls", "alters_metadata", "replays_metadata", "stolen_keys"];
+        let lies = liars.contains(&kind);
         let when = if lies { "at = '0s'\nfor = '7h'" } else { "at = '5h 50min'\nfor = '40min'" };
         let changes = if lies { beside.as_slice() } else { &[] };
         let seen = seen(&format!("\n[[faults]]\nkind = '{kind}'\n{about}\n{when}\n"), changes);
