@@ -93,6 +93,8 @@ pub struct Agent {
     /// Imported, but it could not be written.
     unwritten: Table<RepositoryId, Verified>,
     peers: Peers,
+    /// Whether a node of another site is connected: then what is fetched may be brought from there.
+    outward: bool,
     /// Who waits to be admitted, and who was.
     door: Door,
     jobs: Table<Hash, Job>,
@@ -177,6 +179,7 @@ impl Agent {
             arriving: Table::default(),
             unwritten: Table::default(),
             peers: Peers::of_site(config.site.clone()),
+            outward: false,
             door: Door::default(),
             jobs: Table::default(),
             budget: Budget::default(),
@@ -293,7 +296,7 @@ impl Agent {
             Input::Introduced { link, certificate } => self.introduced(link, certificate, actions),
             Input::TurnedAway { node, why } => self.turned_away(node, &why, actions),
             Input::Departed { link } => drop(self.door.answered(link)),
-            Input::Near { node } => self.near(node),
+            Input::Near { node } => self.near(node, actions),
             Input::Connected { node, address } => {
                 let dialled = address.is_some();
                 if let Some(address) = address {
@@ -502,6 +505,7 @@ impl Agent {
         }
         self.jobs.values_mut().for_each(|job| job.without(node));
         self.serving.without(node);
+        self.look_outward(actions);
         self.step_jobs(actions);
     }
 
@@ -535,7 +539,7 @@ impl Agent {
                     self.pack(Some(node), repository, &bytes, actions);
                 }
             }
-            Message::Want(blobs) => self.wanted(node, &blobs, actions),
+            Message::Want { blobs, outward } => self.wanted(node, &blobs, outward, actions),
             Message::Unwant(blobs) => self.unwanted(node, &blobs),
             Message::Also { blob, pieces } => self.provided_also(node, blob, &pieces, actions),
             Message::Holds { blob, size, pieces } => self.provided(node, blob, size, &pieces, actions),

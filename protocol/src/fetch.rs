@@ -38,7 +38,7 @@ use crate::{Hash, NodeId, RepositoryId, Time, config::Config, table::Table};
 
 /// How often it is looked whether something is held up.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// A node of this site that brings it nothing for this long claims nothing any more: it may know nobody but those here.
+/// A node of this site that brings it nothing for this long claims nothing any more: its line may be dead.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
 /// A node that has had nothing to do for this long takes what another one claims.
 const IDLE: Duration = Duration::from_secs(1);
@@ -273,6 +273,13 @@ impl Job {
     pub fn is_near(&mut self, node: NodeId, near: bool) {
         if let Some(provider) = self.providers.get_mut(&node) {
             provider.near = near;
+        }
+    }
+
+    /// A peer may bring to its site what it fetches, or knows nobody elsewhere.
+    pub fn is_outward(&mut self, node: NodeId, outward: bool) {
+        if let Some(provider) = self.providers.get_mut(&node) {
+            provider.outward = outward;
         }
     }
 
@@ -529,9 +536,10 @@ impl Job {
     fn claim(&mut self, now: Time) {
         let fellows = self.providers.iter().filter(|(_, provider)| provider.may_claim());
         let live = |provider: &Provider| now.since(provider.heard) < CLAIM_PATIENCE;
-        let near = fellows.clone().filter(|(_, provider)| provider.near && live(provider)).map(|(node, _)| node);
+        let near = fellows.clone().filter(|(_, provider)| provider.near && live(provider));
+        let outward = near.clone().filter(|(_, provider)| provider.outward).map(|(node, _)| node);
         let far = fellows.filter(|(_, provider)| !provider.near).map(|(node, _)| node);
-        self.claims.among(near, far, self.blob);
+        self.claims.among(near.map(|(node, _)| node), outward, far, self.blob);
     }
 
     #[allow(clippy::too_many_arguments, reason = "a request is made of all of them, in one place")]
@@ -566,7 +574,7 @@ impl Job {
         // A source that others wait for is left to them, until all that it has is somewhere else too; but not for what
         // takes even longer by the uplinks of other sites.
         let spare = plan.relaxed || !source || provider.has_spare(now) || self.afar.is_slower(provider);
-        let (mine, alone) = (self.claims.mine.words(), self.copies.none.words());
+        let (mine, alone) = (self.claims.of(provider.near).words(), self.copies.none.words());
         let open = plan.free.words().iter().zip(provider.held.words()).map(|(free, held)| free & held);
         open.enumerate().map(move |(at, mut open)| {
             if !provider.near && !plan.relaxed {
@@ -617,7 +625,8 @@ impl Job {
         if let Some(bytes) = self.alone_with(provider) {
             return self.choose_alone(&open, bytes);
         }
-        let rank = |piece: usize| match (source && self.copies.none.contains(piece), self.claims.mine.contains(piece)) {
+        let mine = self.claims.of(provider.near);
+        let rank = |piece: usize| match (source && self.copies.none.contains(piece), mine.contains(piece)) {
             // Of a source: what nobody else has, this node's own first, then what others are to take.
             (true, true) => (0, self.claims.order(piece), piece as u64),
             (true, false) => (1, self.claims.order(piece), piece as u64),

@@ -74,6 +74,8 @@ pub struct Peer {
     pub repositories: BTreeSet<RepositoryId>,
     /// Blobs that it looks for.
     pub interests: BTreeSet<Hash>,
+    /// Whether it may bring them to its site: it is connected to nodes of others.
+    pub outward: bool,
     /// Repositories of which it did not bring what it claimed to hold: others are asked before it.
     pub doubted: BTreeSet<RepositoryId>,
     /// When it was last given each repository's pack, and which.
@@ -312,6 +314,12 @@ impl Peers {
             (Some(here), Some(there)) => here == there,
             _ => self.near.contains_key(&node),
         }
+    }
+
+    /// Whether a node of another site is connected.
+    #[must_use]
+    pub fn outward(&self) -> bool {
+        self.iter().any(|(node, peer)| peer.introduced && !self.is_near(node))
     }
 
     /// All connected peers.

@@ -71,7 +71,12 @@ pub enum Message {
         bytes: Vec<u8>,
     },
     /// The sender looks for providers of these blobs; answered by [`Message::Holds`], now and as more arrives.
-    Want(Vec<Hash>),
+    Want {
+        /// Which blobs.
+        blobs: Vec<Hash>,
+        /// Whether the sender is connected to nodes of other sites, and so may bring to its own what it fetches.
+        outward: bool,
+    },
     /// The sender no longer looks for these.
     Unwant(Vec<Hash>),
     /// The sender provides these pieces of a blob.
@@ -180,7 +185,7 @@ impl Message {
                 within(digest.holdings.len(), MAX_FOLLOWS)?;
                 within(digest.marks.len(), MAX_MARKS)?;
             }
-            Self::Want(blobs) | Self::Unwant(blobs) => within(blobs.len(), MAX_WANTS)?,
+            Self::Want { blobs, .. } | Self::Unwant(blobs) => within(blobs.len(), MAX_WANTS)?,
             Self::Receipts(receipts) => within(receipts.len(), MAX_RECEIPTS)?,
             Self::Stored(marks) => within(marks.len(), MAX_RECEIPTS)?,
             Self::Also { pieces, .. } => within(pieces.len(), MAX_ALSO)?,

@@ -123,7 +123,10 @@ fn honest(program: &mut Program<'_>) -> Message {
             let (device, counter) = (program.byte() % 8, 1 + u64::from(program.byte()));
             Message::Receipts(vec![receipt(device + 1, counter).1, receipt(device + 1, counter + 1).1])
         }
-        _ => Message::Want(vec![shop::release("stable", 1 + program.below(5) as u64).payload.blob]),
+        _ => {
+            let blob = shop::release("stable", 1 + program.below(5) as u64).payload.blob;
+            Message::Want { blobs: vec![blob], outward: false }
+        }
     }
 }
 

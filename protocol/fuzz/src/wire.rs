@@ -65,7 +65,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         Message::Digest(digest),
         Message::AskPack { repository, pack },
         Message::Pack { repository, bytes: vec![1, 2, 3] },
-        Message::Want(vec![Hash([1; 32]), Hash([2; 32])]),
+        Message::Want { blobs: vec![Hash([1; 32]), Hash([2; 32])], outward: true },
         Message::Unwant(vec![Hash([1; 32])]),
         Message::Holds { blob: Hash([1; 32]), size: 600_000, pieces: PieceMap::Some(vec![5]) },
         Message::Holds { blob: Hash([1; 32]), size: u64::MAX, pieces: PieceMap::All },

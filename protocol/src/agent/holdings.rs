@@ -50,9 +50,12 @@ impl Untold {
 
 impl Agent {
     /// A peer looks for blobs.
-    pub(super) fn wanted(&mut self, node: NodeId, blobs: &[Hash], actions: &mut Vec<Action>) {
+    pub(super) fn wanted(&mut self, node: NodeId, blobs: &[Hash], outward: bool, actions: &mut Vec<Action>) {
         if !self.config.serve {
             return;
+        }
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.outward = outward;
         }
         for blob in blobs {
             // Also of what is not here yet: nodes that start together hear of each other's pieces.
@@ -62,6 +65,7 @@ impl Agent {
             if let Some(job) = self.jobs.get_mut(blob) {
                 job.fetches(node, true, self.now.time);
                 job.is_near(node, self.peers.is_near(node));
+                job.is_outward(node, outward);
             }
             if let Some(answer) = self.holds(*blob) {
                 Self::send(node, &answer, actions);
@@ -95,15 +99,26 @@ impl Agent {
     }
 
     /// A node is on this node's own network.
-    pub(super) fn near(&mut self, node: NodeId) {
+    pub(super) fn near(&mut self, node: NodeId, actions: &mut Vec<Action>) {
         self.peers.near(node);
-        self.placed(node);
+        self.placed(node, actions);
     }
 
     /// It may be known better now whether a node shares this one's site.
-    pub(super) fn placed(&mut self, node: NodeId) {
+    pub(super) fn placed(&mut self, node: NodeId, actions: &mut Vec<Action>) {
         let near = self.peers.is_near(node);
         self.jobs.values_mut().for_each(|job| job.is_near(node, near));
+        self.look_outward(actions);
+    }
+
+    /// A node of another site may have come, or the last one gone: those of this site share out anew what is fetched.
+    pub(super) fn look_outward(&mut self, actions: &mut Vec<Action>) {
+        let outward = self.peers.outward();
+        if std::mem::replace(&mut self.outward, outward) != outward {
+            let near: Vec<NodeId> =
+                self.peers.iter().map(|(node, _)| node).filter(|node| self.peers.is_near(*node)).collect();
+            near.into_iter().for_each(|node| self.want_from(node, actions));
+        }
     }
 
     /// A peer looks for blobs no longer.

@@ -56,7 +56,7 @@ impl Agent {
         if let Some(sent) = self.sent.get_mut(&node) {
             sent.said(&digest.marks, &self.receipts, &peer.marks);
         }
-        self.placed(node);
+        self.placed(node, actions);
         self.tell_marks(node, digest, actions);
         for holding in &digest.holdings {
             self.catalog.has_it_now(node, *holding);

@@ -133,9 +133,10 @@ impl Agent {
 
     fn start_job(&mut self, repository: RepositoryId, blob: Hash, size: u64, actions: &mut Vec<Action>) {
         let mut job = Job::new(self.signer.node(), repository, blob, size, self.now.time);
-        for (node, _) in self.peers.iter().filter(|(_, peer)| peer.interests.contains(&blob)) {
+        for (node, peer) in self.peers.iter().filter(|(_, peer)| peer.interests.contains(&blob)) {
             job.fetches(node, true, self.now.time);
             job.is_near(node, self.peers.is_near(node));
+            job.is_outward(node, peer.outward);
         }
         let known = self.store.insert(blob, Stored { size, whole: false }).is_some();
         if !known {
@@ -331,17 +332,18 @@ impl Agent {
 
     fn want_all(&mut self, blob: Hash, actions: &mut Vec<Action>) {
         if let Some(job) = self.jobs.get(&blob) {
-            self.to_followers(job.repository(), &Message::Want(vec![blob]), actions);
+            let want = Message::Want { blobs: vec![blob], outward: self.outward };
+            self.to_followers(job.repository(), &want, actions);
         }
     }
 
     /// Asks a peer for everything that is being fetched.
-    pub(super) fn want_from(&mut self, node: NodeId, actions: &mut Vec<Action>) {
-        let Some(peer) = self.peers.get_mut(node) else { return };
+    pub(super) fn want_from(&self, node: NodeId, actions: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get(node) else { return };
         let wanted = self.jobs.values().filter(|job| peer.repositories.contains(&job.repository()));
         let wanted: Vec<Hash> = wanted.map(Job::blob).take(MAX_WANTS).collect();
         if !wanted.is_empty() {
-            Self::send(node, &Message::Want(wanted), actions);
+            Self::send(node, &Message::Want { blobs: wanted, outward: self.outward }, actions);
         }
     }
 

@@ -18,38 +18,55 @@ pub(super) const RUN: usize = 4;
 pub(super) struct Claims {
     me: NodeId,
     seed: u64,
-    /// The nodes besides this one that the claims are worked out for: those of this site, then the others.
+    /// The nodes besides this one that the claims are worked out for: those of this site, those of them that know nodes of
+    /// others, and those of others.
     near: Vec<NodeId>,
+    outward: Vec<NodeId>,
     far: Vec<NodeId>,
-    /// The pieces that this node is to take from a source, among all that fetch.
-    pub(super) mine: Pieces,
-    /// The pieces that this node is to take from afar, among those of its site.
+    /// The pieces that this node is to take from a source of this site, among all that fetch.
+    mine: Pieces,
+    /// Those that it is to take from a source elsewhere, among all that may know that.
+    mine_afar: Pieces,
+    /// Those that it is to bring to its site, among those here that may.
     pub(super) mine_here: Pieces,
 }
 
 impl Claims {
     pub(super) fn new(me: NodeId, blob: Hash, size: u64) -> Self {
         let mine = Pieces::all(size);
-        Self { me, seed: seed(me, blob), near: Vec::new(), far: Vec::new(), mine_here: mine.clone(), mine }
+        let (near, outward, far) = (Vec::new(), Vec::new(), Vec::new());
+        Self { me, seed: seed(me, blob), near, outward, far, mine_here: mine.clone(), mine_afar: mine.clone(), mine }
     }
 
     /// Works the claims out for these nodes besides this one, if they are others than before.
     pub(super) fn among<'a>(
         &mut self,
         near: impl Iterator<Item = &'a NodeId> + Clone,
+        outward: impl Iterator<Item = &'a NodeId> + Clone,
         far: impl Iterator<Item = &'a NodeId> + Clone,
         blob: Hash,
     ) {
-        let near_changed = !near.clone().eq(&self.near);
-        if !near_changed && far.clone().eq(&self.far) {
+        let outward_changed = !outward.clone().eq(&self.outward);
+        if !outward_changed && near.clone().eq(&self.near) && far.clone().eq(&self.far) {
             return;
         }
-        if near_changed {
-            self.near = near.copied().collect();
-            self.mine_here = self.share(&self.near, blob);
-        }
+        self.near = near.copied().collect();
         self.far = far.copied().collect();
+        if outward_changed {
+            self.outward = outward.copied().collect();
+            self.mine_here = self.share(&self.outward, blob);
+        }
         self.mine = self.share(&[self.near.as_slice(), &self.far].concat(), blob);
+        self.mine_afar = if self.near == self.outward {
+            self.mine.clone()
+        } else {
+            self.share(&[self.outward.as_slice(), &self.far].concat(), blob)
+        };
+    }
+
+    /// The pieces that this node is to take from a source of this site, or elsewhere.
+    pub(super) fn of(&self, near: bool) -> &Pieces {
+        if near { &self.mine } else { &self.mine_afar }
     }
 
     /// The pieces that this node claims among these others.

@@ -42,6 +42,8 @@ pub(super) struct Provider {
     pub(super) fellow: bool,
     /// It shares this node's site: what goes between the two is cheap.
     pub(super) near: bool,
+    /// It knows nodes of other sites.
+    pub(super) outward: bool,
     /// Bytes that are asked of it and did not come yet.
     pub(super) asked: u64,
     /// Bytes that may be asked of it at a time.
@@ -83,6 +85,7 @@ impl Provider {
             fetches: false,
             fellow: false,
             near: false,
+            outward: true,
             asked: 0,
             window: FIRST_WINDOW * piece,
             delay: None,

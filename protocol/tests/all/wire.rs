@@ -57,7 +57,7 @@ fn message() -> impl Strategy<Value = Message> {
         digest().prop_map(Message::Digest),
         (repository(), hash()).prop_map(|(repository, pack)| Message::AskPack { repository, pack }),
         (repository(), vec(any::<u8>(), 0..2000)).prop_map(|(repository, bytes)| Message::Pack { repository, bytes }),
-        vec(hash(), 0..=MAX_WANTS).prop_map(Message::Want),
+        (vec(hash(), 0..=MAX_WANTS), any::<bool>()).prop_map(|(blobs, outward)| Message::Want { blobs, outward }),
         vec(hash(), 0..=MAX_WANTS).prop_map(Message::Unwant),
         (hash(), any::<u64>(), map()).prop_map(|(blob, size, pieces)| Message::Holds { blob, size, pieces }),
         vec(receipt(), 0..4).prop_map(Message::Receipts),
@@ -116,7 +116,7 @@ proptest! {
 #[test]
 fn a_number_has_one_form() {
     // §6.2: one want, its count once as 1 and once as 0x81 0x00.
-    let message = Message::Want(vec![Hash([7; 32])]);
+    let message = Message::Want { blobs: vec![Hash([7; 32])], outward: true };
     let mut bytes = message.encode();
     assert_eq!(bytes[..2], [3, 1]);
     bytes.splice(1..2, [0x81, 0x00]);
@@ -138,7 +138,7 @@ fn every_list_keeps_its_bound() {
         of(Digest { follows: vec![RepositoryId([1; 32]); 257], ..Digest::default() }),
         of(Digest { holdings: vec![holding; 257], ..Digest::default() }),
         (Message::Digest(Digest { marks: vec![mark; MAX_MARKS + 1], ..Digest::default() }), MAX_MARKS),
-        (Message::Want(vec![Hash([1; 32]); MAX_WANTS + 1]), MAX_WANTS),
+        (Message::Want { blobs: vec![Hash([1; 32]); MAX_WANTS + 1], outward: true }, MAX_WANTS),
         (Message::Unwant(vec![Hash([1; 32]); MAX_WANTS + 1]), MAX_WANTS),
         (Message::Receipts(vec![receipt; MAX_RECEIPTS + 1]), MAX_RECEIPTS),
         (Message::Stored(vec![mark; MAX_RECEIPTS + 1]), MAX_RECEIPTS),

@@ -281,7 +281,7 @@ impl World {
             return Vec::new();
         }
         match Message::decode(heard) {
-            Ok(Message::Want(blobs)) => blobs.into_iter().filter_map(|blob| self.promise(node, blob)).collect(),
+            Ok(Message::Want { blobs, .. }) => blobs.into_iter().filter_map(|blob| self.promise(node, blob)).collect(),
             _ => Vec::new(),
         }
     }

@@ -151,7 +151,7 @@ async fn a_peer_that_claims_what_it_does_not_hold_hides_nothing() {
         let rogue = Rogue::start(shop.id()).await;
         rogue.claim(release.payload.blob, release.payload.size);
         rogue.meet(&device.address()).await;
-        rogue.until_heard("a wish", |messages, _| messages.iter().any(|it| matches!(it, Message::Want(_)))).await;
+        rogue.until_heard("a wish", |messages, _| messages.iter().any(|it| matches!(it, Message::Want { .. }))).await;
         boasters.push(rogue);
     }
     let kiosk = Device::kiosk(&desk.at("kiosk"), shop.id(), &Hands::at(EPOCH), Some(&device)).await;

@@ -194,9 +194,9 @@ async fn live(
                             story.lock().unwrap().asked += 1;
                         }
                     }
-                    Message::Want(wanted) => {
+                    Message::Want { blobs, .. } => {
                         let claims = story.lock().unwrap().claims.clone();
-                        for (blob, size) in claims.into_iter().filter(|(blob, _)| wanted.contains(blob)) {
+                        for (blob, size) in claims.into_iter().filter(|(blob, _)| blobs.contains(blob)) {
                             let holds = Message::Holds { blob, size, pieces: PieceMap::All };
                             net.act(Action::Send { node, bytes: holds.encode() }).await;
                         }

@@ -377,7 +377,7 @@ impl World {
             Message::AskPack { repository, .. } => {
                 self.message(honest, &Message::Pack { repository, bytes: newest.pack().to_vec() });
             }
-            Message::Want(blobs) => {
+            Message::Want { blobs, .. } => {
                 for payload in newest.verified().releases().map(|release| release.payload.clone()) {
                     if blobs.contains(&payload.blob) {
                         let holds = Message::Holds { blob: payload.blob, size: payload.size, pieces: PieceMap::All };
