@@ -1,6 +1,7 @@
 //! Real nodes on loopback: how they meet, talk, gossip and pass blobs on, and what a bad one can't do.
 
 mod crowd;
+mod far;
 mod liar;
 
 use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};

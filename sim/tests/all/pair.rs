@@ -11,6 +11,7 @@ mod halting;
 mod hooks;
 mod lies;
 mod limits;
+mod many;
 mod moments;
 mod receipts;
 mod resume;
