@@ -11,6 +11,7 @@ mod publisher;
 mod raw;
 mod rogue;
 mod shop;
+mod swarm;
 
 use std::{
     collections::BTreeMap,

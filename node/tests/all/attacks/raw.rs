@@ -27,7 +27,12 @@ pub(super) struct Raw {
 
 impl Raw {
     pub(super) async fn connect(victim: &Address) -> Self {
-        let key = Keypair::generate_ed25519();
+        Self::connect_as(Keypair::generate_ed25519(), victim).await
+    }
+
+    /// With this identity. Whoever has several victims connects to each on a stack of its own: of streams that come at the
+    /// same time, a stack drops all but one, and its victims hang up.
+    pub(super) async fn connect_as(key: Keypair, victim: &Address) -> Self {
         let id = NodeId(key.public().try_into_ed25519().unwrap().to_bytes());
         let mut swarm = SwarmBuilder::with_existing_identity(key)
             .with_tokio()
