@@ -452,7 +452,7 @@ impl Reader<'_> {
         };
         let install = match self.text("install")? {
             "" => None,
-            channel => Some(self.install(channel)?),
+            channel => Some(self.install(channel)?.into()),
         };
         Ok(Follow { repository, app: app.to_owned(), cache, install })
     }

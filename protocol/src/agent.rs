@@ -19,16 +19,13 @@ mod sealing;
 mod sync;
 mod transfer;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use self::holdings::Untold;
 use crate::{
-    Hash, NodeId, Now, RepositoryId, Time,
+    Hash, NodeId, Now, RepositoryId, Shared, Time,
     action::{Action, Input, Ticket, Token},
     admission::Door,
     budget::{Budget, Month},
@@ -40,7 +37,7 @@ use crate::{
     gateway::{Assigned, Declined},
     halting::Halting,
     peers::{Lie, Peers},
-    policy::{Access, Conditions, Skip},
+    policy::{Access, Conditions},
     receipt::{Receipt, Receipts, Sent, SignedReceipt, Signer},
     record::{AppRecord, Record, ReleaseId},
     rules::Tally,
@@ -82,8 +79,7 @@ pub struct Agent {
     /// Who signs for it, and so its name: no part of what is written down of an agent.
     #[serde(skip, default = "Signer::nobody")]
     signer: Signer,
-    #[serde(with = "crate::flight::shared")]
-    config: Arc<Config>,
+    config: Shared<Config>,
     now: Now,
     catalog: Catalog,
     /// Where the newest second history of a repository parts from what is held.
@@ -102,15 +98,15 @@ pub struct Agent {
     budget: Budget,
     serving: Serving,
     /// What the blob store holds.
-    store: BTreeMap<Hash, Stored>,
+    store: Table<Hash, Stored>,
     /// Blobs that are being removed, with their sizes.
-    leaving: BTreeMap<Hash, u64>,
+    leaving: Table<Hash, u64>,
     /// Blobs that are to be removed once nobody reads them.
-    condemned: BTreeSet<Hash>,
+    condemned: Table<Hash, ()>,
     /// Jobs that wait for [`Input::Held`] before they ask for anything, so that nothing is fetched twice.
-    looking: BTreeSet<Hash>,
+    looking: Table<Hash, ()>,
     /// Wished for, but over the quota: told once.
-    no_room: BTreeSet<Hash>,
+    no_room: Table<Hash, ()>,
     receipts: Receipts,
     /// What they say of releases that may halt.
     halting: Halting,
@@ -127,13 +123,12 @@ pub struct Agent {
     assigned: Assigned,
     /// The highest number of a receipt that was signed for one of them.
     last_via: u64,
-    /// Why each app takes nothing: told when it changes.
-    skips: Table<String, Skip>,
     pending: Table<Token, After>,
     next_token: u64,
     next_request: u64,
     next_sync: Time,
-    untold: Untold,
+    /// Of nodes that others fetch from while they fetch themselves.
+    untold: Option<Box<Untold>>,
     started: bool,
     /// Lent by the driver while it calls.
     #[serde(skip)]
@@ -170,7 +165,7 @@ impl Agent {
         store: BTreeMap<Hash, Stored>,
         now: Now,
     ) -> (Self, Vec<Fact>) {
-        let (signer, config) = (signer.into(), config.into());
+        let (signer, config) = (signer.into(), Shared::<Config>::from(config.into()));
         assert_eq!(config.check(), Ok(()), "the driver checks its configuration first");
         let mut agent = Self {
             now,
@@ -184,11 +179,11 @@ impl Agent {
             jobs: Table::default(),
             budget: Budget::default(),
             serving: Serving::default(),
-            store,
-            leaving: BTreeMap::new(),
-            condemned: BTreeSet::new(),
-            looking: BTreeSet::new(),
-            no_room: BTreeSet::new(),
+            store: store.into_iter().collect(),
+            leaving: Table::default(),
+            condemned: Table::default(),
+            looking: Table::default(),
+            no_room: Table::default(),
             receipts: Receipts::new(signer.node()),
             halting: Halting::default(),
             sent: Table::default(),
@@ -198,12 +193,11 @@ impl Agent {
             keys: BTreeMap::new(),
             assigned: Assigned::default(),
             last_via: 0,
-            skips: Table::default(),
             pending: Table::default(),
             next_token: 0,
             next_request: 0,
             next_sync: now.time + config.sync_interval,
-            untold: Untold::default(),
+            untold: None,
             started: false,
             memory: Memory::default(),
             signer,
@@ -384,7 +378,7 @@ impl Agent {
         let apps = self.apps.values().filter_map(Update::wake_at);
         let meeting =
             [self.peers.wake_at(), self.door.wake_at(), self.budget.wake_at(), self.serving.wake_at(self.now.time)];
-        let parts = [self.catalog.wake_at(), self.untold.wake_at(), Some(self.next_sync)];
+        let parts = [self.catalog.wake_at(), self.untold_at(), Some(self.next_sync)];
         meeting.into_iter().chain(parts).flatten().chain(jobs).chain(apps).min()
     }
 
@@ -427,7 +421,7 @@ impl Agent {
                     status::Repository::of(repository, verified, forked, self.trusted_now(repository))
                 })
                 .collect(),
-            apps: self.apps.iter().map(|(app, update)| status::App::of(app, update, self.skips.get(app))).collect(),
+            apps: self.apps.iter().map(|(app, update)| status::App::of(app, update)).collect(),
             blobs: self
                 .store
                 .iter()
@@ -626,7 +620,7 @@ impl Agent {
         if self.asking().any(|job| job.wake_at(&self.config).is_some_and(|at| at <= now)) {
             self.step_jobs(actions);
         }
-        if self.untold.wake_at().is_some_and(|at| at <= now) {
+        if self.untold_at().is_some_and(|at| at <= now) {
             self.tell_pieces(actions);
         }
         if self.next_sync <= now {
@@ -655,7 +649,7 @@ impl Agent {
     /// there none has.
     fn asking(&self) -> impl Iterator<Item = &Job> {
         let somebody = self.peers.iter().next().is_some();
-        let open = self.jobs.iter().filter(move |(blob, _)| somebody && !self.looking.contains(*blob));
+        let open = self.jobs.iter().filter(move |(blob, _)| somebody && !self.looking.contains_key(*blob));
         open.map(|(_, job)| job)
     }
 }

@@ -3,11 +3,11 @@
 //! The quota is one of disk: a blob counts with all that its store writes for it, whole from its first byte on, until its
 //! files are gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Hash, fetch::GROUP};
+use crate::{Hash, fetch::GROUP, table::Table};
 
 /// Bytes of disk that the store's database takes when it holds nothing.
 pub const BASE: u64 = 4 << 20;
@@ -43,7 +43,7 @@ pub struct Plan {
     /// Blobs to remove.
     pub delete: Vec<Hash>,
     /// Blobs to remove once nobody reads them.
-    pub condemned: BTreeSet<Hash>,
+    pub condemned: Table<Hash, ()>,
     /// Wished for, but over the quota.
     pub no_room: Vec<(Hash, u64)>,
 }
@@ -52,13 +52,13 @@ pub struct Plan {
 #[derive(Debug, Clone, Copy)]
 pub struct Disk<'a> {
     /// Every blob, whole or in part.
-    pub store: &'a BTreeMap<Hash, Stored>,
+    pub store: &'a Table<Hash, Stored>,
     /// Those that an update of this device needs: they stay, and count first.
     pub pinned: &'a BTreeSet<Hash>,
     /// Those that are being read for others.
     pub read: &'a BTreeSet<Hash>,
     /// Those that are being removed, and take their space until then.
-    pub leaving: &'a BTreeMap<Hash, u64>,
+    pub leaving: &'a Table<Hash, u64>,
 }
 
 /// Plans for `wishes` in the order of their worth. What fits under `quota` bytes of disk stays or is fetched; everything
@@ -97,7 +97,7 @@ pub fn plan(wishes: &[(Hash, u64)], disk: Disk<'_>, quota: u64) -> Plan {
     }
     let goes = store.keys().filter(|hash| !stays.contains(hash)).copied();
     let (condemned, delete): (Vec<Hash>, Vec<Hash>) = goes.partition(|hash| read.contains(hash));
-    (plan.condemned, plan.delete) = (condemned.into_iter().collect(), delete);
+    (plan.condemned, plan.delete) = (condemned.into_iter().map(|hash| (hash, ())).collect(), delete);
     plan
 }
 
@@ -116,14 +116,14 @@ mod tests {
         BASE + blobs * on_disk(60_000)
     }
 
-    fn whole(names: &[u8]) -> BTreeMap<Hash, Stored> {
+    fn whole(names: &[u8]) -> Table<Hash, Stored> {
         names.iter().map(|name| (hash(*name), Stored { size: 60_000, whole: true })).collect()
     }
 
     static NONE: BTreeSet<Hash> = BTreeSet::new();
-    static NOTHING: BTreeMap<Hash, u64> = BTreeMap::new();
+    static NOTHING: Table<Hash, u64> = Table::new();
 
-    fn disk(store: &BTreeMap<Hash, Stored>) -> Disk<'_> {
+    fn disk(store: &Table<Hash, Stored>) -> Disk<'_> {
         Disk { store, pinned: &NONE, read: &NONE, leaving: &NOTHING }
     }
 
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(first.no_room, [(hash(1), 60_000)]);
         // Its space is taken until the others are gone.
         assert_eq!(first.fetch, []);
-        let leaving = BTreeMap::from([(hash(1), 60_000)]);
+        let leaving = [(hash(1), 60_000)].into_iter().collect();
         let store = whole(&[2]);
         assert_eq!(plan(&wishes, Disk { leaving: &leaving, ..disk(&store) }, quota(2)).fetch, []);
         assert_eq!(plan(&wishes, disk(&store), quota(2)).fetch, [(hash(3), 60_000)]);
@@ -154,7 +154,7 @@ mod tests {
     fn what_is_being_read_goes_later_and_what_came_in_its_stead_stays() {
         let (store, read) = (whole(&[1, 2]), BTreeSet::from([hash(1), hash(2)]));
         let plan = plan(&[(hash(2), 60_000)], Disk { read: &read, ..disk(&store) }, quota(1));
-        assert_eq!(plan, Plan { condemned: BTreeSet::from([hash(1)]), ..Plan::default() });
+        assert_eq!(plan, Plan { condemned: [(hash(1), ())].into_iter().collect(), ..Plan::default() });
     }
 
     proptest! {
@@ -167,9 +167,9 @@ mod tests {
         ) {
             let size = |n: u8| store.get(&n).map_or(u64::from(n) * 3000, |held| held.0);
             let wishes: Vec<_> = wishes.iter().map(|(n, _)| (hash(*n), size(*n))).collect();
-            let leaving: BTreeMap<_, _> =
+            let leaving: Table<_, _> =
                 leaving.iter().filter(|(n, _)| !store.contains_key(n)).map(|(n, size)| (hash(*n), *size)).collect();
-            let store: BTreeMap<_, _> =
+            let store: Table<_, _> =
                 store.iter().map(|(n, (size, whole))| (hash(*n), Stored { size: *size, whole: *whole })).collect();
             let plan = plan(&wishes, Disk { leaving: &leaving, ..disk(&store) }, BASE + room);
             let on_it = |hash: &&(Hash, u64)| store.contains_key(&hash.0);
@@ -179,7 +179,7 @@ mod tests {
             let goes_on = plan.fetch.iter().filter(on_it).map(|(hash, _)| *hash);
             let kept: BTreeSet<Hash> =
                 store.keys().filter(|hash| !plan.delete.contains(hash)).copied().chain(goes_on).collect();
-            let kept: u64 = kept.iter().map(|hash| on_disk(store[hash].size)).sum();
+            let kept: u64 = kept.iter().map(|hash| on_disk(store.get(hash).expect("it is there").size)).sum();
             prop_assert!(kept <= room);
         }
     }

@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    RepositoryId, Wall,
+    RepositoryId, Shared, Wall,
     admission::{Closed, MAX_FLEETS},
     budget::Budgets,
     fetch::MIN_PIECE,
@@ -140,7 +140,7 @@ pub enum ConfigError {
 
 impl Config {
     /// How an app is installed, if it is.
-    pub fn install_of(&mut self, app: &str) -> Option<&mut Install> {
+    pub fn install_of(&mut self, app: &str) -> Option<&mut Shared<Install>> {
         self.follows.iter_mut().find(|follow| follow.app == app)?.install.as_mut()
     }
 
@@ -272,7 +272,7 @@ pub struct Follow {
     /// Keeps the newest payload of this channel for others, of every channel if `None`.
     pub cache: Option<Option<String>>,
     /// What to install from it, if anything. One app is installed from one repository.
-    pub install: Option<Install>,
+    pub install: Option<Shared<Install>>,
 }
 
 /// How a followed channel is installed on this device.

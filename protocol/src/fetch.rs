@@ -580,8 +580,10 @@ impl Job {
             if !provider.near && !plan.relaxed {
                 open &= plan.from_afar.words()[at];
             }
-            if provider.is_struck() {
-                open &= !plan.better(provider.near).words()[at];
+            if provider.is_struck()
+                && let Some(better) = plan.better(provider.near)
+            {
+                open &= !better.words()[at];
             }
             if !spare {
                 open &= (alone[at] & mine[at]) | if plan.scarce { 0 } else { !alone[at] };

@@ -212,23 +212,6 @@ fn next<T: DeserializeOwned>(rest: &mut &[u8], number: usize) -> Result<Option<T
     postcard::from_bytes(body).map(Some).map_err(|_| FlightError::Frame(number))
 }
 
-/// What a snapshot holds of something shared: the thing itself.
-pub(crate) mod shared {
-    use std::sync::Arc;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(crate) fn serialize<T: Serialize, S: Serializer>(shared: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
-        T::serialize(shared, serializer)
-    }
-
-    pub(crate) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Arc<T>, D::Error> {
-        T::deserialize(deserializer).map(Arc::new)
-    }
-}
-
 /// What a snapshot holds of what has a form for JSON alone: that.
 pub(crate) mod json {
     use serde::{

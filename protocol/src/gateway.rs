@@ -162,7 +162,7 @@ pub fn decide(
     let attributes = attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let active = check.active(verified, app, channel);
     let (is_known, install) = (active.id.seq > 0, Install::of(channel));
-    let record = AppRecord { active: Some(active), ..AppRecord::default() };
+    let record = AppRecord { active: Some(active.into()), ..AppRecord::default() };
     let node = drawn_as(check.device);
     // A gateway can't open what is sealed, and so has no key to give.
     let keys = BTreeMap::new();

@@ -24,6 +24,7 @@ pub mod release;
 pub mod rules;
 pub mod seal;
 pub mod serving;
+pub mod shared;
 pub mod standing;
 pub mod status;
 pub mod table;
@@ -35,4 +36,5 @@ pub mod wire;
 
 pub use agent::Agent;
 pub use id::{Hash, NodeId, RepositoryId, SealKey};
+pub use shared::Shared;
 pub use time::{Now, Time, Wall};

@@ -136,12 +136,12 @@ pub struct Peers {
     /// Where nodes that are about to connect come from.
     arriving: Table<NodeId, Origin>,
     addresses: Table<Address, Dialled>,
-    refused: Table<NodeId, Lie>,
-    refused_order: Vec<NodeId>,
+    /// Those that lied, and which lie of all it was.
+    refused: Table<NodeId, (u64, Lie)>,
     /// Nodes that were heard of on this node's own network.
     near: Table<NodeId, ()>,
     /// The name of this node's site.
-    site: Option<String>,
+    site: Option<Box<str>>,
     /// This node has no network.
     is_away: bool,
 }
@@ -150,7 +150,7 @@ impl Peers {
     /// Nobody, seen from a node of this site.
     #[must_use]
     pub fn of_site(site: Option<String>) -> Self {
-        Self { site, ..Self::default() }
+        Self { site: site.map(String::into_boxed_str), ..Self::default() }
     }
 
     /// A node is about to connect from an address.
@@ -311,7 +311,7 @@ impl Peers {
     #[must_use]
     pub fn is_near(&self, node: NodeId) -> bool {
         match (&self.site, self.connected.get(&node).and_then(|peer| peer.site.as_ref())) {
-            (Some(here), Some(there)) => here == there,
+            (Some(here), Some(there)) => **here == **there,
             _ => self.near.contains_key(&node),
         }
     }
@@ -334,12 +334,14 @@ impl Peers {
 
     /// Never deal with this node again in this process's life; returns false if that was so before.
     pub fn refuse(&mut self, node: NodeId, lie: Lie) -> bool {
-        if self.refused.insert(node, lie).is_some() {
+        if self.refused.contains_key(&node) {
             return false;
         }
-        self.refused_order.push(node);
-        if self.refused_order.len() > MAX_REFUSED {
-            self.refused.remove(&self.refused_order.remove(0));
+        let last = self.refused.values().map(|(number, _)| *number).max().unwrap_or_default();
+        self.refused.insert(node, (last + 1, lie));
+        if self.refused.len() > MAX_REFUSED {
+            let oldest = self.refused.iter().min_by_key(|(_, (number, _))| *number).map(|(node, _)| *node);
+            oldest.map(|oldest| self.refused.remove(&oldest));
         }
         self.connected.remove(&node);
         true
@@ -347,7 +349,7 @@ impl Peers {
 
     /// Those that lied, and how.
     pub fn refused(&self) -> impl Iterator<Item = (NodeId, Lie)> {
-        self.refused.iter().map(|(node, lie)| (*node, *lie))
+        self.refused.iter().map(|(node, (_, lie))| (*node, *lie))
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Hash, NodeId, RepositoryId, Wall,
+    Hash, NodeId, RepositoryId, Shared, Wall,
     config::{Freshness, Install},
     record::{AppRecord, ReleaseId},
     release::Release,
@@ -33,7 +33,10 @@ const MAX_CURRENT: usize = 4;
 
 /// A release that this device decided to take. Made by [`decide`] alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Offer {
+pub struct Offer(Shared<Offered>);
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Offered {
     repository: RepositoryId,
     #[serde(with = "crate::flight::json")]
     release: Release,
@@ -44,25 +47,25 @@ impl Offer {
     /// Whose release.
     #[must_use]
     pub fn repository(&self) -> RepositoryId {
-        self.repository
+        self.0.repository
     }
 
     /// What is taken.
     #[must_use]
     pub fn release(&self) -> &Release {
-        &self.release
+        &self.0.release
     }
 
     /// The release's name.
     #[must_use]
     pub fn id(&self) -> ReleaseId {
-        ReleaseId::of(self.repository, &self.release)
+        ReleaseId::of(self.0.repository, &self.0.release)
     }
 
     /// The issue time of the metadata that says so.
     #[must_use]
     pub fn issued(&self) -> Wall {
-        self.issued
+        self.0.issued
     }
 }
 
@@ -296,7 +299,8 @@ pub fn decide(verified: &Verified, app: &str, device: &Device<'_>) -> Result<Off
         let why = refusals(repository, release, device);
         if why.is_empty() {
             check_fresh(verified, device)?;
-            return Ok(Offer { repository, release: release.clone(), issued: verified.issued() });
+            let offered = Offered { repository, release: release.clone(), issued: verified.issued() };
+            return Ok(Offer(offered.into()));
         }
         if why.contains(&Refusal::NotNewer) {
             return Err(first.unwrap_or(Skip::UpToDate));

@@ -154,7 +154,8 @@ impl SignedReceipt {
             key.verifying_key().to_bytes(),
             "a node signs for itself and for what is behind it"
         );
-        let receipt = wire::encode(receipt);
+        let mut receipt = wire::encode(receipt);
+        receipt.shrink_to_fit();
         let signature = key.sign(&signed_bytes(&receipt)).to_bytes();
         let (left, right) = signature.split_at(32);
         Self { receipt, signature: (left.try_into().expect("32"), right.try_into().expect("32")) }

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Hash, NodeId, RepositoryId, Wall,
+    Hash, NodeId, RepositoryId, Shared, Wall,
     budget::Month,
     receipt::SignedReceipt,
     release::Release,
@@ -54,21 +54,21 @@ pub enum Record {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppRecord {
     /// What is active and confirmed.
-    pub active: Option<Installed>,
+    pub active: Option<Shared<Installed>>,
     /// Confirmed versions before it, newest first: where a roll back goes.
-    pub previous: Vec<Installed>,
+    pub previous: Vec<Shared<Installed>>,
     /// A version on trial, not yet confirmed.
-    pub trial: Option<Trial>,
+    pub trial: Option<Box<Trial>>,
     /// Releases that failed here, oldest first; at most [`MAX_BAD`](crate::config::MAX_BAD).
     pub bad: Vec<ReleaseId>,
     /// The highest counter that this device signed a receipt with.
     pub counter: u64,
     /// The first version that was confirmed here: the last one to go back to, whose slot is never removed.
-    pub factory: Option<Installed>,
+    pub factory: Option<Shared<Installed>>,
     /// Whether someone at the device went back, and nothing is taken until they say so.
     pub held: bool,
     /// What someone at the device put off.
-    pub deferred: Option<Deferred>,
+    pub deferred: Option<Box<Deferred>>,
 }
 
 /// A release that someone put off.

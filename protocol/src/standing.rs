@@ -106,7 +106,7 @@ impl Reported {
         self.record.bad.retain(|bad| *bad != id);
         if receipt.outcome == Outcome::Active {
             let (version, bundle) = (receipt.version.clone(), receipt.bundle);
-            self.record.active = Some(Installed { id: id.clone(), version, bundle, bytes: 0 });
+            self.record.active = Some(Installed { id: id.clone(), version, bundle, bytes: 0 }.into());
         } else {
             self.record.bad.push(id.clone());
             self.record.active = self.record.active.take().filter(|_| receipt.active.is_some());

@@ -230,17 +230,17 @@ impl Halted {
 }
 
 impl App {
-    pub(crate) fn of(app: &str, update: &Update, skip: Option<&Skip>) -> Self {
+    pub(crate) fn of(app: &str, update: &Update) -> Self {
         let record = update.record();
         let tried = record.trial.as_ref().map(|trial| trial.release.version.clone());
         Self {
             app: app.to_owned(),
             channel: update.install().channel.clone(),
             pin: update.install().pin.clone(),
-            active: record.active.clone(),
+            active: record.active.as_deref().cloned(),
             next: tried.or_else(|| update.needs().map(|offer| offer.release().version.clone())),
             phase: update.phase().to_owned(),
-            why: skip.map(Skip::to_string),
+            why: update.skip().map(Skip::to_string),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A map as one list in the order of its keys: quick to walk, no larger than what is in it, and a pointer while it is
 //! empty. For what a node has few of, and walks more often than it changes; putting one in moves those after it.
 
-use std::borrow::Borrow;
+use std::{borrow::Borrow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,20 @@ impl<K, V> Default for Table<K, V> {
     }
 }
 
+impl<K: Ord, V> FromIterator<(K, V)> for Table<K, V> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(rows: I) -> Self {
+        let rows: BTreeMap<K, V> = rows.into_iter().collect();
+        Self((!rows.is_empty()).then(|| Box::new(rows.into_iter().collect())))
+    }
+}
+
 impl<K: Ord, V> Table<K, V> {
+    /// Nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(None)
+    }
+
     fn rows(&self) -> &[(K, V)] {
         self.0.as_deref().map_or(&[], Vec::as_slice)
     }
@@ -175,8 +188,6 @@ impl<K: Ord, V> Table<K, V> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;

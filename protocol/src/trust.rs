@@ -49,25 +49,29 @@ pub const MAX_LIFETIME: i64 = 366 * 24 * 3600;
 /// Written down as its pack, which is verified again when it is read back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "(RepositoryId, Vec<u8>)", into = "(RepositoryId, Vec<u8>)")]
-pub struct Verified {
+pub struct Verified(Arc<Content>);
+
+/// What was verified. All who hold it share it: it never changes.
+#[derive(Debug, PartialEq, Eq)]
+struct Content {
     repository: RepositoryId,
     root_version: u64,
     timestamp_version: u64,
     snapshot_version: u64,
     /// Versions that the snapshot pins, by file name: the floors of what comes next.
-    pinned: Arc<BTreeMap<String, u64>>,
+    pinned: BTreeMap<String, u64>,
     pack: Arc<[u8]>,
     pack_hash: Hash,
     checkpoint: Option<Checkpoint>,
     issued: Wall,
     expires: Wall,
-    releases: Arc<[Release]>,
-    fleets: Arc<BTreeMap<String, Fleet>>,
+    releases: Vec<Release>,
+    fleets: BTreeMap<String, Fleet>,
 }
 
 impl From<Verified> for (RepositoryId, Vec<u8>) {
     fn from(verified: Verified) -> Self {
-        (verified.repository, verified.pack.to_vec())
+        (verified.repository(), verified.pack().to_vec())
     }
 }
 
@@ -83,31 +87,31 @@ impl Verified {
     /// Which repository.
     #[must_use]
     pub fn repository(&self) -> RepositoryId {
-        self.repository
+        self.0.repository
     }
 
     /// The newest root's version.
     #[must_use]
     pub fn root_version(&self) -> u64 {
-        self.root_version
+        self.0.root_version
     }
 
     /// The timestamp's version.
     #[must_use]
     pub fn timestamp_version(&self) -> u64 {
-        self.timestamp_version
+        self.0.timestamp_version
     }
 
     /// The trust pack that was verified, as it travels.
     #[must_use]
     pub fn pack(&self) -> &Arc<[u8]> {
-        &self.pack
+        &self.0.pack
     }
 
     /// The pack's name.
     #[must_use]
     pub fn pack_hash(&self) -> Hash {
-        self.pack_hash
+        self.0.pack_hash
     }
 
     /// The signed timestamp: what an announcement carries.
@@ -119,46 +123,46 @@ impl Verified {
     /// When the timestamp was signed, by its own words (`x-issued`).
     #[must_use]
     pub fn issued(&self) -> Wall {
-        self.issued
+        self.0.issued
     }
 
     /// The earliest expiry of all documents.
     #[must_use]
     pub fn expires(&self) -> Wall {
-        self.expires
+        self.0.expires
     }
 
     /// Where the publisher's log of acts stands, if it keeps one.
     #[must_use]
     pub fn checkpoint(&self) -> Option<&Checkpoint> {
-        self.checkpoint.as_ref()
+        self.0.checkpoint.as_ref()
     }
 
     /// The releases of every channel, in the order of channel and number.
     pub fn releases(&self) -> impl Iterator<Item = &Release> {
-        self.releases.iter()
+        self.0.releases.iter()
     }
 
     /// A fleet, if the targets delegate to it.
     #[must_use]
     pub fn fleet(&self, name: &str) -> Option<&Fleet> {
-        self.fleets.get(name)
+        self.0.fleets.get(name)
     }
 
     /// All fleets, by name.
     pub fn fleets(&self) -> impl Iterator<Item = (&str, &Fleet)> {
-        self.fleets.iter().map(|(name, fleet)| (name.as_str(), fleet))
+        self.0.fleets.iter().map(|(name, fleet)| (name.as_str(), fleet))
     }
 
     /// The lists of keys of all fleets, by epoch.
     pub fn keys(&self) -> impl Iterator<Item = (Epoch, &Payload)> {
-        let epoch = |fleet: &str, number| Epoch { repository: self.repository, fleet: fleet.to_owned(), number };
+        let epoch = |fleet: &str, number| Epoch { repository: self.0.repository, fleet: fleet.to_owned(), number };
         self.fleets()
             .flat_map(move |(name, fleet)| fleet.keys.iter().map(move |(number, list)| (epoch(name, *number), list)))
     }
 
     fn documents(&self) -> Pack<'_> {
-        Pack::decode(&self.pack).expect("a verified pack was decoded before")
+        Pack::decode(&self.0.pack).expect("a verified pack was decoded before")
     }
 }
 
@@ -184,7 +188,7 @@ pub enum Announced {
 /// # Panics
 /// If `held` is of another repository: the caller's mistake.
 pub fn verify(repository: RepositoryId, held: Option<&Verified>, pack: &[u8]) -> Result<Verified, TrustError> {
-    assert!(held.is_none_or(|held| held.repository == repository), "held metadata is of the same repository");
+    assert!(held.is_none_or(|held| held.repository() == repository), "held metadata is of the same repository");
     provider::install();
     let documents = Pack::decode(pack)?;
     let (roots, mut trusted) = read_roots(repository, &documents.roots)?;
@@ -199,9 +203,9 @@ pub fn verify(repository: RepositoryId, held: Option<&Verified>, pack: &[u8]) ->
     check_timestamp_floor(held.as_ref(), &timestamp, root.version)?;
     let issued = document::issued("the timestamp", &timestamp.signed().extra)?;
     if let Some(Floor { held, rotated: false }) = &held
-        && issued < held.issued
+        && issued < held.issued()
     {
-        return Err(TrustError::Earlier { held: held.issued, offered: issued });
+        return Err(TrustError::Earlier { held: held.issued(), offered: issued });
     }
     check_lifetime(issued, wall(timestamp.signed().expires))?;
 
@@ -227,20 +231,20 @@ pub fn verify(repository: RepositoryId, held: Option<&Verified>, pack: &[u8]) ->
     check_fleets_floor(held.as_ref(), &delegated.fleets)?;
     let expires = ends.into_iter().chain(delegated.ends).min().expect("four documents always expire");
 
-    Ok(Verified {
+    Ok(Verified(Arc::new(Content {
         repository,
         root_version: root.version,
         timestamp_version: timestamp.signed().version,
         snapshot_version: snapshot.signed().version,
-        pinned: Arc::new(pinned),
+        pinned,
         pack: pack.into(),
         pack_hash: Hash::of(pack),
         checkpoint,
         issued,
         expires: wall(expires),
-        releases: delegated.releases.into(),
-        fleets: Arc::new(delegated.fleets),
-    })
+        releases: delegated.releases,
+        fleets: delegated.fleets,
+    })))
 }
 
 /// Judges the signed timestamp of an announcement against held metadata, as a relay does before it forwards.
@@ -251,7 +255,7 @@ pub fn verify(repository: RepositoryId, held: Option<&Verified>, pack: &[u8]) ->
 /// version held: a lie in each case.
 pub fn check_announcement(held: &Verified, root_version: u64, timestamp: &[u8]) -> Result<Announced, TrustError> {
     provider::install();
-    match root_version.cmp(&held.root_version) {
+    match root_version.cmp(&held.root_version()) {
         std::cmp::Ordering::Less => return Ok(Announced::NotNewer),
         std::cmp::Ordering::Greater => return Ok(Announced::OtherRoot),
         std::cmp::Ordering::Equal => {}
@@ -261,11 +265,11 @@ pub fn check_announcement(held: &Verified, root_version: u64, timestamp: &[u8]) 
     let root: Metadata<Root> = document::read("the held root", root)?;
     let offered = read_timestamp(root.signed(), timestamp)?;
     let version = offered.signed().version;
-    if version > held.timestamp_version {
+    if version > held.timestamp_version() {
         return Ok(Announced::Newer { version });
     }
     let same = read_timestamp(root.signed(), documents.timestamp)?.signed_canonical() == offered.signed_canonical();
-    if version == held.timestamp_version && !same {
+    if version == held.timestamp_version() && !same {
         return Err(TrustError::Equivocation { document: "the timestamp".to_owned(), version });
     }
     Ok(Announced::NotNewer)
@@ -435,7 +439,7 @@ struct Floor<'a> {
 
 impl<'a> Floor<'a> {
     fn new(held: &'a Verified, roots: &[Root]) -> Self {
-        let known = usize::try_from(held.root_version).unwrap_or(usize::MAX).min(roots.len());
+        let known = usize::try_from(held.root_version()).unwrap_or(usize::MAX).min(roots.len());
         let rotated = roots[known - 1..].windows(2).any(|pair| {
             ["timestamp", "snapshot"].iter().any(|role| pair[0].roles.get(*role) != pair[1].roles.get(*role))
         });
@@ -454,7 +458,7 @@ fn check_root_floor(held: Option<&Verified>, offered: &[&[u8]]) -> Result<(), Tr
     if let Some(at) = known.iter().zip(offered).position(|(known, offered)| known != offered) {
         return Err(TrustError::Equivocation { document: "the root".to_owned(), version: at as u64 + 1 });
     }
-    if offered.len() < known.len() { Err(old("the root", held.root_version, offered.len() as u64)) } else { Ok(()) }
+    if offered.len() < known.len() { Err(old("the root", held.root_version(), offered.len() as u64)) } else { Ok(()) }
 }
 
 fn check_timestamp_floor(
@@ -465,15 +469,15 @@ fn check_timestamp_floor(
     let Some(Floor { held, rotated: false }) = floor else { return Ok(()) };
     let offered = timestamp.signed().version;
     let name = "the timestamp";
-    match offered.cmp(&held.timestamp_version) {
+    match offered.cmp(&held.timestamp_version()) {
         std::cmp::Ordering::Greater => Ok(()),
-        std::cmp::Ordering::Less => Err(old(name, held.timestamp_version, offered)),
+        std::cmp::Ordering::Less => Err(old(name, held.timestamp_version(), offered)),
         std::cmp::Ordering::Equal => {
             let known: Metadata<Timestamp> = document::read(name, held.documents().timestamp)?;
             if known.signed_canonical() != timestamp.signed_canonical() {
                 Err(TrustError::Equivocation { document: name.to_owned(), version: offered })
-            } else if root_version == held.root_version {
-                Err(old(name, held.timestamp_version, offered))
+            } else if root_version == held.root_version() {
+                Err(old(name, held.timestamp_version(), offered))
             } else {
                 Ok(())
             }
@@ -489,10 +493,10 @@ fn check_snapshot_floor(
     let Some(Floor { held, rotated: false }) = floor else { return Ok(()) };
     let rollback =
         |document: &str, held, offered| Err(TrustError::Rollback { document: document.to_owned(), held, offered });
-    if version < held.snapshot_version {
-        return rollback("the snapshot", held.snapshot_version, version);
+    if version < held.0.snapshot_version {
+        return rollback("the snapshot", held.0.snapshot_version, version);
     }
-    for (name, known) in held.pinned.iter() {
+    for (name, known) in &held.0.pinned {
         let offered = pinned.get(name).copied().unwrap_or(0);
         if offered < *known {
             return rollback(name, *known, offered);
@@ -505,7 +509,7 @@ fn check_snapshot_floor(
 /// void as versions are: otherwise stolen keys could count it to its end, and nobody could be revoked any more.
 fn check_fleets_floor(floor: Option<&Floor<'_>>, offered: &BTreeMap<String, Fleet>) -> Result<(), TrustError> {
     let Some(Floor { held, rotated: false }) = floor else { return Ok(()) };
-    for (name, fleet) in held.fleets.iter() {
+    for (name, fleet) in &held.0.fleets {
         let seq = offered.get(name).map_or(0, |offered| offered.revoked.seq());
         if seq < fleet.revoked.seq() {
             let document = format!("the revocations of fleet {name}");
@@ -517,7 +521,7 @@ fn check_fleets_floor(floor: Option<&Floor<'_>>, offered: &BTreeMap<String, Flee
 
 fn check_log_floor(floor: Option<&Floor<'_>>, offered: Option<&Checkpoint>) -> Result<(), TrustError> {
     let Some(Floor { held, rotated: false }) = floor else { return Ok(()) };
-    let Some(known) = &held.checkpoint else { return Ok(()) };
+    let Some(known) = held.checkpoint() else { return Ok(()) };
     let size = offered.map_or(0, Checkpoint::size);
     if size < known.size() {
         return Err(TrustError::Rollback { document: "the log of acts".to_owned(), held: known.size(), offered: size });

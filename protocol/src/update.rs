@@ -13,12 +13,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Hash, NodeId, Time, Wall,
+    Hash, NodeId, Shared, Time, Wall,
     action::StageFailure,
     config::{Config, Confirm, Install, MAX_BAD},
     fact::UpdateStep,
     fetch::Complete,
-    policy::Offer,
+    policy::{Offer, Skip},
     receipt::{Outcome, last_words},
     record::{AppRecord, Installed, ReleaseId, Trial},
     release::Release,
@@ -47,7 +47,7 @@ pub enum Step {
     /// Write the record, then call [`Update::stored`].
     Save,
     /// Write the record together with a receipt of this, then call [`Update::stored`].
-    SaveOutcome(Report),
+    SaveOutcome(Box<Report>),
     /// Make a bundle (or none) current.
     Switch(Option<Hash>),
     /// Run a hook.
@@ -109,10 +109,13 @@ pub struct Report {
 enum Then {
     Switch,
     Return,
-    End(#[serde(with = "crate::flight::json")] UpdateStep, String),
+    End(#[serde(with = "crate::flight::json")] Told),
     /// Make the active version current, which is another one than before; then tell.
-    Resume(#[serde(with = "crate::flight::json")] Option<(UpdateStep, String)>),
+    Resume(#[serde(with = "crate::flight::json")] Option<Told>),
 }
+
+/// What is told in the end, and of which version.
+type Told = Box<(UpdateStep, String)>;
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Phase {
@@ -120,7 +123,7 @@ enum Phase {
     /// `current` is made to name the active bundle, after a start, or when that is another one; then it is told.
     Resuming {
         #[serde(with = "crate::flight::json")]
-        told: Option<(UpdateStep, String)>,
+        told: Option<Told>,
     },
     Fetching {
         offer: Offer,
@@ -145,7 +148,7 @@ enum Phase {
     },
     Saving {
         then: Then,
-        report: Option<Report>,
+        report: Option<Box<Report>>,
         /// When to try again, after the store failed.
         again: Option<Time>,
     },
@@ -176,9 +179,11 @@ enum Phase {
 /// The update of one app.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Update {
-    install: Install,
+    install: Shared<Install>,
     record: AppRecord,
     phase: Phase,
+    /// Why it takes nothing, if it was decided so.
+    skip: Option<Box<Skip>>,
     /// Whether all since the start was here already, so that a switch still belongs to the start.
     starting: bool,
 }
@@ -186,8 +191,8 @@ pub struct Update {
 impl Update {
     /// Takes up where the record says, after a start. Call [`Update::resume`] next.
     #[must_use]
-    pub fn new(install: Install, record: AppRecord) -> Self {
-        let mut update = Self { install, record, phase: Phase::Idle, starting: true };
+    pub fn new(install: Shared<Install>, record: AppRecord) -> Self {
+        let mut update = Self { install, record, phase: Phase::Idle, skip: None, starting: true };
         // Fewer may be kept since.
         update.keep_few();
         update
@@ -206,8 +211,23 @@ impl Update {
     }
 
     /// It is installed otherwise from now on; what is under way goes on until the next decision.
-    pub fn install_as(&mut self, install: Install) {
+    pub fn install_as(&mut self, install: Shared<Install>) {
         self.install = install;
+    }
+
+    /// Why it takes nothing, if it was decided so.
+    #[must_use]
+    pub fn skip(&self) -> Option<&Skip> {
+        self.skip.as_deref()
+    }
+
+    /// It takes nothing for this reason, or takes something; returns whether that is news.
+    pub fn skips(&mut self, skip: Option<Skip>) -> bool {
+        let news = self.skip.as_deref() != skip.as_ref();
+        if news {
+            self.skip = skip.map(Box::new);
+        }
+        news
     }
 
     /// What is under way, in a word for people.
@@ -391,7 +411,7 @@ impl Update {
 
     /// A staged release goes on trial; `said` is what its hook wrote.
     fn begin(&mut self, staged: Staged, said: String) -> Vec<Step> {
-        self.record.trial = Some(Trial {
+        self.record.trial = Some(Box::new(Trial {
             repository: staged.offer.repository(),
             release: staged.offer.release().clone(),
             starts: 1,
@@ -400,7 +420,7 @@ impl Update {
             sources: staged.sources,
             took_ms: millis(staged.took),
             said,
-        });
+        }));
         self.save(Then::Switch)
     }
 
@@ -413,9 +433,9 @@ impl Update {
                 vec![Step::Switch(self.record.trial.as_ref().map(|trial| trial.release.bundle))]
             }
             Then::Return => self.go_back(),
-            Then::End(step, version) => {
+            Then::End(told) => {
                 self.phase = Phase::Idle;
-                vec![Step::Tell { version, step }, Step::Clean(self.slots()), Step::Over]
+                vec![tell(*told), Step::Clean(self.slots()), Step::Over]
             }
             Then::Resume(told) if self.record.active.is_some() => {
                 self.phase = Phase::Resuming { told };
@@ -451,7 +471,7 @@ impl Update {
         let on_trial = bundle == self.record.trial_bundle();
         match (&mut self.phase, result) {
             (Phase::Resuming { told }, Ok(())) => {
-                let told = told.take().map(|(step, version)| Step::Tell { version, step });
+                let told = told.take().map(|told| tell(*told));
                 self.phase = Phase::Idle;
                 told.into_iter().chain([Step::Clean(self.slots()), Step::Over]).collect()
             }
@@ -467,7 +487,7 @@ impl Update {
             (Phase::Returning { .. }, Ok(())) => {
                 let Some(trial) = self.record.trial.clone() else { return Vec::new() };
                 let reason = last_words(&trial.back.clone().unwrap_or_default());
-                self.settle(report(trial, Outcome::RolledBack { reason }))
+                self.settle(report(*trial, Outcome::RolledBack { reason }))
             }
             (Phase::Returning { failures, again }, Err(why)) => {
                 *failures = failures.saturating_add(1);
@@ -583,7 +603,7 @@ impl Update {
 
     fn confirmed(&mut self) -> Vec<Step> {
         let Some(trial) = self.record.trial.clone() else { return Vec::new() };
-        self.settle(report(trial, Outcome::Active))
+        self.settle(report(*trial, Outcome::Active))
     }
 
     fn back(&mut self, why: String) -> Vec<Step> {
@@ -609,13 +629,13 @@ impl Update {
             self.record.previous.retain(|previous| previous.bundle != before.bundle);
         }
         let lost = std::mem::replace(&mut self.record.active, before);
-        lost.map_or_else(String::new, |lost| lost.version)
+        lost.map_or_else(String::new, |lost| lost.version.clone())
     }
 
     /// Forgets earlier versions beyond what may be kept of them; their slots go with the next cleaning.
     fn keep_few(&mut self) {
         let mut bytes = 0_u64;
-        let fits = |version: &&Installed| {
+        let fits = |version: &&Shared<Installed>| {
             bytes = bytes.saturating_add(version.bytes);
             self.install.keep_bytes.is_none_or(|most| bytes <= most)
         };
@@ -630,11 +650,12 @@ impl Update {
 
     /// Writes the outcome into the record; it is told once that is on disk.
     fn settle(&mut self, report: Report) -> Vec<Step> {
+        let report = Box::new(report);
         let (id, version) = (report.release.clone(), report.version.clone());
         let step = match &report.outcome {
             Outcome::Active => {
                 let bytes = self.record.trial.as_ref().map_or(0, |trial| trial.release.unpacked);
-                let new = Installed { id, version: version.clone(), bundle: report.bundle, bytes };
+                let new = Shared::from(Installed { id, version: version.clone(), bundle: report.bundle, bytes });
                 self.record.factory.get_or_insert_with(|| new.clone());
                 if let Some(old) = self.record.active.replace(new) {
                     self.record.previous.retain(|previous| previous.bundle != old.bundle);
@@ -658,7 +679,8 @@ impl Update {
         self.starting = false;
         // A damaged record is the only way to the last number.
         self.record.counter = self.record.counter.saturating_add(1);
-        self.phase = Phase::Saving { then: Then::End(step, version), report: Some(report.clone()), again: None };
+        self.phase =
+            Phase::Saving { then: Then::End(Box::new((step, version))), report: Some(report.clone()), again: None };
         vec![Step::SaveOutcome(report)]
     }
 
@@ -674,6 +696,10 @@ impl Update {
         let AppRecord { active, previous, factory, .. } = &self.record;
         active.iter().chain(previous).chain(factory).map(|installed| installed.bundle).collect()
     }
+}
+
+fn tell((step, version): (UpdateStep, String)) -> Step {
+    Step::Tell { version, step }
 }
 
 fn report(trial: Trial, outcome: Outcome) -> Report {

@@ -228,7 +228,7 @@ impl Publisher {
     /// How a device follows this: it installs `stable`.
     #[must_use]
     pub fn installed(&self, install: Install) -> Follow {
-        Follow { repository: self.id(), app: self.app.clone(), cache: Some(None), install: Some(install) }
+        Follow { repository: self.id(), app: self.app.clone(), cache: Some(None), install: Some(install.into()) }
     }
 
     /// How a kiosk follows this: it keeps every channel for others.

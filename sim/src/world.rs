@@ -319,7 +319,7 @@ impl World {
     /// The writes of a node that it does not know to be durable, first asked first.
     pub fn writes(&self, node: NodeIndex) -> impl Iterator<Item = (Write, &[Record])> {
         let far = |writing: &Writing| if writing.durable.is_some() { Write::Durable } else { Write::Asked };
-        self.machines[node].writes.iter().map(move |writing| (far(writing), writing.records.as_slice()))
+        self.machines[node].writes.values().map(move |writing| (far(writing), writing.records.as_slice()))
     }
 
     /// Bytes that fetches brought to a node, over all its lives.
@@ -429,8 +429,7 @@ impl World {
             }
             Event::Durable => self.write(node),
             Event::Reported => {
-                let Some(writing) = self.machines[node].writes.pop_front() else { return };
-                let token = writing.token;
+                let Some((token, writing)) = self.machines[node].writes.pop_first() else { return };
                 self.give(
                     node,
                     match writing.durable {
@@ -493,13 +492,16 @@ impl World {
     fn write(&mut self, node: NodeIndex) {
         let machine = &mut self.machines[node];
         let full = machine.full;
-        let Some(at) = machine.writes.iter().position(|writing| writing.durable.is_none()) else { return };
-        machine.writes[at].durable = Some(!full);
+        let open = machine.writes.iter_mut().find(|(_, writing)| writing.durable.is_none());
+        let Some((token, writing)) = open else { return };
+        writing.durable = Some(!full);
         if !full {
-            let records = std::mem::take(&mut machine.writes[at].records);
+            let (token, records) = (*token, std::mem::take(&mut writing.records));
             machine.disk.write(&records, &mut self.packs);
             self.check_durable(node, &records);
-            self.machines[node].writes[at].records = records;
+            if let Some(writing) = self.machines[node].writes.get_mut(&token) {
+                writing.records = records;
+            }
         }
         // The news of it comes a moment later: a crash fits in between.
         self.later(REPORT, node, Event::Reported);
@@ -555,7 +557,7 @@ impl World {
     fn carry_out(&mut self, node: NodeIndex, action: Action) {
         match action {
             Action::Persist { token, records } => {
-                self.machines[node].writes.push_back(Writing { token, records, durable: None });
+                self.machines[node].writes.insert(token, Writing { records, durable: None });
                 self.later(WRITE, node, Event::Durable);
                 if self.speaks_too_soon {
                     self.later(Duration::ZERO, node, Event::Give(Box::new(Input::Stored(token))));

@@ -8,7 +8,7 @@ use std::{
 };
 
 use burr_protocol::{
-    Agent, Hash, NodeId, Now, Time, Wall,
+    Agent, Hash, NodeId, Now, Shared, Time, Wall,
     action::{Action, Input},
     config::{Config, Follow, Install},
     label::{check_name, check_version},
@@ -153,7 +153,7 @@ fn restart(mut program: Program<'_>) {
             records.push(record);
         }
     }
-    let install = Some(Install::of("stable"));
+    let install = Some(Install::of("stable").into());
     let follow = Follow { repository: shop::id(), app: "shop".to_owned(), cache: Some(None), install };
     let config = Config { follows: vec![follow], max_receipts: 4, ..Config::default() };
     let mut now = Now { time: Time(1), wall: Some(shop::NOW) };
@@ -225,7 +225,8 @@ fn record_seeds() -> Vec<Record> {
     let release = shop::release("stable", 2);
     let id = ReleaseId::of(shop::id(), &release);
     let installed = Installed { id: id.clone(), version: release.version.clone(), bundle: release.bundle, bytes: 9 };
-    let trial = Trial {
+    let installed = Shared::from(installed);
+    let trial = Box::new(Trial {
         repository: shop::id(),
         release,
         starts: 2,
@@ -234,7 +235,7 @@ fn record_seeds() -> Vec<Record> {
         took_ms: 300,
         issued: shop::NOW,
         said: "stopped".to_owned(),
-    };
+    });
     let state = |trial| AppRecord {
         active: Some(installed.clone()),
         previous: vec![installed.clone()],
@@ -243,7 +244,7 @@ fn record_seeds() -> Vec<Record> {
         counter: 3,
         factory: Some(installed.clone()),
         held: true,
-        deferred: Some(Deferred { id: id.clone(), since: shop::NOW, until: Wall(shop::NOW.0 + 60) }),
+        deferred: Some(Box::new(Deferred { id: id.clone(), since: shop::NOW, until: Wall(shop::NOW.0 + 60) })),
     };
     let (receipt, signed) = receipt(0, 7);
     let mark = burr_protocol::wire::Mark { repository: receipt.repository, device: receipt.device, counter: 7 };

@@ -2,7 +2,7 @@
 
 use super::{After, Agent};
 use crate::{
-    Hash, NodeId, Time,
+    Hash, NodeId, Shared, Time,
     action::Action,
     budget::{Direction, Held, Month},
     config::Config,
@@ -58,7 +58,7 @@ impl Agent {
         assert_eq!(config.check(), Ok(()), "the driver checks its configuration first");
         let same = config.follows == self.config.follows && config.closed == self.config.closed;
         assert!(same, "what is followed changes with a restart");
-        self.config = config.into();
+        self.config = Shared::from(config);
         self.refresh_budget(actions);
         self.plan(actions);
         self.decide_all(actions);
@@ -69,7 +69,7 @@ impl Agent {
     /// A node asks for a part of a blob.
     pub(super) fn asked(&mut self, id: QuestionId, node: NodeId, blob: Hash, bytes: u64, actions: &mut Vec<Action>) {
         // What is to go is not begun to be read again.
-        let goes = self.condemned.contains(&blob) || self.leaving.contains_key(&blob);
+        let goes = self.condemned.contains_key(&blob) || self.leaving.contains_key(&blob);
         if !self.config.serve || self.peers.get(node).is_none() || goes {
             actions.push(Action::Decline(id));
             return;
@@ -85,7 +85,7 @@ impl Agent {
         if let Some((node, unsent)) = self.serving.answered(id, bytes) {
             self.budget.unspend(self.peers.is_near(node), Direction::Up, unsent);
         }
-        if self.condemned.iter().any(|blob| !self.serving.reads(*blob)) {
+        if self.condemned.keys().any(|blob| !self.serving.reads(*blob)) {
             self.plan(actions);
         }
         self.serve_next(actions);

@@ -32,7 +32,7 @@ pub(super) struct Untold {
 
 impl Untold {
     /// When there is something to tell.
-    pub(super) fn wake_at(&self) -> Option<Time> {
+    fn wake_at(&self) -> Option<Time> {
         let near = (!self.near.is_empty()).then_some(self.near_from);
         let far = (!self.far.is_empty()).then_some(self.far_at());
         near.into_iter().chain(far).min()
@@ -49,6 +49,11 @@ impl Untold {
 }
 
 impl Agent {
+    /// When there is something to tell of what came.
+    pub(super) fn untold_at(&self) -> Option<Time> {
+        self.untold.as_ref()?.wake_at()
+    }
+
     /// A peer looks for blobs.
     pub(super) fn wanted(&mut self, node: NodeId, blobs: &[Hash], outward: bool, actions: &mut Vec<Action>) {
         if !self.config.serve {
@@ -145,7 +150,9 @@ impl Agent {
 
     /// Tells those that look for a blob that all of it is here.
     pub(super) fn tell_whole(&mut self, blob: Hash, actions: &mut Vec<Action>) {
-        self.untold.forget(&blob);
+        if let Some(untold) = &mut self.untold {
+            untold.forget(&blob);
+        }
         let Some(message) = self.holds(blob) else { return };
         for (node, _) in self.peers.iter().filter(|(_, peer)| peer.interests.contains(&blob)) {
             Self::send(node, &message, actions);
@@ -158,14 +165,15 @@ impl Agent {
         if !self.peers.iter().any(|(_, peer)| peer.interests.contains(&blob)) {
             return;
         }
+        let all = self.jobs.get(&blob).map_or(0, |job| job.have().count());
+        let untold = self.untold.get_or_insert_default();
         for Fresh { piece, from_afar } in fresh {
             let Ok(piece) = u16::try_from(*piece) else { continue };
-            self.untold.near.get_or_insert_with(blob, Vec::new).push(piece);
+            untold.near.get_or_insert_with(blob, Vec::new).push(piece);
             if *from_afar {
-                let untold = self.untold.far.get_or_insert_with(blob, Vec::new);
-                untold.push(piece);
-                let all = self.jobs.get(&blob).map_or(0, |job| job.have().count());
-                self.untold.much |= untold.len() * MUCH >= all;
+                let far = untold.far.get_or_insert_with(blob, Vec::new);
+                far.push(piece);
+                untold.much |= far.len() * MUCH >= all;
             }
         }
         self.tell_pieces(actions);
@@ -176,7 +184,7 @@ impl Agent {
         let now = self.now.time;
         let interval = self.config.map_interval;
         for near in [true, false] {
-            let untold = &mut self.untold;
+            let Some(untold) = &mut self.untold else { return };
             if now < if near { untold.near_from } else { untold.far_at() } {
                 continue;
             }

@@ -1,6 +1,6 @@
 //! Updates of this device: deciding, and carrying out what [`Update`] asks for.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use super::{After, Agent, reports::mark};
 use crate::{
@@ -51,7 +51,7 @@ impl Agent {
                 let record = self.record(app);
                 self.persist(record.into_iter().collect(), After::App { app: app_name(), own: None }, actions);
             }
-            Step::SaveOutcome(report) => self.save_outcome(app, report, actions),
+            Step::SaveOutcome(report) => self.save_outcome(app, *report, actions),
             Step::Switch(bundle) => actions.push(Action::Switch { app: app_name(), bundle }),
             Step::RunHook { bundle, version, hook, limit } => {
                 actions.push(Action::RunHook { app: app_name(), bundle, version, hook, limit });
@@ -165,7 +165,7 @@ impl Agent {
             let why = update.install().download.unmet(&conditions);
             match update.fetching().filter(|_| !why.is_empty()).map(|release| release.version.clone()) {
                 Some(version) => self.waits(app, Skip::NotNow { version, why }, actions),
-                None => drop(self.skips.remove(app)),
+                None => drop(update.skips(None)),
             }
             return;
         };
@@ -178,7 +178,7 @@ impl Agent {
         };
         match policy::moment(&release.rules, &moment) {
             Ok(()) => {
-                self.skips.remove(app);
+                update.skips(None);
                 let now = self.now.time;
                 self.update(app, actions, |update| update.apply(now));
             }
@@ -198,17 +198,17 @@ impl Agent {
 
     /// Nothing happens to an app for now, which is told when the reason changes.
     fn waits(&mut self, app: &str, skip: Skip, actions: &mut Vec<Action>) {
-        if self.skips.get(app) != Some(&skip) {
-            if !matches!(skip, Skip::UpToDate) {
-                actions.push(Action::Tell(Fact::Waiting { app: app.to_owned(), why: skip.to_string() }));
-            }
-            self.skips.insert(app.to_owned(), skip);
+        let Some(update) = self.apps.get_mut(app) else { return };
+        if update.skips(Some(skip))
+            && let Some(skip) = update.skip().filter(|skip| **skip != Skip::UpToDate)
+        {
+            actions.push(Action::Tell(Fact::Waiting { app: app.to_owned(), why: skip.to_string() }));
         }
     }
 
     /// Something else was chosen at the device.
     pub(super) fn choose(&mut self, choice: Choice, actions: &mut Vec<Action>) {
-        let config = Arc::make_mut(&mut self.config);
+        let config = self.config.to_mut();
         let (app, install) = match choice {
             Choice::Attributes(attributes) => {
                 config.attributes = attributes;
@@ -216,12 +216,12 @@ impl Agent {
             }
             Choice::Channel { app, channel } => {
                 let Some(install) = config.install_of(&app) else { return };
-                install.channel = channel;
+                install.to_mut().channel = channel;
                 (app, install)
             }
             Choice::Pin { app, version } => {
                 let Some(install) = config.install_of(&app) else { return };
-                install.pin = version;
+                install.to_mut().pin = version;
                 (app, install)
             }
         };

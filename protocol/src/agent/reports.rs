@@ -18,31 +18,36 @@ use crate::{
 const TOLD: usize = 8;
 
 impl Agent {
-    /// Receipts came from a peer. They are acknowledged once they are on disk.
+    /// Receipts came from a peer. They are acknowledged once they are on disk. What is not kept is not verified: that costs
+    /// more than all else, and who sends it again and again would have this node do nothing but that.
     pub(super) fn receive(&mut self, node: NodeId, receipts: Vec<SignedReceipt>, actions: &mut Vec<Action>) {
         let mut known = Vec::new();
         let mut kept = Vec::new();
         for signed in receipts {
-            match self.memory.verify_receipt(&signed) {
-                Ok(receipt) if !self.catalog.follows(receipt.repository) => {}
+            let receipt = match signed.read() {
+                Ok(receipt) if !self.catalog.follows(receipt.repository) => continue,
                 // Who is no gateway speaks for no devices; those that carry a gateway's words are not asked.
                 Ok(receipt)
                     if receipt.via.is_some()
                         && receipt.signer() == node
-                        && !self.may(node, Capability::speaks_for_others) => {}
-                Ok(receipt) => {
-                    // It need not be sent back.
-                    if let Some(peer) = self.peers.get_mut(node) {
-                        peer.mark(&mark(&receipt));
-                    }
-                    let bound = self.config.max_receipts;
-                    if self.receipts.knows(receipt.repository, receipt.device, receipt.counter) {
-                        known.push(mark(&receipt));
-                    } else if self.receipts.has_room_for(&receipt, self.has_a_say(&receipt), bound) {
-                        kept.push((receipt, signed));
-                    }
+                        && !self.may(node, Capability::speaks_for_others) =>
+                {
+                    continue;
                 }
+                Ok(receipt) => receipt,
                 Err(why) => return self.refuse(node, Lie::ForgedReceipt, why.to_string(), actions),
+            };
+            // It need not be sent back.
+            if let Some(peer) = self.peers.get_mut(node) {
+                peer.mark(&mark(&receipt));
+            }
+            if self.receipts.knows(receipt.repository, receipt.device, receipt.counter) {
+                known.push(mark(&receipt));
+            } else if self.receipts.has_room_for(&receipt, self.has_a_say(&receipt), self.config.max_receipts) {
+                if let Err(why) = self.memory.check_receipt(&signed, &receipt) {
+                    return self.refuse(node, Lie::ForgedReceipt, why.to_string(), actions);
+                }
+                kept.push((receipt, signed));
             }
         }
         if !known.is_empty() {

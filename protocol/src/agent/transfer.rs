@@ -14,6 +14,7 @@ use crate::{
     peers::{Lie, Peer},
     policy,
     release::Release,
+    table::Table,
     trust::Verified,
     wire::{MAX_WANTS, Message},
 };
@@ -37,9 +38,9 @@ impl Agent {
             }
             actions.push(Action::Delete { blob });
         }
-        let no_room: BTreeSet<Hash> = plan.no_room.iter().map(|(blob, _)| *blob).collect();
+        let no_room: Table<Hash, ()> = plan.no_room.iter().map(|(blob, _)| (*blob, ())).collect();
         for (blob, size) in plan.no_room {
-            if !self.no_room.contains(&blob) {
+            if !self.no_room.contains_key(&blob) {
                 actions.push(Action::Tell(Fact::NoRoom { blob, size, quota: self.config.quota }));
             }
         }
@@ -69,7 +70,7 @@ impl Agent {
             && !gone
         {
             // It takes its space, and goes with the next thing that changes.
-            self.store.entry(blob).or_insert(Stored { size, whole: false });
+            self.store.get_or_insert_with(blob, || Stored { size, whole: false });
             return;
         }
         self.plan(actions);
@@ -161,13 +162,13 @@ impl Agent {
     }
 
     pub(super) fn look(&mut self, blob: Hash, size: u64, actions: &mut Vec<Action>) {
-        self.looking.insert(blob);
+        self.looking.insert(blob, ());
         actions.push(Action::Look { blob, size });
     }
 
     /// The store says what it holds of a blob.
     pub(super) fn held(&mut self, blob: Hash, size: u64, pieces: &PieceMap, actions: &mut Vec<Action>) {
-        let looked = self.looking.remove(&blob);
+        let looked = self.looking.remove(&blob).is_some();
         let Some(job) = self.jobs.get_mut(&blob) else {
             let whole = Pieces::of(size, pieces).is_all();
             let was = self.store.insert(blob, Stored { size, whole });
@@ -287,9 +288,12 @@ impl Agent {
 
     /// Lets every job ask for what it can.
     pub(super) fn step_jobs(&mut self, actions: &mut Vec<Action>) {
+        if self.jobs.is_empty() {
+            return self.lease_more(actions);
+        }
         let now = self.now.time;
         let (mut searching, mut unsure) = (Vec::new(), Vec::new());
-        let asking = self.jobs.iter_mut().filter(|(blob, _)| !self.looking.contains(blob));
+        let asking = self.jobs.iter_mut().filter(|(blob, _)| !self.looking.contains_key(blob));
         let needed = self.apps.values().filter_map(|update| update.needs());
         let needed: BTreeSet<Hash> = needed.map(|offer| offer.release().payload.blob).collect();
         // Where a budget is short, what is installed here comes before what is kept for others.

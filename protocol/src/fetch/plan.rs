@@ -42,9 +42,8 @@ pub(super) struct Plan {
     pub(super) scarce: bool,
     /// What this node may take from afar: its own share of what no near provider has.
     pub(super) from_afar: Pieces,
-    /// What near providers, and all, have that did not fail when they were asked last; nothing if none failed.
-    sure_near: Pieces,
-    sure: Pieces,
+    /// What near providers, and all, have that did not fail when they were asked last; worked out if any failed.
+    sure: Option<[Pieces; 2]>,
     /// Whether a source can be asked.
     pub(super) sourced: bool,
     /// Claims are not heeded.
@@ -67,14 +66,14 @@ impl Plan {
         from_afar.subtract(&union(&|provider| provider.near && !provider.is_struck()));
         let afar = free.common(&from_afar).count();
         let struck = job.providers.values().any(Provider::is_struck);
-        let sure_near = union(&|provider| struck && provider.near && !provider.is_struck());
-        let sure = union(&|provider| struck && !provider.is_struck());
+        let sure = |near: bool| union(&|provider| (provider.near || !near) && !provider.is_struck());
+        let sure = struck.then(|| [sure(true), sure(false)]);
         let sourced = job.providers.values().any(|provider| provider.is_source() && provider.rests.is_none());
-        Self { free, afar, scarce, from_afar, sure_near, sure, sourced, relaxed: false }
+        Self { free, afar, scarce, from_afar, sure, sourced, relaxed: false }
     }
 
     /// What is to be had of others than one that failed, no farther away than that.
-    pub(super) fn better(&self, near: bool) -> &Pieces {
-        if near { &self.sure_near } else { &self.sure }
+    pub(super) fn better(&self, near: bool) -> Option<&Pieces> {
+        self.sure.as_ref().map(|sure| &sure[usize::from(!near)])
     }
 }

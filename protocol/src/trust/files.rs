@@ -23,12 +23,12 @@ impl Verified {
     #[must_use]
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let held = self.documents();
-        let version = |role: &str| self.pinned.get(&format!("{role}.json")).copied().unwrap_or_default();
+        let version = |role: &str| self.0.pinned.get(&format!("{role}.json")).copied().unwrap_or_default();
         let mut files = BTreeMap::new();
         for (root, version) in held.roots.iter().zip(1..) {
             files.insert(format!("{version}.root.json"), root.to_vec());
         }
-        files.insert(format!("{}.snapshot.json", self.snapshot_version), held.snapshot.to_vec());
+        files.insert(format!("{}.snapshot.json", self.0.snapshot_version), held.snapshot.to_vec());
         files.insert(format!("{}.targets.json", version("targets")), held.targets.to_vec());
         for (role, document) in &held.delegated {
             files.insert(format!("{}.{role}.json", version(role)), document.to_vec());

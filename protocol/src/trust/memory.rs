@@ -16,9 +16,13 @@ type Question = (RepositoryId, Option<Hash>, Hash);
 /// Held against which pack, which root version, and which signed timestamp.
 type Rumour = (Hash, u64, Hash);
 
-/// Answers of [`verify`] and [`check_announcement`], up to a bound; when that is reached, all are forgotten.
+/// Answers of [`verify`] and [`check_announcement`], up to a bound; when that is reached, all are forgotten. The default
+/// remembers nothing, which suits a driver of one agent, and is a pointer.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct Memory(Option<Box<Remembered>>);
+
+#[derive(Debug, Default)]
+struct Remembered {
     bound: usize,
     answers: BTreeMap<Question, Result<Verified, TrustError>>,
     rumours: BTreeMap<Rumour, Result<Announced, TrustError>>,
@@ -27,10 +31,10 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// A memory for so many answers. The default remembers nothing, which suits a driver of one agent.
+    /// A memory for so many answers.
     #[must_use]
     pub fn of(bound: usize) -> Self {
-        Self { bound, ..Self::default() }
+        Self(Some(Box::new(Remembered { bound, ..Remembered::default() })))
     }
 
     /// As [`verify`].
@@ -43,8 +47,11 @@ impl Memory {
         held: Option<&Verified>,
         pack: &[u8],
     ) -> Result<Verified, TrustError> {
-        let question = || (repository, held.map(Verified::pack_hash), Hash::of(pack));
-        remembered(&mut self.answers, self.bound, question, || verify(repository, held, pack))
+        let Some(Remembered { bound, answers, .. }) = self.0.as_deref_mut() else {
+            return verify(repository, held, pack);
+        };
+        let question = (repository, held.map(Verified::pack_hash), Hash::of(pack));
+        remembered(answers, *bound, question, || verify(repository, held, pack))
     }
 
     /// As [`check_announcement`].
@@ -57,8 +64,11 @@ impl Memory {
         root_version: u64,
         timestamp: &[u8],
     ) -> Result<Announced, TrustError> {
-        let question = || (held.pack_hash(), root_version, Hash::of(timestamp));
-        remembered(&mut self.rumours, self.bound, question, || check_announcement(held, root_version, timestamp))
+        let Some(Remembered { bound, rumours, .. }) = self.0.as_deref_mut() else {
+            return check_announcement(held, root_version, timestamp);
+        };
+        let question = (held.pack_hash(), root_version, Hash::of(timestamp));
+        remembered(rumours, *bound, question, || check_announcement(held, root_version, timestamp))
     }
 
     /// As [`SignedReceipt::verify`].
@@ -67,20 +77,26 @@ impl Memory {
     /// As [`SignedReceipt::verify`].
     pub fn verify_receipt(&mut self, signed: &SignedReceipt) -> Result<Receipt, ReceiptError> {
         let receipt = signed.read()?;
-        if self.bound == 0 || !self.receipts.contains(&name(signed)) {
-            signed.check(&receipt)?;
+        self.check_receipt(signed, &receipt)?;
+        Ok(receipt)
+    }
+
+    /// The signature alone, of one that reads as this receipt.
+    pub(crate) fn check_receipt(&mut self, signed: &SignedReceipt, receipt: &Receipt) -> Result<(), ReceiptError> {
+        if self.0.as_ref().is_none_or(|remembered| !remembered.receipts.contains(&name(signed))) {
+            signed.check(receipt)?;
             self.holds(signed);
         }
-        Ok(receipt)
+        Ok(())
     }
 
     /// The signature of this receipt holds: it was made here.
     pub(crate) fn holds(&mut self, signed: &SignedReceipt) {
-        if self.bound > 0 {
-            if self.receipts.len() >= self.bound {
-                self.receipts.clear();
+        if let Some(Remembered { bound, receipts, .. }) = self.0.as_deref_mut() {
+            if receipts.len() >= *bound {
+                receipts.clear();
             }
-            self.receipts.insert(name(signed));
+            receipts.insert(name(signed));
         }
     }
 }
@@ -89,18 +105,13 @@ fn name(signed: &SignedReceipt) -> Hash {
     Hash::of(&[signed.receipt.as_slice(), &signed.signature.0, &signed.signature.1].concat())
 }
 
-/// The answer to a question, found among at most `bound` earlier ones or worked out now. With no room for any, the question
-/// is not even put together.
+/// The answer to a question, found among at most `bound` earlier ones or worked out now.
 fn remembered<Q: Ord, A: Clone>(
     answers: &mut BTreeMap<Q, A>,
     bound: usize,
-    question: impl FnOnce() -> Q,
+    question: Q,
     answer: impl FnOnce() -> A,
 ) -> A {
-    if bound == 0 {
-        return answer();
-    }
-    let question = question();
     if let Some(known) = answers.get(&question) {
         return known.clone();
     }

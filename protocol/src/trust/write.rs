@@ -456,9 +456,9 @@ impl Repository {
             let signers = signers.remove(&role).unwrap_or_default();
             documents::signed_by(&signed, &role, &signers, keys)
         };
-        let version = self.verified.snapshot_version + 1;
+        let version = self.verified.0.snapshot_version + 1;
         let snapshot = sign(documents::snapshot(version, &targets, &all, self.log.as_ref(), now)?, Role::Snapshot)?;
-        let version = self.verified.timestamp_version + 1;
+        let version = self.verified.timestamp_version() + 1;
         let timestamp = sign(documents::timestamp(version, &snapshot, now)?, Role::Timestamp)?;
         let pack = join(&roots, &timestamp, &snapshot, &targets, &all)?;
         *self = Self::from_verified(verify(self.id(), Some(&self.verified), &pack)?)?;

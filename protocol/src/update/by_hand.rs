@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Phase, Report, Step, Then, Update};
 use crate::{
-    Time, Wall,
+    Shared, Time, Wall,
     fact::UpdateStep,
     receipt::Outcome,
     record::{Deferred, Installed},
@@ -71,14 +71,14 @@ impl Update {
             return Err(Refused::TooLong { version, limit, left });
         }
         let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-        self.record.deferred = Some(Deferred { id, since, until: Wall(now.0.saturating_add(seconds)) });
+        self.record.deferred = Some(Box::new(Deferred { id, since, until: Wall(now.0.saturating_add(seconds)) }));
         Ok(vec![Step::Over])
     }
 
     /// Until when a release is put off. A clock that was set back does not make it longer than the limit.
     pub(crate) fn deferred(&self, release: &Release, now: Wall) -> Option<Wall> {
         let of = |deferred: &&Deferred| deferred.id.channel == release.channel && deferred.id.seq == release.seq;
-        let deferred = self.record.deferred.as_ref().filter(of)?;
+        let deferred = self.record.deferred.as_deref().filter(of)?;
         let left = u64::try_from(deferred.until.0.saturating_sub(now.0)).ok().map(Duration::from_secs)?;
         (!left.is_zero() && left <= self.install.defer).then_some(deferred.until)
     }
@@ -100,9 +100,9 @@ impl Update {
         self.remember_bad(active.id.clone());
         self.record.counter = self.record.counter.saturating_add(1);
         let reason = "taken back by hand".to_owned();
-        let step = UpdateStep::RolledBack { to: Some(target.version), why: reason.clone() };
-        let report = Report {
-            release: active.id,
+        let step = UpdateStep::RolledBack { to: Some(target.version.clone()), why: reason.clone() };
+        let report = Box::new(Report {
+            release: active.id.clone(),
             version: active.version.clone(),
             bundle: active.bundle,
             issued,
@@ -110,8 +110,8 @@ impl Update {
             sources: Vec::new(),
             took_ms: 0,
             said: String::new(),
-        };
-        let then = Then::Resume(Some((step, active.version)));
+        });
+        let then = Then::Resume(Some(Box::new((step, active.version.clone()))));
         self.phase = Phase::Saving { then, report: Some(report.clone()), again: None };
         Ok(vec![Step::SaveOutcome(report)])
     }
@@ -131,7 +131,7 @@ impl Update {
     }
 
     /// The version that stands in for one that is no good: the one before it, or the first of all.
-    pub(super) fn before(&self, lost: &Installed) -> Option<Installed> {
+    pub(super) fn before(&self, lost: &Installed) -> Option<Shared<Installed>> {
         let mut all = self.record.previous.iter().chain(&self.record.factory);
         all.find(|installed| installed.bundle != lost.bundle).cloned()
     }

@@ -2,7 +2,7 @@
 //! Rule numbers are those of `protocol/README.md`.
 
 use burr_protocol::{
-    Hash, NodeId, RepositoryId, Wall,
+    Hash, NodeId, RepositoryId, Shared, Wall,
     budget::Month,
     receipt::SignedReceipt,
     record::{AppRecord, Deferred, Installed, Record, ReleaseId, Trial},
@@ -25,13 +25,9 @@ fn release_id() -> impl Strategy<Value = ReleaseId> {
     })
 }
 
-fn installed() -> impl Strategy<Value = Installed> {
-    (release_id(), name(), any::<[u8; 32]>(), any::<u64>()).prop_map(|(id, version, bundle, bytes)| Installed {
-        id,
-        version,
-        bundle: Hash(bundle),
-        bytes,
-    })
+fn installed() -> impl Strategy<Value = Shared<Installed>> {
+    (release_id(), name(), any::<[u8; 32]>(), any::<u64>())
+        .prop_map(|(id, version, bundle, bytes)| Installed { id, version, bundle: Hash(bundle), bytes }.into())
 }
 
 fn sealed(seq: u64) -> Sealed {
@@ -55,28 +51,27 @@ fn release() -> impl Strategy<Value = Release> {
     )
 }
 
-fn trial() -> impl Strategy<Value = Trial> {
+fn trial() -> impl Strategy<Value = Box<Trial>> {
     let sources = vec((any::<[u8; 32]>().prop_map(NodeId), any::<u64>()), 0..3);
     (release(), any::<u8>(), option::of(".{0,40}"), sources, any::<(u64, i64)>()).prop_map(
-        |(release, starts, back, sources, (took_ms, issued))| Trial {
-            repository: RepositoryId([7; 32]),
-            release,
-            starts,
-            back,
-            sources,
-            took_ms,
-            issued: Wall(issued),
-            said: "stopped".to_owned(),
+        |(release, starts, back, sources, (took_ms, issued))| {
+            Box::new(Trial {
+                repository: RepositoryId([7; 32]),
+                release,
+                starts,
+                back,
+                sources,
+                took_ms,
+                issued: Wall(issued),
+                said: "stopped".to_owned(),
+            })
         },
     )
 }
 
 fn state() -> impl Strategy<Value = AppRecord> {
-    let deferred = (release_id(), any::<[i64; 2]>()).prop_map(|(id, [since, until])| Deferred {
-        id,
-        since: Wall(since),
-        until: Wall(until),
-    });
+    let deferred = (release_id(), any::<[i64; 2]>())
+        .prop_map(|(id, [since, until])| Box::new(Deferred { id, since: Wall(since), until: Wall(until) }));
     let by_hand = (option::of(installed()), any::<bool>(), option::of(deferred));
     let rest = (option::of(trial()), vec(release_id(), 0..3), any::<u64>());
     (option::of(installed()), vec(installed(), 0..3), rest, by_hand).prop_map(

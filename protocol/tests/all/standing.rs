@@ -182,7 +182,7 @@ fn every_rule_is_told_and_all_of_them_say_what_the_device_decides() {
         let shop = shop_of(&rules);
         let id = ReleaseId { repository: shop.repository(), channel: "stable".to_owned(), seq: 1 };
         let active = Installed { id, version: "1.0".to_owned(), bundle: Hash([0; 32]), bytes: 0 };
-        let record = AppRecord { active: Some(active), ..AppRecord::default() };
+        let record = AppRecord { active: Some(active.into()), ..AppRecord::default() };
         let (install, keys, halted) = (Install::of("stable"), BTreeMap::new(), BTreeMap::new());
         let device = Device {
             node: device(9),

@@ -182,13 +182,14 @@ impl Fleet {
 
     /// The place where a node is at home.
     fn home(&self, group: usize, nodes: &Nodes, node: NodeIndex) -> Option<PlaceIndex> {
-        let places = self.places_of(nodes.site.as_ref()?);
-        let number = node - self.groups[group].nodes.start;
-        places.get(number % places.len().max(1)).copied()
+        self.nth_place(nodes.site.as_ref()?, node - self.groups[group].nodes.start)
     }
 
-    fn places_of(&self, name: &str) -> Vec<PlaceIndex> {
-        self.places.iter().filter(|places| places.name == name).flat_map(|places| places.places.clone()).collect()
+    /// The place of this number among those of a name, begun anew at their end.
+    fn nth_place(&self, name: &str, number: usize) -> Option<PlaceIndex> {
+        let places =
+            || self.places.iter().filter(|places| places.name == name).flat_map(|places| places.places.clone());
+        places().nth(number % places().count().max(1))
     }
 
     /// Switches the nodes of a group on and lets them live as they do.
@@ -207,12 +208,8 @@ impl Fleet {
                 }
                 (Presence::Route { stops, stay, travel }, _) => {
                     let at = node - self.groups[number].nodes.start;
-                    let place = |name: &String| {
-                        let places = self.places_of(name);
-                        places.get(at % places.len().max(1)).copied()
-                    };
-                    let stops: Vec<_> =
-                        stops.iter().filter_map(place).map(|stop| (stop, stay.draw(&mut stream).duration())).collect();
+                    let stops = stops.iter().filter_map(|name| self.nth_place(name, at));
+                    let stops: Vec<_> = stops.map(|stop| (stop, stay.draw(&mut stream).duration())).collect();
                     if stops.is_empty() {
                         continue;
                     }

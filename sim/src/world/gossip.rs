@@ -21,10 +21,7 @@ const MEMORY: usize = 32;
 impl World {
     /// Listens to the gossip about a repository.
     pub(super) fn subscribe(&mut self, node: NodeIndex, repository: RepositoryId) {
-        let subscribed = &mut self.machines[node].heard.subscribed;
-        if !subscribed.contains(&repository) {
-            subscribed.push(repository);
-        }
+        self.machines[node].heard.subscribed.insert(repository, ());
     }
 
     /// A node has something to say.
@@ -36,7 +33,7 @@ impl World {
 
     /// A message of gossip arrives.
     pub(super) fn hear(&mut self, node: NodeIndex, from: u32, repository: RepositoryId, bytes: &Arc<[u8]>) {
-        let subscribed = self.machines[node].heard.subscribed.contains(&repository);
+        let subscribed = self.machines[node].heard.subscribed.contains_key(&repository);
         if subscribed && self.is_connected(node, from as usize) && self.is_new(node, bytes) {
             let heard = &mut self.machines[node].heard;
             let id = GossipId(heard.next);
@@ -63,6 +60,9 @@ impl World {
         }
         if seen.len() == MEMORY {
             seen.pop_front();
+        } else if seen.len() == seen.capacity() {
+            // Most nodes hear of little.
+            seen.reserve_exact(1 + seen.len());
         }
         seen.push_back(hash);
         true

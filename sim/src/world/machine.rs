@@ -75,7 +75,6 @@ pub struct Lies {
 /// A write under way.
 #[derive(Debug)]
 pub(super) struct Writing {
-    pub(super) token: Token,
     pub(super) records: Vec<Record>,
     /// `None` until it is known; then whether it was written.
     pub(super) durable: Option<bool>,
@@ -93,7 +92,7 @@ pub(super) struct Connection {
 /// Gossip that a node has heard.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
-    pub(super) subscribed: Vec<RepositoryId>,
+    pub(super) subscribed: Table<RepositoryId, ()>,
     /// What was seen lately, by its hash, oldest first.
     pub(super) seen: VecDeque<Hash>,
     /// What waits for a verdict.
@@ -124,7 +123,7 @@ pub(super) struct Machine {
     /// Questions of others that wait for their turn: whose, and of which request.
     pub(super) questions: Table<QuestionId, (u32, RequestId)>,
     pub(super) next_question: u64,
-    pub(super) writes: VecDeque<Writing>,
+    pub(super) writes: Table<Token, Writing>,
     pub(super) heard: Heard,
     pub(super) facts: Vec<(Time, Fact)>,
     /// The earliest wake that is in the queue.
@@ -134,8 +133,9 @@ pub(super) struct Machine {
     pub(super) rate: (u64, u64),
     /// Pipes of these rates, while anything flows.
     pub(super) pipes: Option<(PipeId, PipeId)>,
-    /// Nodes that it is configured to know.
+    /// Nodes that it is configured to know, and whether its agent was told so.
     pub(super) fixed: Arc<[u32]>,
+    pub(super) introduced: bool,
 }
 
 /// The secret key of the node of this number: its identity follows from its place in the world.
@@ -178,7 +178,7 @@ impl World {
             transfers: Table::default(),
             questions: Table::default(),
             next_question: 0,
-            writes: VecDeque::new(),
+            writes: Table::default(),
             heard: Heard::default(),
             facts: Vec::new(),
             wake: None,
@@ -186,6 +186,7 @@ impl World {
             rate: (u64::MAX, u64::MAX),
             pipes: None,
             fixed: Arc::from([]),
+            introduced: false,
         });
         index
     }
@@ -200,9 +201,10 @@ impl World {
         let machine = &mut self.machines[node];
         machine.agent = None;
         machine.life += 1;
-        machine.writes.clear();
+        machine.writes = Table::default();
         machine.heard = Heard::default();
         machine.wake = None;
+        machine.introduced = false;
     }
 
     /// Switches a node on; it goes on from its disk.

@@ -7,7 +7,7 @@ const FREE: u32 = u32::MAX;
 /// Node numbers by name.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    slots: Vec<(u64, u32)>,
+    slots: Vec<(u32, u32)>,
     used: usize,
 }
 
@@ -42,7 +42,7 @@ impl Names {
         }
     }
 
-    fn place(&mut self, key: u64, node: u32) {
+    fn place(&mut self, key: u32, node: u32) {
         let mut slot = self.slot(key).expect("there is room");
         while self.slots[slot].1 != FREE {
             slot = (slot + 1) % self.slots.len();
@@ -50,12 +50,12 @@ impl Names {
         self.slots[slot] = (key, node);
     }
 
-    fn slot(&self, key: u64) -> Option<usize> {
-        let length = (self.slots.len() as u64).checked_sub(1)?;
-        Some(usize::try_from(key & length).expect("a place in the table"))
+    fn slot(&self, key: u32) -> Option<usize> {
+        Some(key as usize & self.slots.len().checked_sub(1)?)
     }
 }
 
-fn key(id: NodeId) -> u64 {
-    u64::from_le_bytes(id.0[..8].try_into().expect("eight bytes"))
+/// A part of a name that few share: the whole is looked at where the node is.
+fn key(id: NodeId) -> u32 {
+    u32::from_le_bytes(id.0[..4].try_into().expect("four bytes"))
 }

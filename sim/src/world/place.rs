@@ -175,8 +175,12 @@ impl World {
         let number = u32::try_from(node).expect("fewer nodes than 2^32");
         self.machines[node].presence.arrive(place, self.time);
         self.places[place as usize].here.push(number);
-        self.tell_of_network(node, true);
-        self.discover_all(node);
+        if self.tell_of_network(node, true) && self.machines[node].introduced {
+            // Whom it is configured to know it tries by itself.
+            self.discover_neighbours(node);
+        } else {
+            self.discover_all(node);
+        }
     }
 
     /// A node is nowhere from now on.
@@ -190,12 +194,14 @@ impl World {
         self.drop_unreachable(node);
     }
 
-    /// A machine notices that it has a network, or has none; one with links of its own always has.
-    fn tell_of_network(&mut self, node: NodeIndex, up: bool) {
+    /// A machine notices that it has a network, or has none; one with links of its own always has. Returns whether it does.
+    fn tell_of_network(&mut self, node: NodeIndex, up: bool) -> bool {
         let number = u32::try_from(node).expect("fewer nodes than 2^32");
-        if self.links.is_empty() || self.links.range((number, 0)..=(number, u32::MAX)).next().is_none() {
+        let notices = self.links.is_empty() || self.links.range((number, 0)..=(number, u32::MAX)).next().is_none();
+        if notices {
             self.give(node, Input::Network { up });
         }
+        notices
     }
 
     fn drop_unreachable(&mut self, node: NodeIndex) {
@@ -399,16 +405,21 @@ impl World {
             self.find(node, other as usize);
             self.find(other as usize, node);
         }
-        if let Some(place) = self.machines[node].presence.place() {
-            let here = &self.places[place as usize].here;
-            let count = self.places[place as usize].model.neighbours;
-            let drawn = self.luck(node, "neighbours").sample(here.len(), count);
-            let found: Vec<u32> = drawn.into_iter().map(|at| here[at]).filter(|other| *other != number).collect();
-            for other in found {
-                self.find(node, other as usize);
-            }
-        }
+        self.discover_neighbours(node);
         self.find_fixed(node);
+    }
+
+    /// A node hears of some of those where it is.
+    fn discover_neighbours(&mut self, node: NodeIndex) {
+        let number = u32::try_from(node).expect("fewer nodes than 2^32");
+        let Some(place) = self.machines[node].presence.place() else { return };
+        let here = &self.places[place as usize].here;
+        let count = self.places[place as usize].model.neighbours;
+        let drawn = self.luck(node, "neighbours").sample(here.len(), count);
+        let found: Vec<u32> = drawn.into_iter().map(|at| here[at]).filter(|other| *other != number).collect();
+        for other in found {
+            self.find(node, other as usize);
+        }
     }
 
     /// A node that has a network at all is told whom it is configured to know, whether they can be reached now or not:
@@ -422,6 +433,7 @@ impl World {
                 self.give(node, Input::Found { address, node: None, fixed: true });
             }
         }
+        self.machines[node].introduced |= somewhere;
     }
 
     fn find(&mut self, node: NodeIndex, other: NodeIndex) {

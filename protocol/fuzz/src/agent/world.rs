@@ -85,7 +85,7 @@ impl World {
     pub(super) fn new(confirm: Confirm, closed: bool) -> Self {
         let install = Install { confirm, attempts: 2, ..Install::of("stable") };
         let follow =
-            Follow { repository: shop::id(), app: "shop".to_owned(), cache: Some(None), install: Some(install) };
+            Follow { repository: shop::id(), app: "shop".to_owned(), cache: Some(None), install: Some(install.into()) };
         let certificates = closed.then(|| door::certificate(shop::node(101))).into_iter().collect();
         let config = Config {
             follows: vec![follow],
