@@ -2,7 +2,8 @@
 //!
 //! Max-min fairness by progressive filling (Bertsekas and Gallager, "Data Networks", 1992, section 6.5.2) is what long
 //! TCP and QUIC flows of like round trips come to; a packet is nowhere. Rates are worked out again once a moment, and
-//! only for the flows that share a pipe, over any number of others, with one that came or went.
+//! only for the flows that share a full pipe, over any number of others, with one that came or went: a pipe that is not
+//! full holds nobody back. One that becomes full is then looked at with all that goes through it.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -44,12 +45,28 @@ struct Pipe {
     goodput: f64,
     flows: Vec<FlowId>,
     carried: f64,
-    /// The sharing in which it was looked at last.
-    seen: u64,
-    /// While sharing: what is left, and among how many.
+    /// What flows leave of it.
     left: f64,
-    open: u32,
     dirty: bool,
+    /// The sharing in which it was looked at last, and the one in which all its flows were.
+    seen: u64,
+    opened: u64,
+    /// While sharing: what is left, how many of its flows are looked at, and how many of these have no rate yet.
+    room: f64,
+    among: u32,
+    open: u32,
+}
+
+impl Pipe {
+    /// What flows get of it.
+    fn whole(&self) -> f64 {
+        self.rate * self.goodput
+    }
+
+    /// Whether so little is left that it holds flows back.
+    fn is_full_with(&self, left: f64) -> bool {
+        left <= self.whole() * 1e-6
+    }
 }
 
 #[derive(Debug)]
@@ -61,9 +78,10 @@ struct Flow {
     moved: f64,
     rate: f64,
     since: Time,
-    /// The sharing in which its rate was fixed last.
-    fixed: u64,
+    /// The sharing in which it was looked at last, and the one in which its next rate was fixed.
     seen: u64,
+    fixed: u64,
+    next: f64,
 }
 
 /// All pipes and flows.
@@ -73,7 +91,10 @@ pub struct Network {
     free_pipes: Vec<PipeId>,
     flows: Vec<Option<Flow>>,
     free_flows: Vec<FlowId>,
+    /// Pipes that were full before a flow went, or have another rate.
     dirty: Vec<PipeId>,
+    /// Flows that have no rate yet.
+    fresh: Vec<FlowId>,
     sharing: u64,
 }
 
@@ -108,7 +129,8 @@ impl Network {
     #[allow(clippy::cast_precision_loss, reason = "rates are far below 2^53")]
     pub fn add_pipe(&mut self, rate: u64, goodput: f64) -> PipeId {
         assert!(goodput > 0.0 && goodput <= 1.0, "a share of a rate");
-        let pipe = Pipe { rate: rate as f64 / 1000.0, goodput, ..Pipe::default() };
+        let mut pipe = Pipe { rate: rate as f64 / 1000.0, goodput, ..Pipe::default() };
+        pipe.left = pipe.whole();
         if let Some(id) = self.free_pipes.pop() {
             self.pipes[id as usize] = pipe;
             return id;
@@ -147,7 +169,7 @@ impl Network {
     #[must_use]
     pub fn is_full(&self, pipe: PipeId) -> bool {
         let held = &self.pipes[pipe as usize];
-        !held.flows.is_empty() && held.left <= held.rate * 1e-6
+        !held.flows.is_empty() && held.is_full_with(held.left)
     }
 
     /// Bytes that went through a pipe, as far as flows were settled.
@@ -176,8 +198,9 @@ impl Network {
             moved: 0.0,
             rate: 0.0,
             since: now,
-            fixed: 0,
             seen: 0,
+            fixed: 0,
+            next: 0.0,
         };
         let id = if let Some(id) = self.free_flows.pop() {
             self.flows[id as usize] = Some(flow);
@@ -188,8 +211,8 @@ impl Network {
         };
         for pipe in way.pipes() {
             self.pipes[*pipe as usize].flows.push(id);
-            self.touch(*pipe);
         }
+        self.fresh.push(id);
         id
     }
 
@@ -198,11 +221,16 @@ impl Network {
         let moved = self.settle(id, now);
         let flow = self.flows[id as usize].take().expect("a flow that is under way");
         self.free_flows.push(id);
+        self.fresh.retain(|fresh| *fresh != id);
         for pipe in flow.way.pipes() {
-            let flows = &mut self.pipes[*pipe as usize].flows;
-            let place = flows.iter().position(|other| *other == id).expect("it goes through its pipes");
-            flows.swap_remove(place);
-            self.touch(*pipe);
+            let held = &mut self.pipes[*pipe as usize];
+            let place = held.flows.iter().position(|other| *other == id).expect("it goes through its pipes");
+            held.flows.swap_remove(place);
+            let was_full = held.is_full_with(held.left);
+            held.left = if held.flows.is_empty() { held.whole() } else { held.left + flow.rate };
+            if was_full {
+                self.touch(*pipe);
+            }
         }
         moved
     }
@@ -238,109 +266,166 @@ impl Network {
     /// Whether rates must be worked out again.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || !self.fresh.is_empty()
     }
 
     /// Shares the pipes that something changed on, and whatever hangs on them; returns the flows with another rate.
     pub fn share(&mut self, now: Time) -> Vec<FlowId> {
-        self.sharing += 1;
-        let (pipes, flows) = self.component();
-        let mut changed = Vec::new();
-        let mut bounds: BinaryHeap<Reverse<(Share, Bound)>> = BinaryHeap::with_capacity(pipes.len());
-        for pipe in &pipes {
-            let held = &mut self.pipes[*pipe as usize];
-            held.left = held.rate * held.goodput;
-            held.open = u32::try_from(held.flows.len()).expect("fewer flows than 2^32");
-            if held.open > 0 {
-                bounds.push(Reverse((Share(held.left / f64::from(held.open)), Bound::Pipe(*pipe))));
+        let mut opened = std::mem::take(&mut self.dirty);
+        let fresh = std::mem::take(&mut self.fresh);
+        for pipe in &opened {
+            self.pipes[*pipe as usize].dirty = false;
+        }
+        loop {
+            self.sharing += 1;
+            let (pipes, flows) = self.affected(&opened, &fresh);
+            self.fill(&pipes, &flows);
+            let before = opened.len();
+            // One that would be full, and was not, holds back all that goes through it.
+            opened.extend(pipes.iter().filter(|pipe| {
+                let held = &self.pipes[**pipe as usize];
+                held.opened != self.sharing && held.among as usize != held.flows.len() && held.is_full_with(held.room)
+            }));
+            if opened.len() == before {
+                return self.put_in_force(&pipes, &flows, now);
             }
         }
-        for id in &flows {
-            let limit = self.flow(*id).limit;
-            if limit.is_finite() {
-                bounds.push(Reverse((Share(limit), Bound::Flow(*id))));
+    }
+
+    /// The flows through these pipes, these flows, and those that share a full pipe with one of them; and all pipes that
+    /// any of them goes through, with what the others leave.
+    fn affected(&mut self, opened: &[PipeId], fresh: &[FlowId]) -> (Vec<PipeId>, Vec<FlowId>) {
+        let (mut pipes, mut flows) = (Vec::new(), Vec::new());
+        let mut to_open: Vec<PipeId> = Vec::new();
+        for pipe in opened {
+            self.look_at(*pipe, &mut pipes);
+            self.open(*pipe, &mut to_open);
+        }
+        for flow in fresh {
+            self.include(*flow, &mut pipes, &mut flows, &mut to_open);
+        }
+        while let Some(pipe) = to_open.pop() {
+            for place in 0..self.pipes[pipe as usize].flows.len() {
+                let flow = self.pipes[pipe as usize].flows[place];
+                self.include(flow, &mut pipes, &mut flows, &mut to_open);
+            }
+        }
+        (pipes, flows)
+    }
+
+    fn look_at(&mut self, pipe: PipeId, pipes: &mut Vec<PipeId>) {
+        let held = &mut self.pipes[pipe as usize];
+        if held.seen != self.sharing {
+            (held.seen, held.room, held.among) = (self.sharing, held.left, 0);
+            pipes.push(pipe);
+        }
+    }
+
+    fn open(&mut self, pipe: PipeId, to_open: &mut Vec<PipeId>) {
+        let held = &mut self.pipes[pipe as usize];
+        if held.opened != self.sharing {
+            held.opened = self.sharing;
+            to_open.push(pipe);
+        }
+    }
+
+    fn include(&mut self, id: FlowId, pipes: &mut Vec<PipeId>, flows: &mut Vec<FlowId>, to_open: &mut Vec<PipeId>) {
+        let flow = self.flows[id as usize].as_mut().expect("a flow that is under way");
+        if flow.seen == self.sharing {
+            return;
+        }
+        flow.seen = self.sharing;
+        flows.push(id);
+        let (way, rate) = (flow.way, flow.rate);
+        for pipe in way.pipes() {
+            self.look_at(*pipe, pipes);
+            let held = &mut self.pipes[*pipe as usize];
+            held.room += rate;
+            held.among += 1;
+            if held.is_full_with(held.left) {
+                self.open(*pipe, to_open);
+            }
+        }
+    }
+
+    /// Works out the next rates of these flows, by filling what room there is in these pipes.
+    fn fill(&mut self, pipes: &[PipeId], flows: &[FlowId]) {
+        let mut bounds: BinaryHeap<Reverse<(Share, Bound)>> = BinaryHeap::with_capacity(pipes.len() + flows.len());
+        for pipe in pipes {
+            let held = &mut self.pipes[*pipe as usize];
+            if held.opened == self.sharing {
+                // Exactly, as nobody else goes through it.
+                held.room = held.whole();
+            }
+            held.open = held.among;
+            if held.open > 0 {
+                bounds.push(Reverse((Share(held.room / f64::from(held.open)), Bound::Pipe(*pipe))));
+            }
+        }
+        for id in flows {
+            let flow = self.flows[*id as usize].as_mut().expect("a flow that is under way");
+            // What no pipe and no limit holds back has no rate in this model.
+            flow.next = 0.0;
+            if flow.limit.is_finite() {
+                bounds.push(Reverse((Share(flow.limit), Bound::Flow(*id))));
             }
         }
         while let Some(Reverse((Share(share), bound))) = bounds.pop() {
             match bound {
-                Bound::Flow(id) => self.fix(id, share, now, &mut changed),
+                Bound::Flow(id) => self.fix(id, share),
                 Bound::Pipe(pipe) => {
                     let held = &self.pipes[pipe as usize];
                     if held.open == 0 {
                         continue;
                     }
                     // Others took less than their share since: there is more for the rest. Shares only grow.
-                    let fair = held.left / f64::from(held.open);
+                    let fair = held.room / f64::from(held.open);
                     if fair > share * (1.0 + 1e-12) {
                         bounds.push(Reverse((Share(fair), bound)));
                         continue;
                     }
-                    for id in held.flows.clone() {
-                        self.fix(id, share, now, &mut changed);
+                    for place in 0..held.flows.len() {
+                        let id = self.pipes[pipe as usize].flows[place];
+                        self.fix(id, share);
                     }
                 }
             }
         }
-        // What no pipe and no limit holds back has no rate in this model.
-        changed
     }
 
-    /// The pipes and flows that hang together with what changed.
-    fn component(&mut self) -> (Vec<PipeId>, Vec<FlowId>) {
-        let mut pipes = Vec::new();
-        let mut flows = Vec::new();
-        for pipe in std::mem::take(&mut self.dirty) {
-            let held = &mut self.pipes[pipe as usize];
-            held.dirty = false;
-            if held.seen != self.sharing {
-                held.seen = self.sharing;
-                pipes.push(pipe);
-            }
-        }
-        let mut next = 0;
-        while let Some(pipe) = pipes.get(next).copied() {
-            next += 1;
-            for place in 0..self.pipes[pipe as usize].flows.len() {
-                let id = self.pipes[pipe as usize].flows[place];
-                let flow = self.flows[id as usize].as_mut().expect("a flow that is under way");
-                if flow.seen == self.sharing {
-                    continue;
-                }
-                flow.seen = self.sharing;
-                flows.push(id);
-                for other in flow.way.pipes() {
-                    let held = &mut self.pipes[*other as usize];
-                    if held.seen != self.sharing {
-                        held.seen = self.sharing;
-                        pipes.push(*other);
-                    }
-                }
-            }
-        }
-        (pipes, flows)
-    }
-
-    /// Fixes a flow's rate, once a sharing.
-    fn fix(&mut self, id: FlowId, rate: f64, now: Time, changed: &mut Vec<FlowId>) {
-        let flow = self.flow(id);
-        if flow.fixed == self.sharing {
+    /// Fixes the next rate of a flow that is looked at, once a sharing.
+    fn fix(&mut self, id: FlowId, rate: f64) {
+        let flow = self.flows[id as usize].as_mut().expect("a flow that is under way");
+        if flow.seen != self.sharing || flow.fixed == self.sharing {
             return;
         }
-        let (before, way) = (flow.rate, flow.way);
-        #[allow(clippy::float_cmp, reason = "the same sum again, or another")]
-        if before != rate {
-            self.settle(id, now);
-            changed.push(id);
-        }
-        let sharing = self.sharing;
-        let flow = self.flows[id as usize].as_mut().expect("a flow that is under way");
-        flow.rate = rate;
-        flow.fixed = sharing;
+        (flow.next, flow.fixed) = (rate, self.sharing);
+        let way = flow.way;
         for pipe in way.pipes() {
             let held = &mut self.pipes[*pipe as usize];
-            held.left = (held.left - rate).max(0.0);
+            held.room = (held.room - rate).max(0.0);
             held.open -= 1;
         }
+    }
+
+    /// From now on the rates hold that were worked out; returns the flows whose rate is another one.
+    fn put_in_force(&mut self, pipes: &[PipeId], flows: &[FlowId], now: Time) -> Vec<FlowId> {
+        for pipe in pipes {
+            let held = &mut self.pipes[*pipe as usize];
+            held.left = held.room;
+        }
+        let mut changed = Vec::new();
+        for id in flows {
+            let flow = self.flow(*id);
+            #[allow(clippy::float_cmp, reason = "the same sum again, or another")]
+            if flow.rate != flow.next {
+                self.settle(*id, now);
+                let flow = self.flows[*id as usize].as_mut().expect("a flow that is under way");
+                flow.rate = flow.next;
+                changed.push(*id);
+            }
+        }
+        changed
     }
 
     fn flow(&self, id: FlowId) -> &Flow {
@@ -363,6 +448,8 @@ fn millis(now: Time, since: Time) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     fn way(pipes: &[PipeId]) -> Way {
@@ -373,7 +460,7 @@ mod tests {
         way
     }
 
-    fn rate(network: &Network, flow: FlowId) -> f64 {
+    fn rate_of(network: &Network, flow: FlowId) -> f64 {
         network.flow(flow).rate * 1000.0
     }
 
@@ -390,14 +477,66 @@ mod tests {
         let b = network.start(way(&[thin, thick]), 1 << 20, f64::INFINITY, Time(0));
         let c = network.start(way(&[thick]), 1 << 20, f64::INFINITY, Time(0));
         network.share(Time(0));
-        assert!(near(rate(&network, a), 500.0) && near(rate(&network, b), 500.0) && near(rate(&network, c), 4500.0));
+        assert!(
+            near(rate_of(&network, a), 500.0)
+                && near(rate_of(&network, b), 500.0)
+                && near(rate_of(&network, c), 4500.0)
+        );
         // One that is held back leaves its share to the others.
         let d = network.start(way(&[thick]), 1 << 20, 100.0, Time(0));
         network.share(Time(0));
-        assert!(near(rate(&network, d), 100.0) && near(rate(&network, c), 4400.0));
+        assert!(near(rate_of(&network, d), 100.0) && near(rate_of(&network, c), 4400.0));
         network.stop(a, Time(1000));
         network.share(Time(1000));
-        assert!(near(rate(&network, b), 1000.0) && near(rate(&network, c), 3900.0));
+        assert!(near(rate_of(&network, b), 1000.0) && near(rate_of(&network, c), 3900.0));
+    }
+
+    proptest! {
+        /// Whatever comes and goes, rates are those that are found when all is looked at anew.
+        #[test]
+        fn what_is_shared_in_parts_is_shared_as_a_whole(
+            rates in vec(1u64..50, 2..9),
+            steps in vec((0u8..4, 0usize..100, 0usize..100, 0usize..100, 1u64..60), 1..40),
+        ) {
+            let mut network = Network::default();
+            let pipes: Vec<PipeId> = rates.iter().map(|rate| network.add_pipe(rate * 1000, 1.0)).collect();
+            let mut rates: Vec<u64> = rates.iter().map(|rate| rate * 1000).collect();
+            let mut flows: Vec<(FlowId, Way, f64)> = Vec::new();
+            for (what, a, b, c, rate) in steps {
+                match what {
+                    0 if !flows.is_empty() => {
+                        let (gone, ..) = flows.swap_remove(a % flows.len());
+                        network.stop(gone, Time(0));
+                    }
+                    1 => {
+                        rates[a % pipes.len()] = rate * 1000;
+                        network.set_rate(pipes[a % pipes.len()], rate * 1000);
+                    }
+                    _ => {
+                        let mut through = [a, b, c].map(|pipe| pipes[pipe % pipes.len()]).to_vec();
+                        through.sort_unstable();
+                        through.dedup();
+                        let limit = if c % 3 == 0 { rate as f64 * 100.0 } else { f64::INFINITY };
+                        let way = way(&through);
+                        flows.push((network.start(way, 1 << 40, limit, Time(0)), way, limit));
+                    }
+                }
+                network.share(Time(0));
+                let mut anew = Network::default();
+                for rate in &rates {
+                    anew.add_pipe(*rate, 1.0);
+                }
+                let same: Vec<FlowId> =
+                    flows.iter().map(|(_, way, limit)| anew.start(*way, 1 << 40, *limit, Time(0))).collect();
+                anew.share(Time(0));
+                for ((flow, ..), same) in flows.iter().zip(same) {
+                    prop_assert!(near(rate_of(&network, *flow), rate_of(&anew, same)));
+                }
+                for pipe in &pipes {
+                    prop_assert_eq!(network.is_full(*pipe), anew.is_full(*pipe));
+                }
+            }
+        }
     }
 
     #[test]
