@@ -85,7 +85,7 @@ fn a_crowd_takes_a_few_copies_from_the_publisher() {
 
 #[test]
 fn a_field_fleet_goes_back_from_the_bad_release_and_has_the_next() {
-    let (_, report) = run("field_fleet", &[("sites.1.count", "5"), ("nodes.2.count", "6"), ("duration", "20days")]);
+    let (_, report) = run("field_fleet", &[("sites.1.count", "5"), ("nodes.3.count", "6"), ("duration", "20days")]);
     let reached: Vec<_> = report.rollouts.iter().map(|rollout| (rollout.version.as_str(), rollout.reached)).collect();
     assert_eq!(reached, [("1.0.0", 30), ("1.1.0", 30), ("1.2.0", 0), ("1.2.1", 30)]);
     assert!(report.rollouts[2].failed > 0);
