@@ -376,6 +376,7 @@ impl Job {
                 }
             }
         }
+        self.fresh.reserve(pieces.len());
         for piece in pieces.clone() {
             if !self.have.contains(piece) {
                 self.have.insert(piece);

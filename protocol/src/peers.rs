@@ -80,6 +80,8 @@ pub struct Peer {
     pub doubted: BTreeSet<RepositoryId>,
     /// When it was last given each repository's pack, and which.
     pub given: BTreeMap<RepositoryId, (Hash, Time)>,
+    /// Whether it was heard of on this node's own network.
+    near: bool,
     since: Time,
     /// Since when, and how often, it announced something.
     announced: (Time, u32),
@@ -183,7 +185,8 @@ impl Peers {
             if self.connected.len() >= places || (!chosen && crowded) {
                 return Place::Full;
             }
-            self.connected.insert(node, Peer { chosen, origin, since: now, ..Peer::default() });
+            let near = self.near.contains_key(&node);
+            self.connected.insert(node, Peer { chosen, origin, near, since: now, ..Peer::default() });
         }
         for address in self.addresses.values_mut().filter(|address| address.node == Some(node)) {
             address.next = None;
@@ -303,6 +306,9 @@ impl Peers {
     pub fn near(&mut self, node: NodeId) {
         if self.near.len() < MAX_NEAR {
             self.near.insert(node, ());
+            if let Some(peer) = self.connected.get_mut(&node) {
+                peer.near = true;
+            }
         }
     }
 
@@ -310,9 +316,10 @@ impl Peers {
     /// network.
     #[must_use]
     pub fn is_near(&self, node: NodeId) -> bool {
-        match (&self.site, self.connected.get(&node).and_then(|peer| peer.site.as_ref())) {
+        let Some(peer) = self.connected.get(&node) else { return self.near.contains_key(&node) };
+        match (&self.site, &peer.site) {
             (Some(here), Some(there)) => **here == **there,
-            _ => self.near.contains_key(&node),
+            _ => peer.near,
         }
     }
 

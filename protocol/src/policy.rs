@@ -282,8 +282,9 @@ pub fn refusals(repository: RepositoryId, release: &Release, device: &Device<'_>
 #[must_use]
 pub fn locked(verified: &Verified, app: &str, device: &Device<'_>) -> Vec<Lock> {
     let repository = verified.repository();
-    let only_sealed =
-        |release: &&Release| matches!(refusals(repository, release, device)[..], [Refusal::Sealed { .. }]);
+    let only_sealed = |release: &&Release| {
+        release.enc.is_some() && matches!(refusals(repository, release, device)[..], [Refusal::Sealed { .. }])
+    };
     let releases = newest_first(verified, app, &device.install.channel).into_iter().filter(only_sealed);
     releases.filter_map(|release| release.lock(repository)).take(MAX_CURRENT).collect()
 }
