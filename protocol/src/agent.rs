@@ -627,10 +627,9 @@ impl Agent {
             self.next_sync = now + self.config.sync_interval;
             // Who is connected heard all marks on contact, and of what came since by what it sent or was sent.
             let marks = self.receipts.changed_marks();
-            let digest = Message::Digest(self.digest(marks));
-            let peers: Vec<NodeId> = self.peers.iter().map(|(node, _)| node).collect();
-            for node in peers {
-                Self::send(node, &digest, actions);
+            if self.peers.iter().next().is_some() {
+                let digest = Message::Digest(self.digest(marks));
+                self.peers.iter().for_each(|(node, _)| Self::send(node, &digest, actions));
             }
             self.judge_members_again(None, actions);
             self.look_for_keys_again(actions);

@@ -578,8 +578,11 @@ impl Job {
         let (mine, alone) = (self.claims.of(provider.near).words(), self.copies.none.words());
         let open = plan.free.words().iter().zip(provider.held.words()).map(|(free, held)| free & held);
         open.enumerate().map(move |(at, mut open)| {
-            if !provider.near && !plan.relaxed {
-                open &= plan.from_afar.words()[at];
+            if !provider.near
+                && !plan.relaxed
+                && let Some(from_afar) = &plan.from_afar
+            {
+                open &= from_afar.words()[at];
             }
             if provider.is_struck()
                 && let Some(better) = plan.better(provider.near)

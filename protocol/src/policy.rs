@@ -249,9 +249,7 @@ pub fn refusals(repository: RepositoryId, release: &Release, device: &Device<'_>
     let mut why = Vec::new();
     let id = ReleaseId::of(repository, release);
     let active = device.record.active.as_ref();
-    // Numbers only go up, whatever the metadata of the day lists. Another channel starts its own count.
-    let same_line = |other: &ReleaseId| other.repository == repository && other.channel == release.channel;
-    if active.is_some_and(|active| same_line(&active.id) && active.id.seq >= release.seq) {
+    if !is_newer(repository, release, device) {
         why.push(Refusal::NotNewer);
     }
     if device.record.bad.contains(&id) {
@@ -278,6 +276,13 @@ pub fn refusals(repository: RepositoryId, release: &Release, device: &Device<'_>
     why
 }
 
+/// Numbers only go up, whatever the metadata of the day lists. Another channel starts its own count.
+fn is_newer(repository: RepositoryId, release: &Release, device: &Device<'_>) -> bool {
+    let same_line = |other: &ReleaseId| other.repository == repository && other.channel == release.channel;
+    let active = device.record.active.as_ref();
+    active.is_none_or(|active| !same_line(&active.id) || active.id.seq < release.seq)
+}
+
 /// The releases of an app that a device would take if it could open them, the newest first, at most four.
 #[must_use]
 pub fn locked(verified: &Verified, app: &str, device: &Device<'_>) -> Vec<Lock> {
@@ -297,14 +302,15 @@ pub fn decide(verified: &Verified, app: &str, device: &Device<'_>) -> Result<Off
     let repository = verified.repository();
     let mut first = None;
     for release in newest_first(verified, app, &device.install.channel) {
+        // What a device looks at most is the release that it has: no rule of it matters then.
+        if !is_newer(repository, release, device) {
+            return Err(first.unwrap_or(Skip::UpToDate));
+        }
         let why = refusals(repository, release, device);
         if why.is_empty() {
             check_fresh(verified, device)?;
             let offered = Offered { repository, release: release.clone(), issued: verified.issued() };
             return Ok(Offer(offered.into()));
-        }
-        if why.contains(&Refusal::NotNewer) {
-            return Err(first.unwrap_or(Skip::UpToDate));
         }
         first.get_or_insert(Skip::Refused { version: release.version.clone(), seq: release.seq, why });
     }

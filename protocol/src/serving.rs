@@ -89,6 +89,9 @@ impl Serving {
     /// The next questions that are answered or declined, as far as `allow` has room for so many bytes to a node.
     pub fn turns(&mut self, now: Time, mut allow: impl FnMut(NodeId, u64) -> bool) -> Vec<Turn> {
         let mut turns = Vec::new();
+        if self.waiting.is_empty() {
+            return turns;
+        }
         for waiting in self.waiting.values_mut() {
             while waiting.front().is_some_and(|question| now.since(question.since) >= LONGEST_WAIT) {
                 turns.extend(waiting.pop_front().map(|question| Turn::Never(question.id)));
@@ -96,11 +99,10 @@ impl Serving {
         }
         self.waiting.retain(|_, waiting| !waiting.is_empty());
         let mut quick = self.answers.values().filter(|answer| now.since(answer.since) < SLOW).count();
-        let busy: Vec<NodeId> = self.answers.values().map(|answer| answer.node).collect();
         let mut order: Vec<(bool, u64, NodeId)> = self
             .waiting
             .keys()
-            .filter(|node| !busy.contains(node))
+            .filter(|node| self.answers.values().all(|answer| answer.node != **node))
             .map(|node| {
                 let given = self.given.get(node);
                 (given.is_some(), given.map_or(self.level, |given| *given), *node)

@@ -294,11 +294,14 @@ impl Agent {
         let now = self.now.time;
         let (mut searching, mut unsure) = (Vec::new(), Vec::new());
         let asking = self.jobs.iter_mut().filter(|(blob, _)| !self.looking.contains_key(blob));
-        let needed = self.apps.values().filter_map(|update| update.needs());
-        let needed: BTreeSet<Hash> = needed.map(|offer| offer.release().payload.blob).collect();
+        let mut asking: Vec<(&Hash, &mut Job)> = asking.collect();
         // Where a budget is short, what is installed here comes before what is kept for others.
-        let (first, then): (Vec<_>, Vec<_>) = asking.partition(|(blob, _)| needed.contains(*blob));
-        for (blob, job) in first.into_iter().chain(then) {
+        let apps = &self.apps;
+        let is_needed = |blob: Hash| {
+            apps.values().filter_map(|update| update.needs()).any(|offer| offer.release().payload.blob == blob)
+        };
+        asking.sort_by_key(|(blob, _)| !is_needed(**blob));
+        for (blob, job) in asking {
             let least = piece_size(job.size()).min(job.size());
             let [near, far] =
                 [true, false].map(|near| self.budget.room(&self.config.budgets, near, Direction::Down, least, now));

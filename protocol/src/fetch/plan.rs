@@ -40,8 +40,8 @@ pub(super) struct Plan {
     pub(super) afar: usize,
     /// Whether something that is missing is with sources alone.
     pub(super) scarce: bool,
-    /// What this node may take from afar: its own share of what no near provider has.
-    pub(super) from_afar: Pieces,
+    /// What this node may take from afar: its own share of what no near provider has; worked out if anybody is far.
+    pub(super) from_afar: Option<Pieces>,
     /// What near providers, and all, have that did not fail when they were asked last; worked out if any failed.
     sure: Option<[Pieces; 2]>,
     /// Whether a source can be asked.
@@ -62,9 +62,12 @@ impl Plan {
             those.for_each(|provider| union.merge(&provider.held));
             union
         };
-        let mut from_afar = job.claims.mine_here.clone();
-        from_afar.subtract(&union(&|provider| provider.near && !provider.is_struck()));
-        let afar = free.common(&from_afar).count();
+        let from_afar = job.providers.values().any(|provider| !provider.near).then(|| {
+            let mut from_afar = job.claims.mine_here.clone();
+            from_afar.subtract(&union(&|provider| provider.near && !provider.is_struck()));
+            from_afar
+        });
+        let afar = from_afar.as_ref().map_or(0, |from_afar| free.common(from_afar).count());
         let struck = job.providers.values().any(Provider::is_struck);
         let sure = |near: bool| union(&|provider| (provider.near || !near) && !provider.is_struck());
         let sure = struck.then(|| [sure(true), sure(false)]);
