@@ -3,17 +3,19 @@
 //! A switch is written down before it happens ([`Trial`]) and its outcome before it is told, so whatever moment a
 //! crash picks, the restart knows where it stands: a trial goes on or goes back, and `current` is never in doubt.
 //!
-//! Commands around a switch are in `update/hooks.rs`, what people at the device may do in `update/by_hand.rs`.
+//! Commands around a switch are in `update/hooks.rs`, what people at the device may do in `update/by_hand.rs`, and what is
+//! asked of the agent in `update/step.rs`.
 
 mod by_hand;
 mod hooks;
+mod step;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Hash, NodeId, Shared, Time, Wall,
+    Hash, NodeId, Shared, Time,
     action::StageFailure,
     config::{Config, Confirm, Install, MAX_BAD},
     fact::UpdateStep,
@@ -25,6 +27,7 @@ use crate::{
 };
 pub use by_hand::Refused;
 pub use hooks::Hook;
+pub use step::{Report, Step};
 
 /// A command that the driver does not report on is taken for failed this long after its own limit.
 const HEALTH_GRACE: Duration = Duration::from_secs(5);
@@ -35,73 +38,6 @@ struct Staged {
     offer: Offer,
     sources: Vec<(NodeId, u64)>,
     took: Duration,
-}
-
-/// What is asked of the agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// Get the payload of the current offer.
-    Fetch,
-    /// Unpack the payload.
-    Stage(Offer),
-    /// Write the record, then call [`Update::stored`].
-    Save,
-    /// Write the record together with a receipt of this, then call [`Update::stored`].
-    SaveOutcome(Box<Report>),
-    /// Make a bundle (or none) current.
-    Switch(Option<Hash>),
-    /// Run a hook.
-    RunHook {
-        /// On which bundle.
-        bundle: Hash,
-        /// Its version.
-        version: String,
-        /// Which.
-        hook: Hook,
-        /// Its time limit.
-        limit: Duration,
-    },
-    /// Run the health command.
-    CheckHealth {
-        /// On which bundle.
-        bundle: Hash,
-        /// Its version.
-        version: String,
-        /// Its time limit.
-        limit: Duration,
-    },
-    /// Remove all slots but these.
-    Clean(Vec<Hash>),
-    /// The update is over: its receipt may travel, and the next may be decided.
-    Over,
-    /// Tell people.
-    Tell {
-        /// About which version.
-        version: String,
-        /// What.
-        step: UpdateStep,
-    },
-}
-
-/// How an update ended: what its receipt says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
-    /// Which release.
-    pub release: ReleaseId,
-    /// Its version.
-    pub version: String,
-    /// Its bundle.
-    pub bundle: Hash,
-    /// The issue time of the metadata that it was decided by.
-    pub issued: Wall,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Bytes by provider.
-    pub sources: Vec<(NodeId, u64)>,
-    /// Milliseconds from the decision to the switch.
-    pub took_ms: u64,
-    /// The end of what its hooks wrote.
-    pub said: String,
 }
 
 /// What follows once the record is on disk.
@@ -487,7 +423,7 @@ impl Update {
             (Phase::Returning { .. }, Ok(())) => {
                 let Some(trial) = self.record.trial.clone() else { return Vec::new() };
                 let reason = last_words(&trial.back.clone().unwrap_or_default());
-                self.settle(report(*trial, Outcome::RolledBack { reason }))
+                self.settle(Report::of(*trial, Outcome::RolledBack { reason }))
             }
             (Phase::Returning { failures, again }, Err(why)) => {
                 *failures = failures.saturating_add(1);
@@ -603,7 +539,7 @@ impl Update {
 
     fn confirmed(&mut self) -> Vec<Step> {
         let Some(trial) = self.record.trial.clone() else { return Vec::new() };
-        self.settle(report(*trial, Outcome::Active))
+        self.settle(Report::of(*trial, Outcome::Active))
     }
 
     fn back(&mut self, why: String) -> Vec<Step> {
@@ -700,19 +636,6 @@ impl Update {
 
 fn tell((step, version): (UpdateStep, String)) -> Step {
     Step::Tell { version, step }
-}
-
-fn report(trial: Trial, outcome: Outcome) -> Report {
-    Report {
-        release: ReleaseId::of(trial.repository, &trial.release),
-        version: trial.release.version,
-        bundle: trial.release.bundle,
-        issued: trial.issued,
-        outcome,
-        sources: trial.sources,
-        took_ms: trial.took_ms,
-        said: trial.said,
-    }
 }
 
 fn millis(duration: Duration) -> u64 {

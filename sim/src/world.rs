@@ -64,7 +64,8 @@ const MAX_EVENTS_OF_A_MOMENT: usize = 5000;
 /// An event of no life: it happens whether the node is on, off, or on again.
 const ANY_LIFE: u32 = u32::MAX;
 
-/// What is to happen to a node.
+/// What is to happen to a node. Most of what waits does so for a day: what takes more room than a number is behind a
+/// pointer.
 #[derive(Debug, Default)]
 enum Event {
     /// Nothing: what is left of an event that was taken.
@@ -73,36 +74,48 @@ enum Event {
     /// The agent's deadline.
     Wake,
     Give(Box<Input>),
-    Message {
-        from: u32,
-        session: u32,
-        bytes: Vec<u8>,
-    },
+    Message(Box<Letter>),
     /// The oldest write that is not durable is durable.
     Durable,
     /// The oldest write is reported.
     Reported,
     Connect(u32),
-    Gossip {
-        from: u32,
-        repository: Box<RepositoryId>,
-        bytes: Arc<[u8]>,
-    },
+    Gossip(Box<Rumour>),
     Flow(RequestId),
     /// A provider said nothing for so long that its connection is not used any more.
     Silent(RequestId),
     Failed(RequestId, FetchFailure),
-    Installed {
-        app: Box<str>,
-        bundle: Box<Hash>,
-        stage: bool,
-    },
+    Installed(Box<Installation>),
     /// The pipes are shared anew.
     Share,
     /// The node comes or goes.
     Turn,
     /// Connections over which nothing came back are given up.
     Idle,
+}
+
+/// A message on its way.
+#[derive(Debug)]
+struct Letter {
+    from: u32,
+    session: u32,
+    bytes: Vec<u8>,
+}
+
+/// Gossip on its way.
+#[derive(Debug)]
+struct Rumour {
+    from: u32,
+    repository: RepositoryId,
+    bytes: Arc<[u8]>,
+}
+
+/// Work of the installer: it stages a bundle, or looks whether it is healthy.
+#[derive(Debug)]
+struct Installation {
+    app: String,
+    bundle: Hash,
+    stages: bool,
 }
 
 /// Of which node, in which life, and what.
@@ -416,7 +429,8 @@ impl World {
             Event::None => {}
             Event::Wake => self.wake(node),
             Event::Give(input) => self.give(node, *input),
-            Event::Message { from, session, bytes } => {
+            Event::Message(letter) => {
+                let Letter { from, session, bytes } = *letter;
                 // What was in flight on a connection is lost with it.
                 let connection = self.machines[node].connected.get(&from);
                 if connection.is_some_and(|connection| connection.session == session) {
@@ -439,12 +453,12 @@ impl World {
                 );
             }
             Event::Connect(other) => self.connect(node, other as usize),
-            Event::Gossip { from, repository, bytes } => self.hear(node, from, *repository, &bytes),
+            Event::Gossip(rumour) => self.hear(node, &rumour),
             Event::Flow(id) => self.flow(node, id),
             Event::Silent(id) => self.fall_silent(node, id),
             Event::Failed(id, why) => self.give(node, Input::FetchFailed { id, why }),
-            Event::Installed { app, bundle, stage: true } => {
-                let (app, bundle) = (app.into_string(), *bundle);
+            Event::Installed(work) if work.stages => {
+                let Installation { app, bundle, .. } = *work;
                 let result = if self.broken.contains(&bundle) {
                     Err(StageFailure::Bad("the payload is not the bundle".to_owned()))
                 } else if self.machines[node].full {
@@ -455,10 +469,11 @@ impl World {
                 };
                 self.give(node, Input::Staged { app, bundle, result });
             }
-            Event::Installed { app, bundle, stage: false } => {
+            Event::Installed(work) => {
+                let Installation { app, bundle, .. } = *work;
                 let healthy = !self.unhealthy.contains(&bundle);
                 let words = if healthy { "" } else { "the page stays blank" }.to_owned();
-                self.give(node, Input::Health { app: app.into_string(), bundle: *bundle, healthy, words });
+                self.give(node, Input::Health { app, bundle, healthy, words });
             }
             Event::Share => self.share(),
             Event::Turn => self.turn(node),
@@ -550,7 +565,7 @@ impl World {
         connection.clear = at;
         let session = connection.session;
         let from = u32::try_from(node).expect("fewer nodes than 2^32");
-        self.cause(at, to, Event::Message { from, session, bytes });
+        self.cause(at, to, Event::Message(Box::new(Letter { from, session, bytes })));
     }
 
     /// The driver: one match over what an agent wants done.
@@ -616,8 +631,8 @@ impl World {
                 self.later(LOOK, node, Event::Give(Box::new(unlocked)));
             }
             Action::Stage { app, bundle, .. } => {
-                let event = Event::Installed { app: app.into_boxed_str(), bundle: Box::new(bundle), stage: true };
-                self.later(INSTALL, node, event);
+                let work = Installation { app, bundle, stages: true };
+                self.later(INSTALL, node, Event::Installed(Box::new(work)));
             }
             Action::Switch { app, bundle } => {
                 self.check_switch(node, &app, bundle);
@@ -630,8 +645,8 @@ impl World {
                 self.later(INSTALL, node, Event::Give(Box::new(Input::Hooked { app, bundle, hook, result })));
             }
             Action::CheckHealth { app, bundle, .. } => {
-                let event = Event::Installed { app: app.into_boxed_str(), bundle: Box::new(bundle), stage: false };
-                self.later(INSTALL, node, event);
+                let work = Installation { app, bundle, stages: false };
+                self.later(INSTALL, node, Event::Installed(Box::new(work)));
             }
             Action::Clean { app, keep } => self.machines[node].disk.clean(&app, &keep),
             // Nothing here is behind a gateway, and who wishes something hears the facts.

@@ -8,7 +8,7 @@ use burr_protocol::{
     action::{GossipId, Input, Verdict},
 };
 
-use super::{Event, NodeIndex, World};
+use super::{Event, NodeIndex, Rumour, World};
 
 /// Peers that a message is passed on to at once: the node's mesh degree.
 const DEGREE: usize = 5;
@@ -32,7 +32,8 @@ impl World {
     }
 
     /// A message of gossip arrives.
-    pub(super) fn hear(&mut self, node: NodeIndex, from: u32, repository: RepositoryId, bytes: &Arc<[u8]>) {
+    pub(super) fn hear(&mut self, node: NodeIndex, rumour: &Rumour) {
+        let Rumour { from, repository, ref bytes } = *rumour;
         let subscribed = self.machines[node].heard.subscribed.contains_key(&repository);
         if subscribed && self.is_connected(node, from as usize) && self.is_new(node, bytes) {
             let heard = &mut self.machines[node].heard;
@@ -81,7 +82,7 @@ impl World {
             let wait = if turn < at_once { path.delay } else { path.delay * 3 + HEARTBEAT.mul_f64(luck.unit()) };
             self.count(node, peer as usize, &path, bytes.len());
             let from = u32::try_from(node).expect("fewer nodes than 2^32");
-            let event = Event::Gossip { from, repository: Box::new(repository), bytes: bytes.clone() };
+            let event = Event::Gossip(Box::new(Rumour { from, repository, bytes: bytes.clone() }));
             self.later(wait, peer as usize, event);
         }
     }
