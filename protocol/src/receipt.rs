@@ -453,7 +453,7 @@ impl Receipts {
     /// The newest counter held of each device, or the one before the first that was missed; at most [`MAX_MARKS`].
     #[must_use]
     pub fn marks(&self) -> Vec<Mark> {
-        self.kept.keys().filter_map(|key| self.mark(*key)).take(MAX_MARKS).collect()
+        self.kept.iter().filter_map(|(key, kept)| self.mark_of(*key, kept)).take(MAX_MARKS).collect()
     }
 
     /// Of how many devices there are receipts here.
@@ -477,7 +477,11 @@ impl Receipts {
     }
 
     fn mark(&self, key: (RepositoryId, NodeId)) -> Option<Mark> {
-        let (newest, _) = self.kept.get(&key)?.last()?;
+        self.mark_of(key, self.kept.get(&key)?)
+    }
+
+    fn mark_of(&self, key: (RepositoryId, NodeId), kept: &Table<u64, SignedReceipt>) -> Option<Mark> {
+        let (newest, _) = kept.last()?;
         // One that newer ones have pushed out since is missed no more.
         let missed = self.missed.get(&key).filter(|missed| !self.knows(key.0, key.1, **missed));
         let missed = missed.map_or(u64::MAX, |missed| missed.saturating_sub(1));

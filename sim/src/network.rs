@@ -496,7 +496,7 @@ mod tests {
         #[test]
         fn what_is_shared_in_parts_is_shared_as_a_whole(
             rates in vec(1u64..50, 2..9),
-            steps in vec((0u8..4, 0usize..100, 0usize..100, 0usize..100, 1u64..60), 1..40),
+            steps in vec((0u8..4, 0usize..100, 0usize..100, 0usize..100, 1u32..60), 1..40),
         ) {
             let mut network = Network::default();
             let pipes: Vec<PipeId> = rates.iter().map(|rate| network.add_pipe(rate * 1000, 1.0)).collect();
@@ -509,14 +509,14 @@ mod tests {
                         network.stop(gone, Time(0));
                     }
                     1 => {
-                        rates[a % pipes.len()] = rate * 1000;
-                        network.set_rate(pipes[a % pipes.len()], rate * 1000);
+                        rates[a % pipes.len()] = u64::from(rate) * 1000;
+                        network.set_rate(pipes[a % pipes.len()], u64::from(rate) * 1000);
                     }
                     _ => {
                         let mut through = [a, b, c].map(|pipe| pipes[pipe % pipes.len()]).to_vec();
                         through.sort_unstable();
                         through.dedup();
-                        let limit = if c % 3 == 0 { rate as f64 * 100.0 } else { f64::INFINITY };
+                        let limit = if c % 3 == 0 { f64::from(rate) * 100.0 } else { f64::INFINITY };
                         let way = way(&through);
                         flows.push((network.start(way, 1 << 40, limit, Time(0)), way, limit));
                     }

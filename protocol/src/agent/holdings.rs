@@ -122,7 +122,9 @@ impl Agent {
         if std::mem::replace(&mut self.outward, outward) != outward {
             let near: Vec<NodeId> =
                 self.peers.iter().map(|(node, _)| node).filter(|node| self.peers.is_near(*node)).collect();
-            near.into_iter().for_each(|node| self.want_from(node, actions));
+            for node in near {
+                self.want_from(node, actions);
+            }
         }
     }
 
