@@ -293,6 +293,7 @@ impl Driver {
             }
             Ask::Metrics(done) => {
                 self.handle(Input::Wake).await;
+                self.tally.announcements = self.net.announcements();
                 let _ = done.send(metrics::text(&self.agent.status(), &self.tally));
             }
             Ask::Explain { question, done } => {

@@ -348,6 +348,20 @@ pub const METRICS: &[Metric] = &[
         read: |_, tally| vec![Sample::seconds([] as [&str; 0], tally.metadata_delay)],
     },
     Metric {
+        name: "burr_announcements_received_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Announcements that gossip brought, each as often as it came.",
+        read: |_, tally| one(tally.announcements.0),
+    },
+    Metric {
+        name: "burr_announcements_new_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Announcements that gossip brought, each once.",
+        read: |_, tally| one(tally.announcements.1),
+    },
+    Metric {
         name: "burr_imports_refused_total",
         kind: Kind::Counter,
         labels: &[],

@@ -121,6 +121,7 @@ pub struct Net {
     node: NodeId,
     commands: mpsc::Sender<Command>,
     listeners: Listeners,
+    gossip: Arc<gossip::Counts>,
     task: JoinHandle<()>,
 }
 
@@ -153,16 +154,16 @@ impl Net {
             found.push(Input::Found { address: peer, node: target.node, fixed: true });
         }
         let door = streams::Protocol::at_the_door(settings.closed, settings.enroller.is_some());
-        let swarm = behaviour::swarm(identity, settings.mdns, limit, settings.closed, door)?;
-        let listeners = Listeners::default();
+        let (listeners, gossip) = (Listeners::default(), Arc::default());
+        let swarm = behaviour::swarm(identity, settings.mdns, limit, settings.closed, door, Arc::clone(&gossip))?;
         let (commands, actions) = mpsc::channel(MAX_ACTIONS);
         let (inputs, received) = mpsc::channel(MAX_INPUTS);
-        let mut driver = Driver::new(swarm, blobs, actions, inputs, Arc::clone(&listeners), found);
+        let mut driver = Driver::new(swarm, blobs, actions, inputs, Arc::clone(&listeners), Arc::clone(&gossip), found);
         driver.keep_door(settings.closed, settings.enroller);
         driver.rationed = settings.rationed;
         driver.listen(&settings.listen).await?;
         let task = tokio::spawn(driver.run());
-        Ok((Self { node, commands, listeners, task }, received))
+        Ok((Self { node, commands, listeners, gossip, task }, received))
     }
 
     /// This node.
@@ -206,6 +207,12 @@ impl Net {
     #[must_use]
     pub fn listeners(&self) -> Vec<SocketAddr> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
+    /// Announcements that gossip brought since the start: all, and those that this node did not have.
+    #[must_use]
+    pub fn announcements(&self) -> (u64, u64) {
+        self.gossip.get()
     }
 
     /// Ends every request, closes every connection and stops listening.

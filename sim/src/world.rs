@@ -108,6 +108,8 @@ struct Rumour {
     from: u32,
     repository: RepositoryId,
     bytes: Arc<[u8]>,
+    /// It is sent only to who does not have it yet.
+    offered: bool,
 }
 
 /// Work of the installer: it stages a bundle, or looks whether it is healthy.

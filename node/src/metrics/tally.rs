@@ -27,6 +27,8 @@ pub enum Beside {
 /// How often each thing happened since the node's start.
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// Announcements that gossip brought: all, and those that were not here.
+    pub(crate) announcements: (u64, u64),
     apps: BTreeMap<String, OfApp>,
     /// See `METRICS`.
     pub(super) metadata_delay: Duration,

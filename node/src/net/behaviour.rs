@@ -1,6 +1,6 @@
 //! Everything that runs on a connection, and how it is tuned.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use libp2p::{
     Swarm, SwarmBuilder,
@@ -62,13 +62,14 @@ pub(crate) struct Speech {
 }
 
 /// A swarm that does not listen yet, for so many nodes, with these streams at its door; in a closed one everything else
-/// waits until a connection is admitted.
+/// waits until a connection is admitted. Gossip that comes is counted.
 pub(crate) fn swarm(
     identity: Keypair,
     mdns: bool,
     max_nodes: u32,
     closed: bool,
     door: &'static [Protocol],
+    gossip: Arc<gossip::Counts>,
 ) -> Result<Swarm<Behaviour>, Error> {
     let failed =
         |what: &str, error: String| Error::new(Kind::Network, format!("can't set up {what}")).with_source(error);
@@ -99,7 +100,7 @@ pub(crate) fn swarm(
         speech: Gate::new(
             Speech {
                 identify: identify::Behaviour::new(about),
-                gossip: gossip::behaviour(),
+                gossip: gossip::behaviour(gossip),
                 streams: streams::Behaviour::new(Protocol::SPEECH),
             },
             !closed,

@@ -89,6 +89,7 @@ pub(super) struct Driver {
     pub(super) enroller: Option<Enroller>,
     pub(super) enrolling: Arc<Semaphore>,
     waiting: Waiting,
+    gossip: Arc<gossip::Counts>,
     fetches: BTreeMap<RequestId, NodeId>,
     turns: Turns,
     /// Whether the agent says when questions are answered.
@@ -154,6 +155,7 @@ impl Driver {
         actions: mpsc::Receiver<Command>,
         inputs: mpsc::Sender<Input>,
         listeners: Listeners,
+        gossip: Arc<gossip::Counts>,
         found: Vec<Input>,
     ) -> Self {
         let (report, reports) = mpsc::channel(MAX_REPORTS);
@@ -173,6 +175,7 @@ impl Driver {
             enroller: None,
             enrolling: Arc::new(Semaphore::new(MAX_ENROLLING)),
             waiting: Waiting::default(),
+            gossip,
             fetches: BTreeMap::new(),
             turns: Turns::default(),
             rationed: false,
@@ -567,6 +570,7 @@ impl Driver {
     }
 
     fn on_gossip(&mut self, from: PeerId, message: gossipsub::MessageId, bytes: Vec<u8>) {
+        self.gossip.note_new();
         let gossip = &mut self.swarm.behaviour_mut().speech.inner().gossip;
         match node_of(&from) {
             Some(node) if bytes.len() <= MAX_ANNOUNCEMENT => {
@@ -661,12 +665,12 @@ mod tests {
         };
         let (other, mut heard) = Net::start(settings, blobs.clone()).await.unwrap();
 
-        let swarm =
-            behaviour::swarm(libp2p::identity::Keypair::ed25519_from_bytes(identity(2)).unwrap(), false, 8, false, &[])
-                .unwrap();
+        let key = libp2p::identity::Keypair::ed25519_from_bytes(identity(2)).unwrap();
+        let swarm = behaviour::swarm(key, false, 8, false, &[], Arc::default()).unwrap();
         let (_commands, actions) = mpsc::channel(1);
         let (inputs, _inputs) = mpsc::channel(1);
-        let mut driver = Driver::new(swarm, blobs.clone(), actions, inputs, Listeners::default(), Vec::new());
+        let mut driver =
+            Driver::new(swarm, blobs.clone(), actions, inputs, Listeners::default(), Arc::default(), Vec::new());
         let address = Address(other.listeners()[0].to_string());
         driver.act(Action::Dial(address.clone()));
         while !matches!(heard.recv().await, Some(Input::Connected { .. })) {}

@@ -1,7 +1,7 @@
 //! Enrolment over the mesh: one request and one answer on a stream of its own, `/burr/enrol/1`, before anything else may
 //! be spoken. The one who asks is no member yet, so it comes with nothing but an invitation, and leaves again.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use burr_protocol::{
     NodeId,
@@ -53,7 +53,7 @@ pub async fn ask(identity: [u8; 32], enroller: NodeId, addresses: &[String], req
         Keypair::ed25519_from_bytes(identity).map_err(|error| bad("the identity is no key").with_source(error))?;
     let peer = peer_of(enroller).ok_or_else(|| bad("the invitation names no node"))?;
     // Everything but the door stays shut: this node is here to be enrolled and for nothing else.
-    let mut swarm = behaviour::swarm(identity, false, 8, true, &[])?;
+    let mut swarm = behaviour::swarm(identity, false, 8, true, &[], Arc::default())?;
     let mut last = bad("the invitation names no address at which it may be used");
     for address in addresses {
         let Some(target) = parse(&Address(address.clone())) else { continue };

@@ -2,6 +2,11 @@
 
 use std::{
     collections::BTreeMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,8 +19,9 @@ use burr_protocol::{
 use libp2p::{
     PeerId,
     gossipsub::{
-        self, AllowAllSubscriptionFilter, ConfigBuilder, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter,
-        MessageAcceptance, MessageAuthenticity, MessageId, ValidationMode,
+        self, AllowAllSubscriptionFilter, ConfigBuilder, DataTransform, IdentTopic, IdentityTransform,
+        MaxCountSubscriptionFilter, MessageAcceptance, MessageAuthenticity, MessageId, RawMessage, TopicHash,
+        ValidationMode,
     },
 };
 
@@ -33,12 +39,47 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// An announcement that was seen is not taken again for this time.
 const REMEMBER: Duration = Duration::from_mins(2);
 
-pub(crate) type Behaviour =
-    gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<AllowAllSubscriptionFilter>>;
+pub(crate) type Behaviour = gossipsub::Behaviour<Counted, MaxCountSubscriptionFilter<AllowAllSubscriptionFilter>>;
 
-/// The behaviour. Messages have no author: an announcement is signed by its publisher, and named by its content, so the
-/// same news from many nodes is one message.
-pub(crate) fn behaviour() -> Behaviour {
+/// Announcements that came since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// All, those that were here already as well: gossipsub itself counts these nowhere.
+    received: AtomicU64,
+    /// Those that were not.
+    new: AtomicU64,
+}
+
+impl Counts {
+    /// One came that was not here.
+    pub(super) fn note_new(&self) {
+        self.new.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All that came, and those that were new.
+    pub(super) fn get(&self) -> (u64, u64) {
+        (self.received.load(Ordering::Relaxed), self.new.load(Ordering::Relaxed))
+    }
+}
+
+/// What gossipsub hands every message that comes: it is counted, and not changed.
+#[derive(Debug)]
+pub(crate) struct Counted(Arc<Counts>);
+
+impl DataTransform for Counted {
+    fn inbound_transform(&self, message: RawMessage) -> io::Result<gossipsub::Message> {
+        self.0.received.fetch_add(1, Ordering::Relaxed);
+        IdentityTransform.inbound_transform(message)
+    }
+
+    fn outbound_transform(&self, topic: &TopicHash, data: Vec<u8>) -> io::Result<Vec<u8>> {
+        IdentityTransform.outbound_transform(topic, data)
+    }
+}
+
+/// The behaviour, which counts what comes. Messages have no author: an announcement is signed by its publisher, and named
+/// by its content, so the same news from many nodes is one message.
+pub(crate) fn behaviour(counts: Arc<Counts>) -> Behaviour {
     let config = ConfigBuilder::default()
         .validation_mode(ValidationMode::Anonymous)
         .validate_messages()
@@ -60,7 +101,8 @@ pub(crate) fn behaviour() -> Behaviour {
         max_subscribed_topics: MAX_FOLLOWS,
         max_subscriptions_per_request: MAX_FOLLOWS,
     };
-    gossipsub::Behaviour::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter)
+    let anonymous = MessageAuthenticity::Anonymous;
+    gossipsub::Behaviour::new_with_subscription_filter_and_transform(anonymous, config, filter, Counted(counts))
         .expect("anonymous validation fits anonymous messages")
 }
 

@@ -10,8 +10,9 @@ use burr_protocol::{
 
 use super::{Event, NodeIndex, Rumour, World};
 
-/// Peers that a message is passed on to at once: the node's mesh degree.
-const DEGREE: usize = 5;
+/// Peers that a message is passed on to at once: gossipsub takes peers that come one by one into a mesh until it has the
+/// least that it is to have, 3 in the node's settings. One of them is where a message came from.
+const PASSED_ON: usize = 2;
 /// The others are told of it within this time: the node's heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Messages that a node remembers to have seen. Gossipsub's memory is one of time; newer metadata makes the older
@@ -27,19 +28,24 @@ impl World {
     /// A node has something to say.
     pub(super) fn announce(&mut self, node: NodeIndex, repository: RepositoryId, bytes: &[u8]) {
         if self.is_new(node, bytes) {
-            self.push(node, repository, &Arc::from(bytes), usize::MAX);
+            self.push(node, None, repository, &Arc::from(bytes), usize::MAX);
         }
     }
 
-    /// A message of gossip arrives.
+    /// A message of gossip arrives; one that is offered only if it is not here yet.
     pub(super) fn hear(&mut self, node: NodeIndex, rumour: &Rumour) {
-        let Rumour { from, repository, ref bytes } = *rumour;
+        let Rumour { from, repository, ref bytes, offered } = *rumour;
         let subscribed = self.machines[node].heard.subscribed.contains_key(&repository);
-        if subscribed && self.is_connected(node, from as usize) && self.is_new(node, bytes) {
-            let heard = &mut self.machines[node].heard;
+        if !subscribed || !self.is_connected(node, from as usize) {
+            return;
+        }
+        let new = self.is_new(node, bytes);
+        let heard = &mut self.machines[node].heard;
+        heard.came += u64::from(new || !offered);
+        if new {
             let id = GossipId(heard.next);
             heard.next += 1;
-            heard.judged.insert(id, (repository, bytes.clone()));
+            heard.judged.insert(id, (repository, from, bytes.clone()));
             let from = self.id(from as usize);
             self.give(node, Input::Announcement { node: from, id, bytes: bytes.to_vec() });
         }
@@ -48,8 +54,8 @@ impl World {
     /// What the agent makes of a message.
     pub(super) fn judge(&mut self, node: NodeIndex, id: GossipId, verdict: Verdict) {
         let judged = self.machines[node].heard.judged.remove(&id);
-        if let (Some((repository, bytes)), Verdict::Accept) = (judged, verdict) {
-            self.push(node, repository, &bytes, DEGREE);
+        if let (Some((repository, from, bytes)), Verdict::Accept) = (judged, verdict) {
+            self.push(node, Some(from), repository, &bytes, PASSED_ON);
         }
     }
 
@@ -69,20 +75,30 @@ impl World {
         true
     }
 
-    fn push(&mut self, node: NodeIndex, repository: RepositoryId, bytes: &Arc<[u8]>, at_once: usize) {
+    /// Sends to so many peers at once, and offers to the others; not to the one that it has it from.
+    fn push(
+        &mut self,
+        node: NodeIndex,
+        has_it_from: Option<u32>,
+        repository: RepositoryId,
+        bytes: &Arc<[u8]>,
+        at_once: usize,
+    ) {
         if self.machines[node].mute {
             return;
         }
-        let peers: Vec<u32> = self.machines[node].connected.keys().copied().collect();
+        let peers = self.machines[node].connected.keys().copied();
+        let peers: Vec<u32> = peers.filter(|peer| Some(*peer) != has_it_from).collect();
         let mut luck = self.luck(node, "gossip");
         for (turn, place) in luck.sample(peers.len(), peers.len()).into_iter().enumerate() {
             let peer = peers[place];
             let Some(path) = self.path(node, peer as usize) else { continue };
             // Offered, asked for, and sent.
-            let wait = if turn < at_once { path.delay } else { path.delay * 3 + HEARTBEAT.mul_f64(luck.unit()) };
+            let offered = turn >= at_once;
+            let wait = if offered { path.delay * 3 + HEARTBEAT.mul_f64(luck.unit()) } else { path.delay };
             self.count(node, peer as usize, &path, bytes.len());
             let from = u32::try_from(node).expect("fewer nodes than 2^32");
-            let event = Event::Gossip(Box::new(Rumour { from, repository, bytes: bytes.clone() }));
+            let event = Event::Gossip(Box::new(Rumour { from, repository, bytes: bytes.clone(), offered }));
             self.later(wait, peer as usize, event);
         }
     }
@@ -90,19 +106,31 @@ impl World {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::RangeInclusive;
+
     use burr_protocol::config::Config;
 
     use super::*;
     use crate::{Publisher, story::EPOCH};
 
-    /// Fifty nodes with the neighbours that fifty real ones have in `node/tests/all/net/crowd.rs`. Of those, 79 to 90 % hear
-    /// by gossip what one announces within 2 s, and all within four heartbeats. The model is held to the lower end of that, and more.
+    /// Of fifty real nodes and five announcements, in the mean of four runs, 222 of 250 heard one within 2 s (202 to 233), and
+    /// each was sent the same 2.08 times (2.00 to 2.16). The model comes as near to that as a tenth, and a quarter.
+    const AT_ONCE: RangeInclusive<usize> = 200..=244;
+    const SENT_PERCENT: RangeInclusive<u64> = 156..=260;
+
+    /// Fifty nodes with the neighbours that the real ones have (`node/tests/all/net/crowd.rs`). As with those, gossip alone
+    /// tells of news: who does not serve passes on what it heard, and gives and announces nothing itself.
     #[test]
     fn fifty_nodes_hear_of_news_as_soon_as_real_ones_do() {
         let mut shop = Publisher::new("shop", "crowd", EPOCH);
         let mut world = World::of_seed(1, EPOCH);
-        let config = Config { follows: vec![shop.cached()], ..Config::default() };
-        let nodes: Vec<NodeIndex> = (0..50).map(|_| world.add(config.clone())).collect();
+        let announcers = [2, 11, 20, 29, 38];
+        let config = |serve| Config { follows: vec![shop.cached()], serve, ..Config::default() };
+        let nodes: Vec<NodeIndex> = (0..50).map(|number| world.add(config(announcers.contains(&number)))).collect();
+        for node in &nodes {
+            // Whose news it is, all know.
+            world.import(*node, shop.id(), None, shop.pack());
+        }
         for number in 1..nodes.len() {
             for dial in 0..number.min(4) {
                 let neighbour = (number * 7 + dial * 13) % number;
@@ -111,8 +139,11 @@ mod tests {
                 }
             }
         }
+        world.run(Duration::from_secs(20));
         let (mut at_once, mut in_time) = (0, 0);
-        for from in [2, 11, 20, 29, 38] {
+        let came = |world: &World| nodes.iter().map(|node| world.machines[*node].heard.came).sum::<u64>();
+        let before_all = came(&world);
+        for from in announcers {
             shop.renew(burr_protocol::Wall(EPOCH.0 + i64::try_from(from).unwrap()));
             let before: Vec<usize> = nodes.iter().map(|node| world.machines[*node].heard.seen.len()).collect();
             let heard = |world: &World| {
@@ -124,7 +155,9 @@ mod tests {
             world.run(Duration::from_secs(18));
             in_time += heard(&world);
         }
-        assert!((200..=250).contains(&at_once), "{at_once} of 250 at once");
+        assert!(AT_ONCE.contains(&at_once), "{at_once} of 250 at once");
         assert!(in_time >= 245, "{in_time} of 250 in time");
+        let percent = (came(&world) - before_all) * 100 / (in_time as u64 - 5);
+        assert!(SENT_PERCENT.contains(&percent), "each was sent it {percent} % of once");
     }
 }

@@ -95,8 +95,10 @@ pub(super) struct Heard {
     pub(super) subscribed: Table<RepositoryId, ()>,
     /// What was seen lately, by its hash, oldest first.
     pub(super) seen: VecDeque<Hash>,
-    /// What waits for a verdict.
-    pub(super) judged: Table<GossipId, (RepositoryId, Arc<[u8]>)>,
+    /// What waits for a verdict, and from whom it came.
+    pub(super) judged: Table<GossipId, (RepositoryId, u32, Arc<[u8]>)>,
+    /// Messages that were sent here, those that were seen before as well.
+    pub(super) came: u64,
     pub(super) next: u64,
 }
 
