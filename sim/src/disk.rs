@@ -89,7 +89,10 @@ impl Disk {
                     }
                 }
                 Record::App { .. } | Record::Assigned { .. } | Record::Used(_) => match record.entry() {
-                    Some((key, Some(value))) => drop(self.records.insert(key, value)),
+                    Some((key, Some(mut value))) => {
+                        value.shrink_to_fit();
+                        self.records.insert(key, value);
+                    }
                     Some((key, None)) => drop(self.records.remove(&key)),
                     None => {}
                 },
@@ -249,6 +252,8 @@ impl Disk {
     pub(crate) fn stage(&mut self, app: &str, bundle: Hash) {
         let slots = self.slots.get_or_insert_with(app.to_owned(), Vec::new);
         if let Err(at) = slots.binary_search(&bundle) {
+            // Few have more than one or two.
+            slots.reserve_exact(1);
             slots.insert(at, bundle);
         }
     }
