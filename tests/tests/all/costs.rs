@@ -2,7 +2,7 @@
 //! would hold a node up for minutes. Rule numbers are those of `protocol/README.md`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
@@ -11,6 +11,7 @@ use burr_protocol::{
     cache::{self, BASE, Disk, Stored, on_disk},
     config::{Config, MAX_PEERS},
     fetch::{Job, MAX_PIECES, MIN_PIECE, PieceMap, Step},
+    table::Table,
 };
 
 /// Many times what the slowest machine that this runs on needs, unoptimised, and far less than squares of these numbers.
@@ -21,8 +22,8 @@ fn a_plan_over_very_many_wishes_is_one_walk() {
     // §7.9: each wished for twice, half of them here already.
     let blob = |number: u32| Hash::of(&number.to_be_bytes());
     let wishes: Vec<_> = (0..200_000).chain(0..200_000).map(|number| (blob(number), 10)).collect();
-    let store: BTreeMap<_, _> = (0..100_000).map(|number| (blob(number), Stored { size: 10, whole: true })).collect();
-    let (none, nothing) = (BTreeSet::new(), BTreeMap::new());
+    let store: Table<_, _> = (0..100_000).map(|number| (blob(number), Stored { size: 10, whole: true })).collect();
+    let (none, nothing) = (BTreeSet::new(), Table::new());
     let disk = Disk { store: &store, pinned: &none, read: &none, leaving: &nothing };
     let began = Instant::now();
     let plan = cache::plan(&wishes, disk, BASE + 150_000 * on_disk(10));
