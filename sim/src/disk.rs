@@ -140,6 +140,15 @@ impl Disk {
         self.metadata.get(&repository).map(|[pack, _]| pack.name)
     }
 
+    /// The trust packs that give way to those among some records.
+    pub(crate) fn replaced_by(&self, records: &[Record]) -> Vec<(RepositoryId, Hash)> {
+        let replaced = records.iter().filter_map(|record| match record {
+            Record::Metadata { repository, .. } => Some((*repository, self.metadata_name(*repository)?)),
+            _ => None,
+        });
+        replaced.collect()
+    }
+
     /// The first trust pack of a repository that was here.
     pub(crate) fn first_metadata(&self, repository: RepositoryId) -> Option<&[u8]> {
         self.metadata.get(&repository).map(|[_, first]| &*first.bytes)

@@ -514,6 +514,7 @@ impl World {
         writing.durable = Some(!full);
         if !full {
             let (token, records) = (*token, std::mem::take(&mut writing.records));
+            writing.replaced = machine.disk.replaced_by(&records);
             machine.disk.write(&records, &mut self.packs);
             self.check_durable(node, &records);
             if let Some(writing) = self.machines[node].writes.get_mut(&token) {
@@ -574,7 +575,7 @@ impl World {
     fn carry_out(&mut self, node: NodeIndex, action: Action) {
         match action {
             Action::Persist { token, records } => {
-                self.machines[node].writes.insert(token, Writing { records, durable: None });
+                self.machines[node].writes.insert(token, Writing { records, durable: None, replaced: Vec::new() });
                 self.later(WRITE, node, Event::Durable);
                 if self.speaks_too_soon {
                     self.later(Duration::ZERO, node, Event::Give(Box::new(Input::Stored(token))));

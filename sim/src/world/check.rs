@@ -5,7 +5,7 @@ mod budget;
 use std::collections::BTreeMap;
 
 use burr_protocol::{
-    Hash, Time,
+    Hash, RepositoryId, Time,
     config::MAX_JOBS,
     fetch::{Pieces, Request},
     record::Record,
@@ -122,14 +122,14 @@ impl World {
             self.broke(node, Rule::Bound, format!("a message of {} bytes", bytes.len()));
         }
         let disk = &self.machines[node].disk;
+        let kept = |repository, pack| self.is_pack_kept(node, repository, pack);
         let receipt = |mark: &Mark| disk.has_receipt(mark) || disk.receipts_of(mark) >= 64;
         let too_soon = match Message::decode(bytes) {
             Ok(Message::Pack { repository, bytes }) => {
-                (disk.metadata(repository) != Some(&bytes)).then(|| "metadata that is not on the disk".to_owned())
+                (!kept(repository, Hash::of(&bytes))).then(|| "metadata that is not on the disk".to_owned())
             }
             Ok(Message::Digest(digest)) => {
-                let kept = |held: &burr_protocol::wire::Holding| disk.metadata_name(held.repository) == Some(held.pack);
-                let holding = digest.holdings.iter().find(|held| !kept(held));
+                let holding = digest.holdings.iter().find(|held| !kept(held.repository, held.pack));
                 let mark = digest.marks.iter().find(|mark| mark.counter > 0 && !receipt(mark));
                 holding
                     .map(|held| format!("a claim of metadata {} that is not on the disk", held.version.timestamp))
@@ -170,12 +170,18 @@ impl World {
         if bytes.len() > MAX_ANNOUNCEMENT {
             self.broke(node, Rule::Bound, format!("an announcement of {} bytes", bytes.len()));
         }
-        let known = burr_protocol::wire::Announcement::decode(bytes).is_ok_and(|announced| {
-            self.machines[node].disk.metadata_name(announced.repository) == Some(announced.pack)
-        });
+        let known = burr_protocol::wire::Announcement::decode(bytes)
+            .is_ok_and(|announced| self.is_pack_kept(node, announced.repository, announced.pack));
         if !known {
             self.broke(node, Rule::SpokeTooSoon, "metadata is announced and not on the disk".to_owned());
         }
+    }
+
+    /// Whether a pack is on a node's disk, or was until one came after it that the agent has not heard of.
+    fn is_pack_kept(&self, node: NodeIndex, repository: RepositoryId, pack: Hash) -> bool {
+        let machine = &self.machines[node];
+        machine.disk.metadata_name(repository) == Some(pack)
+            || machine.writes.values().any(|writing| writing.replaced.contains(&(repository, pack)))
     }
 
     /// A bundle is about to become the current one.

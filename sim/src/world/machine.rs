@@ -78,6 +78,8 @@ pub(super) struct Writing {
     pub(super) records: Vec<Record>,
     /// `None` until it is known; then whether it was written.
     pub(super) durable: Option<bool>,
+    /// The packs that it replaced on the disk: until the agent hears of it, they are what it holds.
+    pub(super) replaced: Vec<(RepositoryId, Hash)>,
 }
 
 /// A connection, as one of its ends sees it.
