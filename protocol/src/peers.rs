@@ -31,7 +31,6 @@ const MAX_ANNOUNCED: u32 = 64;
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(4);
 /// A connection that ended before was none: who is turned away, as a liar or for want of room, is so as soon as it connects.
 const LASTS: Duration = Duration::from_secs(10);
-
 /// After so many failures in a row the wait before the next dial grows no more.
 const MANY_FAILURES: u32 = 16;
 
@@ -82,6 +81,7 @@ pub struct Peer {
     pub given: BTreeMap<RepositoryId, (Hash, Time)>,
     /// Whether it was heard of on this node's own network.
     near: bool,
+    /// When it connected.
     since: Time,
     /// Since when, and how often, it announced something.
     announced: (Time, u32),

@@ -113,9 +113,6 @@ pub(crate) enum Failure {
     NoScenario(String, String),
     #[error("can't write the output: {0}")]
     Output(io::Error),
-    /// Whoever reads the output has read enough.
-    #[error("nobody reads the output any more")]
-    Unread,
 }
 
 /// A scenario's text and where it lies.
@@ -282,12 +279,12 @@ fn show(what: &(impl Display + serde::Serialize), json: bool) -> Result<(), Fail
     }
 }
 
-/// Prints to the standard output. `println!` panics once whoever reads it (`head`, `less`) has gone away.
+/// Prints to the standard output. A reader that has gone away (`head`, `less`) is no error: the exit code tells all the same.
 fn print(what: impl Display) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
     match write!(output, "{what}").and_then(|()| output.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Unread),
-        written => written.map_err(Failure::Output),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
+        _ => Ok(()),
     }
 }
 

@@ -16,8 +16,6 @@ use clap::Parser;
 fn main() -> ExitCode {
     match cli::Cli::parse().run() {
         Ok(code) => code,
-        // As `head` has it: who closes a pipe wants no more, and no complaint.
-        Err(cli::Failure::Unread) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("burr-sim: {error}");
             ExitCode::from(2)

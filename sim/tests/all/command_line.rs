@@ -222,6 +222,11 @@ fn an_output_that_nobody_reads_is_no_panic_and_one_that_cannot_be_written_is_tol
         let unread = program(&arguments, write.into());
         assert!(unread.status.success() && unread.stderr.is_empty(), "{arguments:?}: {}", text(&unread));
     }
+    // What was found is told by the exit code, whoever reads.
+    let (read, write) = std::io::pipe().unwrap();
+    drop(read);
+    let faults = ["swarm", "shop.toml", "--seeds", "1", "--set", "heal=1h", "--set", "speaks_too_soon=true"];
+    assert_eq!(program(&faults, write.into()).status.code(), Some(1));
     let full = program(&["list"], fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into());
     assert!(full.status.code() == Some(2) && text(&full).contains("can't write the output"), "{}", text(&full));
     // Before the work, not after it.
