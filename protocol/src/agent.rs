@@ -28,7 +28,7 @@ use crate::{
     Hash, NodeId, Now, RepositoryId, Shared, Time,
     action::{Action, Input, Ticket, Token},
     admission::Door,
-    budget::{Budget, Month},
+    budget::{Budget, Direction, Month},
     cache::Stored,
     catalog::{self, Catalog},
     config::Config,
@@ -497,7 +497,10 @@ impl Agent {
         for repository in self.catalog.lost(node) {
             self.ask_around(repository, actions);
         }
-        self.jobs.values_mut().for_each(|job| job.without(node));
+        for job in self.jobs.values_mut() {
+            let (near, bytes) = job.without(node);
+            self.budget.unspend(near, Direction::Down, bytes);
+        }
         self.serving.without(node);
         self.look_outward(actions);
         self.step_jobs(actions);

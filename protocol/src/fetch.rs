@@ -295,16 +295,17 @@ impl Job {
         }
     }
 
-    /// A provider is gone, or is not to be asked again. Its requests come back.
-    pub fn without(&mut self, node: NodeId) {
-        if let Some(gone) = self.providers.remove(&node)
-            && gone.is_copy()
-        {
+    /// A provider is gone, or is not to be asked again. What was asked of it is free for others; returns whether it was near,
+    /// and the bytes of that which did not come.
+    pub fn without(&mut self, node: NodeId) -> (bool, u64) {
+        let Some(gone) = self.providers.remove(&node) else { return (false, 0) };
+        if gone.is_copy() {
             gone.held.iter().for_each(|piece| self.copies.fewer(piece));
         }
-        let before = self.under.len();
-        self.under.retain(|_, under| under.request.node != node);
-        self.unsure |= self.under.len() < before;
+        let lost = self.under.extract_if(.., |_, under| under.request.node == node);
+        let lost: Vec<u64> = lost.map(|(_, under)| under.outstanding()).collect();
+        self.unsure |= !lost.is_empty();
+        (gone.near, lost.iter().sum())
     }
 
     /// A provider does not have what it said. What it says next is believed once it has rested.
@@ -340,7 +341,7 @@ impl Job {
     /// A request is answered in full.
     pub fn fetched(&mut self, id: RequestId, now: Time, config: &Config) {
         let Some(under) = self.under.remove(&id) else { return };
-        let rest = (under.request.end - under.request.start).saturating_sub(under.bytes);
+        let rest = under.outstanding();
         if rest > 0 {
             *self.sources.entry(under.request.node).or_default() += rest;
         }
@@ -483,8 +484,7 @@ impl Job {
     /// Whom a request was asked of, and the bytes of it that did not come.
     #[must_use]
     pub fn outstanding(&self, id: RequestId) -> Option<(NodeId, u64)> {
-        let Under { request, bytes, .. } = self.under.get(&id)?;
-        Some((request.node, (request.end - request.start).saturating_sub(*bytes)))
+        self.under.get(&id).map(|under| (under.request.node, under.outstanding()))
     }
 
     /// Bytes that may be asked of a provider now.

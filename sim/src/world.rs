@@ -409,6 +409,12 @@ impl World {
     fn disconnect(&mut self, a: NodeIndex, b: NodeIndex) {
         for (node, other) in [(a, b), (b, a)] {
             let id = self.id(other);
+            // What came is told before that no more will.
+            for request in self.asked_of(node, other) {
+                if let Some(received) = self.arrived(node, request) {
+                    self.give(node, received);
+                }
+            }
             if self.unplug(node, other) {
                 self.give(node, Input::Disconnected { node: id });
             }

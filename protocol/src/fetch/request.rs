@@ -50,6 +50,11 @@ impl Under {
         self.first + self.done..self.first + self.count
     }
 
+    /// Bytes that did not come yet.
+    pub(super) fn outstanding(&self) -> u64 {
+        (self.request.end - self.request.start).saturating_sub(self.bytes)
+    }
+
     /// Whether it is a run that only one who fetches alone asks for (`fetch/alone.rs`).
     pub(super) fn is_long(&self) -> bool {
         self.count > RUN

@@ -206,16 +206,19 @@ impl World {
         }
     }
 
-    /// What came of a request that is lost is told before it is.
-    fn tell_moved(&mut self, node: NodeIndex, id: RequestId) {
+    /// What came of a request that is about to be lost, if it was not told yet.
+    pub(super) fn arrived(&mut self, node: NodeIndex, id: RequestId) -> Option<Input> {
         self.settle(node, id);
-        let Some(transfer) = self.machines[node].transfers.get_mut(&id) else { return };
-        let Some(flow) = transfer.flow else { return };
-        let moved = self.network.settle(flow, self.time);
+        let transfer = self.machines[node].transfers.get_mut(&id)?;
+        let moved = self.network.settle(transfer.flow?, self.time);
         let bytes = moved - std::mem::replace(&mut transfer.reported, moved);
-        if bytes > 0 {
-            self.later(Duration::ZERO, node, Event::Give(Box::new(Input::Received { id, bytes })));
-        }
+        (bytes > 0).then_some(Input::Received { id, bytes })
+    }
+
+    /// The requests of a node to a provider.
+    pub(super) fn asked_of(&self, node: NodeIndex, provider: NodeIndex) -> Vec<RequestId> {
+        let of = |transfer: &Transfer| transfer.provider as usize == provider;
+        self.machines[node].transfers.iter().filter(|(_, transfer)| of(transfer)).map(|(id, _)| *id).collect()
     }
 
     /// Sees to it that the queue has an event when a request has something to tell.
@@ -290,10 +293,10 @@ impl World {
 
     /// Ends the requests of a node to a provider that is gone.
     pub(super) fn lose_transfers(&mut self, node: NodeIndex, provider: NodeIndex) {
-        let of = |transfer: &Transfer| transfer.provider as usize == provider;
-        let lost: Vec<_> = self.machines[node].transfers.iter().filter(|(_, t)| of(t)).map(|(id, _)| *id).collect();
-        for id in lost {
-            self.tell_moved(node, id);
+        for id in self.asked_of(node, provider) {
+            if let Some(received) = self.arrived(node, id) {
+                self.later(Duration::ZERO, node, Event::Give(Box::new(received)));
+            }
             self.drop_transfer(node, id);
             self.later(Duration::from_millis(1), node, Event::Failed(id, FetchFailure::Lost));
         }

@@ -133,6 +133,25 @@ fn a_month_has_its_bytes_and_no_kill_makes_them_more() {
 }
 
 #[test]
+fn what_a_provider_takes_away_with_it_is_not_used_of_the_month() {
+    // §7.12, §7.13
+    let mut pair = device_with(&[("budget.month", "1 GiB")]);
+    pair.publish("1.0.0", 64 * MIB);
+    for _ in 0..12 {
+        pair.run(5);
+        pair.part();
+        pair.run(1);
+        pair.meet();
+    }
+    pair.run(60);
+    assert_eq!(pair.active().as_deref(), Some("1.0.0"));
+    let used = pair.world.agent(pair.device).expect("it is on").status().budget.used;
+    let came = on_wire(pair.world.received(pair.device));
+    // A rounding each time.
+    assert!(used.abs_diff(came) < 1000, "{used} bytes of the month are used for {came} that came");
+}
+
+#[test]
 fn who_asks_again_and_again_from_afar_does_not_use_up_what_a_device_needs_itself() {
     // §7.13
     let (cap, size) = (16 * MIB, 3 * MIB);
