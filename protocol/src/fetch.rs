@@ -25,6 +25,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use self::{
+    alone::Alone,
     claims::{Claims, RUN},
     plan::{Copies, Plan},
     provider::{Afar, Provider},
@@ -89,8 +90,6 @@ pub struct Job {
     told: BTreeSet<NodeId>,
     /// Bytes that may be asked of near ones, and of far ones, by what the ways cost.
     allowed: [u64; 2],
-    /// Bytes of a long run at most; 0 while others fetch the blob too.
-    longest: u64,
     /// More may be here than was told: requests ended before their answers did.
     unsure: bool,
     /// It was told that the job began.
@@ -137,7 +136,6 @@ impl Job {
             slow: Vec::new(),
             told: BTreeSet::new(),
             allowed: [u64::MAX; 2],
-            longest: 0,
             unsure: false,
             begun: false,
             started: now,
@@ -323,8 +321,13 @@ impl Job {
     /// Verified bytes of a request were stored, in their order.
     pub fn received(&mut self, id: RequestId, bytes: u64, now: Time, config: &Config) {
         let Some(under) = self.under.get_mut(&id) else { return };
-        under.bytes += bytes;
         let node = under.request.node;
+        if under.bytes == 0
+            && let Some(provider) = self.providers.get_mut(&node)
+        {
+            provider.begins(now);
+        }
+        under.bytes += bytes;
         *self.sources.entry(node).or_default() += bytes;
         let length = under.request.end - under.request.start;
         let first = under.rest().start;
@@ -341,6 +344,11 @@ impl Job {
     /// A request is answered in full.
     pub fn fetched(&mut self, id: RequestId, now: Time, config: &Config) {
         let Some(under) = self.under.remove(&id) else { return };
+        if under.bytes == 0
+            && let Some(provider) = self.providers.get_mut(&under.request.node)
+        {
+            provider.begins(now);
+        }
         let rest = under.outstanding();
         if rest > 0 {
             *self.sources.entry(under.request.node).or_default() += rest;
@@ -488,9 +496,9 @@ impl Job {
     }
 
     /// Bytes that may be asked of a provider now.
-    fn room(&self, provider: &Provider) -> u64 {
+    fn room(&self, provider: &Provider, alone: &Alone) -> u64 {
         let allowed = self.allowed[usize::from(!provider.near)];
-        let room = self.long_room(provider).unwrap_or_else(|| provider.room());
+        let room = alone.long_room(provider, self.piece).unwrap_or_else(|| provider.room());
         if allowed < self.piece.min(self.size) { 0 } else { room.min(allowed) }
     }
 
@@ -501,7 +509,8 @@ impl Job {
             provider.rests = None;
         }
         self.claim(now);
-        self.look_around(config);
+        let alone = Alone::of(self, config);
+        self.look_around(&alone);
         self.give_up(now, config);
         self.come_near();
         let mut steps: Vec<Step> = std::mem::take(&mut self.ended).into_iter().map(Step::Cancel).collect();
@@ -509,7 +518,10 @@ impl Job {
             steps.push(Step::Look);
             return steps;
         }
-        let mut plan = Plan::of(self);
+        if !self.providers.values().any(|provider| self.room(provider, &alone) > 0) {
+            return steps;
+        }
+        let mut plan = Plan::of(self, alone);
         let mut useful = self.useful(&plan, now);
         while self.under.len() < config.requests_per_job {
             let Some(node) = self.readiest(&useful, &plan) else { break };
@@ -598,8 +610,9 @@ impl Job {
 
     /// Those of whom something may be asked now.
     fn useful(&self, plan: &Plan, now: Time) -> Vec<NodeId> {
-        let useful =
-            |provider: &Provider| self.room(provider) > 0 && self.open(provider, plan, now).any(|open| open != 0);
+        let useful = |provider: &Provider| {
+            self.room(provider, &plan.alone) > 0 && self.open(provider, plan, now).any(|open| open != 0)
+        };
         let all = self.providers.iter().filter(|_| !plan.free.is_empty());
         all.filter(|(_, provider)| useful(provider)).map(|(node, _)| *node).collect()
     }
@@ -609,7 +622,8 @@ impl Job {
     fn readiest(&self, useful: &[NodeId], plan: &Plan) -> Option<NodeId> {
         let useful = useful.iter().filter_map(|node| Some((node, self.providers.get(node)?)));
         let ready = useful.filter(|(_, provider)| {
-            self.room(provider) > 0 && (!provider.is_pooled() || self.may_pool(provider, plan))
+            let may = || !provider.is_pooled() || plan.alone.with(provider) || self.may_pool(provider, plan);
+            self.room(provider, &plan.alone) > 0 && may()
         });
         let order =
             |(node, provider): &(&NodeId, &Provider)| (!provider.near, provider.is_source(), provider.load(), **node);
@@ -628,7 +642,7 @@ impl Job {
         let provider = self.providers.get(&node)?;
         let source = provider.is_source();
         let open = plan.free.of_words(self.open(provider, plan, now));
-        if let Some(bytes) = self.alone_with(provider) {
+        if let Some(bytes) = self.alone_with(provider, plan) {
             return self.choose_alone(&open, bytes);
         }
         let mine = self.claims.of(provider.near);
@@ -641,7 +655,7 @@ impl Job {
         };
         let first = open.iter().min_by_key(|piece| (rank(*piece), *piece))?;
         let kind = |piece: usize| rank(piece).0;
-        let longest = (config.request_bytes.min(SHARED).min(self.room(provider)) / self.piece).max(1);
+        let longest = (config.request_bytes.min(SHARED).min(self.room(provider, &plan.alone)) / self.piece).max(1);
         let longest = usize::try_from(longest).unwrap_or(1).min(RUN - first % RUN);
         let longest = if provider.near || source { longest } else { 1 };
         let end = open.count().min(first + longest);
@@ -676,7 +690,7 @@ impl Job {
             // Whoever says what may be asked says when it may be more.
             (None, None)
         } else if self.has_provider() {
-            (Some(self.look_at()), None)
+            (Some(self.look_at(config)), None)
         } else {
             (None, Some(self.search_at(config)))
         };

@@ -141,11 +141,11 @@ pub const KEYS: &[Key] = &[
         help: "disk for what apps take, made of payloads: zips and their files; or unlimited",
     },
     Key { name: "gateway.rate", default: "50", help: "requests a second that one address may make, 1 to 1000000" },
-    Key { name: "tuning.provider_bytes", default: "8 MiB", help: "bytes asked of one provider at a time at most" },
+    Key { name: "tuning.provider_bytes", default: "32 MiB", help: "bytes asked of one provider at a time at most" },
     Key { name: "tuning.requests_per_job", default: "256", help: "requests under way for one payload, 1 to 1024" },
     Key {
         name: "tuning.request_bytes",
-        default: "4 MiB",
+        default: "16 MiB",
         help: "bytes of one request at most, 64 KiB to 16 MiB; 256 KiB while others fetch the same",
     },
     Key { name: "tuning.patience", default: "10s", help: "longest rest of a provider that failed or held things up" },

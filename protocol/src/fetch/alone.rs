@@ -1,53 +1,88 @@
-//! Long runs: what is asked of a source at a time while nobody else fetches the blob.
+//! Long runs: what is asked of a provider at a time while nobody else takes the same of it.
 //!
-//! Requests are short so that pieces can be passed on soon, and a source be shared. With nobody to pass them on to, each
-//! costs a question, a turn and a proof for nothing. A long run is at most half of what the source brought in one go, so that
-//! a node that has merely not heard of the others yet has asked for little; when one comes, runs that are long end, and
-//! what is missing of them is asked for in short ones. What came of them is here: they are verified as they come.
+//! Requests are short so that a node that fetches the same can be left its share, and so that what one provider holds up
+//! can be had of another. With nobody to share with, and nothing to be had elsewhere, each costs a question, a turn and a
+//! proof for nothing: what comes of a long one is verified, told of and kept as it comes, too. It takes no longer than
+//! [`LASTS`], so that others who ask the same provider wait no longer for their turn, and it grows with what was brought, so
+//! that a node that has merely not heard of the others yet has asked for little. When one comes, runs that are long end, and
+//! what is missing of them is asked for in short ones.
 
 use std::time::Duration;
 
-use super::{CHECK_INTERVAL, Job, RequestId, claims::RUN, pieces::Pieces, provider::Provider};
+use super::{CHECK_INTERVAL, Job, RequestId, claims::RUN, pieces::Pieces, plan::Plan, provider::Provider};
 use crate::{Time, config::Config};
 
-/// A run takes about this long at the rate so far: what others ask of the source waits no longer for it.
+/// A run takes about this long at the rate so far.
 pub(super) const LASTS: Duration = Duration::from_secs(2);
+/// A run has at most so many times what its provider brought before.
+pub(super) const GROWS: u64 = 4;
 
-impl Job {
-    /// Sees whether others fetch the blob too; then long runs end.
-    pub(super) fn look_around(&mut self, config: &Config) {
-        let fellows = self.providers.values().any(|provider| provider.fetches);
-        let before = self.longest;
+/// Of whom this node may ask long runs, at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Alone {
+    /// How many fetch the blob and may take the same of near ones, and of far ones.
+    fellows: [usize; 2],
+    /// No more than one provider has anything of what is missing.
+    one_has: bool,
+    /// Bytes of a run at most.
+    longest: u64,
+}
+
+impl Alone {
+    pub(super) fn of(job: &Job, config: &Config) -> Self {
+        let fellows = |near: bool| {
+            // Those of this site that know nobody elsewhere wait for what this node brings.
+            let takes = |provider: &&Provider| provider.fetches && (near || !provider.near || provider.outward);
+            job.providers.values().filter(takes).count()
+        };
+        let has = |provider: &&Provider| provider.rests.is_none() && provider.held.adds_to(&job.have);
         // With several sources, guided self-scheduling (Polychronopoulos and Kuck, 1987): all come to their end together.
-        let sources = self.providers.values().filter(|provider| provider.is_source()).count() as u64;
-        let share = if sources > 1 { (self.size - self.held_bytes()) / (2 * sources) } else { u64::MAX };
+        let sources = job.providers.values().filter(|provider| provider.is_source()).count() as u64;
+        let share = if sources > 1 { (job.size - job.held_bytes()) / (2 * sources) } else { u64::MAX };
         // One is behind the one under way.
-        let longest = config.request_bytes.min(config.provider_bytes / 2);
-        self.longest = if fellows { 0 } else { longest.min(share) };
-        if fellows && before > 0 {
-            let long = self.under.iter().filter(|(_, under)| under.is_long());
-            let long: Vec<RequestId> = long.map(|(id, _)| *id).collect();
-            self.unsure |= !long.is_empty();
-            for id in long {
-                self.end(id);
-            }
-        }
+        let longest = config.request_bytes.min(config.provider_bytes / 2).min(share);
+        let one_has = job.providers.values().filter(has).take(2).count() < 2;
+        Self { fellows: [fellows(true), fellows(false)], one_has, longest }
+    }
+
+    /// Whether nobody else takes what a provider has, and pieces of it are not to be had of another sooner.
+    pub(super) fn with(&self, provider: &Provider) -> bool {
+        self.is_unshared(provider) && (provider.is_source() || self.one_has)
+    }
+
+    fn is_unshared(&self, provider: &Provider) -> bool {
+        // It takes nothing of itself.
+        self.fellows[usize::from(!provider.near)] == usize::from(provider.fetches)
     }
 
     /// Bytes of a long run that may be asked of a provider now, if such a run is of use: one is behind the one under way.
-    pub(super) fn long_room(&self, provider: &Provider) -> Option<u64> {
+    pub(super) fn long_room(&self, provider: &Provider, piece: u64) -> Option<u64> {
         let run = provider.run().min(self.longest);
-        let is_long = provider.is_source() && run / self.piece > RUN as u64;
+        let is_long = self.with(provider) && run / piece > RUN as u64;
         is_long.then(|| if provider.rests.is_none() && provider.asked <= run { run } else { 0 })
     }
+}
 
-    /// Bytes that a run of a source may have, while nobody else fetches the blob; none where others do.
-    pub(super) fn alone_with(&self, provider: &Provider) -> Option<u64> {
-        let most = if self.long_room(provider).is_some() { u64::MAX } else { RUN as u64 * self.piece };
-        (self.longest > 0 && provider.is_source()).then(|| self.room(provider).min(most))
+impl Job {
+    /// Ends long runs of what others are to take, too.
+    pub(super) fn look_around(&mut self, alone: &Alone) {
+        let shared = |node| self.providers.get(node).is_some_and(|provider: &Provider| !alone.is_unshared(provider));
+        let long = self.under.iter().filter(|(_, under)| under.is_long() && shared(&under.request.node));
+        let long: Vec<RequestId> = long.map(|(id, _)| *id).collect();
+        self.unsure |= !long.is_empty();
+        for id in long {
+            self.end(id);
+        }
     }
 
-    /// A run of what a source may be asked for: from this node's own place on, so that two that fetch alone and meet
+    /// Bytes that a run of a provider may have, where this node is alone with it; none where it is not.
+    pub(super) fn alone_with(&self, provider: &Provider, plan: &Plan) -> Option<u64> {
+        let long = plan.alone.long_room(provider, self.piece).is_some();
+        let most = if long { u64::MAX } else { RUN as u64 * self.piece };
+        plan.alone.with(provider).then(|| self.room(provider, &plan.alone).min(most))
+    }
+
+    /// A run of what a provider may be asked for: from this node's own place on, so that two that fetch alone and meet
     /// later have different parts.
     pub(super) fn choose_alone(&self, open: &Pieces, bytes: u64) -> Option<(usize, usize)> {
         let own = self.claims.place();
@@ -57,15 +92,12 @@ impl Job {
         Some((first, run.count()))
     }
 
-    /// When to look whether something is held up. With one source and no fellow, only the source can do that.
-    pub(super) fn look_at(&self) -> Time {
+    /// When to look whether something is held up. What one alone can bring, nobody else is asked for.
+    pub(super) fn look_at(&self, config: &Config) -> Time {
         let soon = self.checked + CHECK_INTERVAL;
-        if self.longest > 0
-            && self.providers.len() == 1
-            && let Some(stalls) = self.providers.values().find_map(Provider::stalls_at)
-        {
-            return stalls.max(soon);
-        }
-        soon
+        let alone = Alone::of(self, config);
+        let waits = || self.providers.values().find(|provider| provider.asked > 0 && alone.is_unshared(provider));
+        let stalls = if alone.one_has { waits().and_then(Provider::stalls_at) } else { None };
+        stalls.map_or(soon, |stalls| stalls.max(soon))
     }
 }

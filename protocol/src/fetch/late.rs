@@ -1,6 +1,6 @@
 //! What is late: given up, asked of a nearer one, or, at the end, asked of another as well.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, ops::Range, time::Duration};
 
 use super::{Job, NodeId, RequestId, Step, alone::LASTS, claims::RUN, plan::Plan, provider::Provider, request::Under};
 use crate::{Time, config::Config};
@@ -12,6 +12,15 @@ const SHORTEST_HEDGE: Duration = Duration::from_millis(100);
 const SHORTEST_HEDGE_FAR: Duration = Duration::from_secs(1);
 /// Before the end, where what is left is others' to bring, after this long.
 const LONG_HEDGE_FAR: Duration = Duration::from_secs(4);
+
+/// Pieces that are late.
+struct Late {
+    /// Of whom they were asked.
+    node: NodeId,
+    /// For how long; of a near one, whoever else has them is the better one.
+    waited: Duration,
+    pieces: Range<usize>,
+}
 
 impl Job {
     /// Gives up what is asked of those that stand still, where others have it: it is free to be asked of them.
@@ -54,8 +63,7 @@ impl Job {
         }
     }
 
-    /// When nothing is left to ask for, asks others as well for what takes long: the first answer counts. What the other
-    /// nodes of a site are to bring is not this node's to ask for, so it may have come to its end far away before they do.
+    /// Asks another as well for what is late: the first answer counts.
     pub(super) fn hedge(
         &mut self,
         now: Time,
@@ -64,8 +72,21 @@ impl Job {
         config: &Config,
         steps: &mut Vec<Step>,
     ) {
-        let takes: Vec<Duration> = self.providers.values().filter_map(|provider| provider.takes).collect();
-        let usual = takes.iter().sum::<Duration>() / u32::try_from(takes.len().max(1)).unwrap_or(u32::MAX);
+        for late in self.late(now, plan) {
+            if self.under.len() >= config.requests_per_job {
+                return;
+            }
+            if let Some((helper, count)) = self.helper(&late, now, plan) {
+                steps.push(self.ask(helper, late.pieces.start, count, true, now, next_id, plan));
+            }
+        }
+    }
+
+    /// What is late, once nothing is left to ask for. What the other nodes of a site are to bring is not this node's to ask
+    /// for, so it may have come to its end far away before they do.
+    fn late(&self, now: Time, plan: &Plan) -> Vec<Late> {
+        let takes = || self.providers.values().filter_map(|provider| provider.takes);
+        let usual = takes().sum::<Duration>() / u32::try_from(takes().count().max(1)).unwrap_or(u32::MAX);
         let long = self.under.values().filter(|under| under.is_long()).map(|under| under.request.node);
         let long: BTreeSet<NodeId> = long.collect();
         let mut late: Vec<(&Under, bool)> = Vec::new();
@@ -85,43 +106,38 @@ impl Job {
             let left =
                 |provider: &Provider| provider.rests.is_none() && self.open(provider, plan, now).any(|open| open != 0);
             if late.is_empty() || self.providers.values().any(left) {
-                return;
+                return Vec::new();
             }
         }
-        let twice: BTreeSet<usize> = self.under.values().filter(|under| under.second).flat_map(Under::rest).collect();
-        let late: Vec<(NodeId, Duration, usize, usize)> = late
-            .into_iter()
-            .filter_map(|(under, near)| {
-                let mut wanted = under.rest().filter(|piece| !self.have.contains(*piece) && !twice.contains(piece));
-                let waited = if near { Duration::MAX } else { now.since(under.moved) };
-                wanted.next().map(|first| (under.request.node, waited, first, under.first + under.count))
-            })
-            .collect();
-        for (slow, waited, first, end) in late {
-            if self.under.len() >= config.requests_per_job {
-                return;
-            }
-            let helps = |(node, provider): &(&NodeId, &Provider)| {
-                let soon = provider.near || provider.expected(now).is_none_or(|takes| takes * 2 <= waited);
-                soon && **node != slow
-                    && self.room(provider) > 0
-                    && !provider.is_struck()
-                    && !provider.is_stalled(now)
-                    && provider.held.contains(first)
-            };
-            let helper = self.providers.iter().filter(helps);
-            let order = |(node, provider): &(&NodeId, &Provider)| {
-                let takes = if provider.near { None } else { provider.expected(now) };
-                (!provider.near, !provider.is_source(), takes, provider.load(), **node)
-            };
-            let Some((helper, provider)) = helper.min_by_key(order).map(|(node, provider)| (*node, provider)) else {
-                continue;
-            };
-            let held = &provider.held;
-            let most = usize::try_from(self.room(provider) / self.piece).unwrap_or(RUN).clamp(1, RUN);
-            let free = |piece: &usize| held.contains(*piece) && !self.have.contains(*piece) && !twice.contains(piece);
-            let count = (first..end).take(most).take_while(free).count();
-            steps.push(self.ask(helper, first, count, true, now, next_id, plan));
-        }
+        let twice = self.under.values().filter(|under| under.second && !late.is_empty()).flat_map(Under::rest);
+        let twice: BTreeSet<usize> = twice.collect();
+        let wanted = |piece: &usize| !self.have.contains(*piece) && !twice.contains(piece);
+        let part = |(under, near): (&Under, bool)| {
+            let first = under.rest().find(wanted)?;
+            let count = (first..under.rest().end).take_while(wanted).count();
+            let waited = if near { Duration::MAX } else { now.since(under.moved) };
+            Some(Late { node: under.request.node, waited, pieces: first..first + count })
+        };
+        late.into_iter().filter_map(part).collect()
+    }
+
+    /// Who is asked for something that is late, and for how many pieces of it.
+    fn helper(&self, late: &Late, now: Time, plan: &Plan) -> Option<(NodeId, usize)> {
+        let helps = |(node, provider): &(&NodeId, &Provider)| {
+            let soon = provider.near || provider.expected(now).is_none_or(|takes| takes * 2 <= late.waited);
+            soon && **node != late.node
+                && self.room(provider, &plan.alone) > 0
+                && !provider.is_struck()
+                && !provider.is_stalled(now)
+                && provider.held.contains(late.pieces.start)
+        };
+        let order = |(node, provider): &(&NodeId, &Provider)| {
+            let takes = if provider.near { None } else { provider.expected(now) };
+            (!provider.near, !provider.is_source(), takes, provider.load(), **node)
+        };
+        let (helper, provider) = self.providers.iter().filter(helps).min_by_key(order)?;
+        let most = usize::try_from(self.room(provider, &plan.alone) / self.piece).unwrap_or(RUN).clamp(1, RUN);
+        let held = late.pieces.clone().take(most).take_while(|piece| provider.held.contains(*piece));
+        Some((*helper, held.count()))
     }
 }

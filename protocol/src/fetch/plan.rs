@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Job, Under, pieces::Pieces, provider::Provider};
+use super::{Job, Under, alone::Alone, pieces::Pieces, provider::Provider};
 
 /// How many have each piece that are no sources, and have brought something.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,12 +46,14 @@ pub(super) struct Plan {
     sure: Option<[Pieces; 2]>,
     /// Whether a source can be asked.
     pub(super) sourced: bool,
+    /// Of whom long runs may be asked.
+    pub(super) alone: Alone,
     /// Claims are not heeded.
     pub(super) relaxed: bool,
 }
 
 impl Plan {
-    pub(super) fn of(job: &Job) -> Self {
+    pub(super) fn of(job: &Job, alone: Alone) -> Self {
         let mut free = Pieces::all(job.size);
         free.subtract(&job.have);
         let scarce = free.common(&job.copies.none).next().is_some();
@@ -72,7 +74,7 @@ impl Plan {
         let sure = |near: bool| union(&|provider| (provider.near || !near) && !provider.is_struck());
         let sure = struck.then(|| [sure(true), sure(false)]);
         let sourced = job.providers.values().any(|provider| provider.is_source() && provider.rests.is_none());
-        Self { free, afar, scarce, from_afar, sure, sourced, relaxed: false }
+        Self { free, afar, scarce, from_afar, sure, sourced, alone, relaxed: false }
     }
 
     /// What is to be had of others than one that failed, no farther away than that.

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{alone::LASTS, pieces::Pieces};
+use super::{
+    alone::{GROWS, LASTS},
+    pieces::Pieces,
+};
 use crate::{Time, config::Config};
 
 /// Pieces that may be asked for before anything is known: one is on its way while the next is asked for.
@@ -56,8 +59,10 @@ pub(super) struct Provider {
     pub(super) heard: Time,
     /// When it last brought something, or was asked while nothing was under way.
     pub(super) moved: Time,
-    /// When it was asked last while nothing was under way, and the bytes that it brought since.
+    /// When it was asked last after a pause, and the bytes that it brought since.
     busy: (Time, u64),
+    /// When the last answer began: the bytes that it had brought of those, and how long that took.
+    pace: Option<(u64, Duration)>,
     /// It brought something, and did not fail since.
     pub(super) proven: bool,
     /// Failures since it last brought something.
@@ -93,6 +98,7 @@ impl Provider {
             heard: now,
             moved: now,
             busy: (now, 0),
+            pace: None,
             proven: false,
             strikes: 0,
             rests: None,
@@ -151,19 +157,33 @@ impl Provider {
 
     pub(super) fn ask(&mut self, bytes: u64, now: Time) {
         if self.asked == 0 {
+            if self.busy.1 == 0 || now.since(self.moved) >= UNKNOWN {
+                (self.busy, self.pace) = ((now, 0), None);
+            }
             self.moved = now;
-            self.busy = (now, 0);
         }
         self.asked += bytes;
     }
 
-    /// Bytes of a run that may be asked of it where nobody waits for pieces: half of what it brought in one go, and no more
-    /// than it brings in [`LASTS`].
+    /// Bytes of a run that may be asked of it where nobody waits for pieces: [`GROWS`] times what it brought in one go, and
+    /// no more than it brings in [`LASTS`].
     pub(super) fn run(&self) -> u64 {
+        let Some((bytes, lasted)) = self.pace else { return 0 };
+        let in_time = u128::from(bytes) * LASTS.as_millis() / lasted.as_millis().max(1);
+        u64::try_from(in_time).unwrap_or(u64::MAX).min(self.busy.1 * GROWS)
+    }
+
+    /// An answer begins. What it brings at once says nothing: one that keeps a rate on average may owe it by then.
+    pub(super) fn begins(&mut self, now: Time) {
         let (since, bytes) = self.busy;
-        let lasted = self.moved.since(since).max(LASTS * 2);
-        let part = u128::from(bytes) * LASTS.as_millis() / lasted.as_millis();
-        u64::try_from(part).expect("less than it brought")
+        let lasted = now.since(since);
+        if bytes > 0 {
+            self.pace = Some((bytes, lasted));
+        }
+        if lasted > LASTS * 4 {
+            // What was long ago says less and less.
+            self.busy = (since + lasted / 2, bytes / 2);
+        }
     }
 
     /// A piece came.

@@ -416,11 +416,63 @@ fn who_fetches_alone_asks_few_questions_and_never_for_much_at_once() {
     source.bring(763, Duration::from_millis(62));
     assert!(source.job.complete().is_some());
     let requests = source.requests.len();
-    assert!(requests < 60, "{requests} requests for 763 pieces");
+    assert!(requests < 40, "{requests} requests for 763 pieces");
     let longest = source.requests.iter().map(|request| request.end - request.start).max();
     assert!(longest.is_some_and(|longest| longest <= 2300 << 10), "{longest:?}: about two seconds");
     source.came.sort_unstable();
     assert!(source.came.windows(2).all(|two| two[0] < two[1]), "no piece came twice");
+}
+
+#[test]
+fn a_quick_source_that_one_alone_fetches_from_is_asked_a_few_times() {
+    // §7.4: 50 MB at 60 MiB a second.
+    let mut source = Source::new(50_000_000);
+    source.bring(763, Duration::from_millis(1));
+    assert!(source.job.complete().is_some());
+    let requests = source.requests.len();
+    assert!(requests <= 14, "{requests} requests for 763 pieces");
+}
+
+#[test]
+fn one_that_keeps_a_rate_on_average_is_not_asked_for_more_than_two_seconds_of_it() {
+    // §7.4, §7.12: it gives each answer at once, when nothing is owed any more for the last one.
+    let mut source = Source::new(50_000_000);
+    for _ in 0..200 {
+        source.step();
+        let Some((_, (request, _))) = source.under.first_key_value() else { break };
+        let bytes = request.end - request.start;
+        source.bring(usize::try_from(bytes.div_ceil(MIN_PIECE)).unwrap(), Duration::ZERO);
+        // 1 MiB a second.
+        source.now = source.now + Duration::from_millis((bytes * 1000) >> 20);
+    }
+    assert!(source.job.complete().is_some());
+    let longest = source.requests.iter().map(|request| request.end - request.start).max();
+    assert!(longest.is_some_and(|longest| (1 << 20..=2 << 20).contains(&longest)), "{longest:?}");
+}
+
+#[test]
+fn a_gateway_asks_its_only_mirror_for_long_runs_though_its_devices_wait_for_the_same() {
+    // §7.4: 1 is the mirror, which fetched the blob itself when the gateway began; 2 and 3 are devices of the gateway's site.
+    let size = 50_000_000;
+    let mut mirror = Source::new(size);
+    mirror.job.fetches(node(1), true, Time(0));
+    mirror.job.fetches(node(1), false, Time(0));
+    for device in 2..4 {
+        mirror.job.fetches(node(device), true, Time(0));
+        mirror.job.is_near(node(device), true);
+        mirror.job.is_outward(node(device), false);
+    }
+    mirror.bring(400, Duration::from_millis(62));
+    let requests = mirror.requests.len();
+    assert!(requests < 30, "{requests} requests for 400 pieces");
+    // One of them found a way out of its own: it may fetch some of it itself.
+    mirror.job.is_outward(node(3), true);
+    let before = mirror.requests.len();
+    mirror.bring(40, Duration::from_millis(62));
+    assert!(mirror.ended > 0);
+    assert!(mirror.requests[before..].iter().all(|request| request.end - request.start <= 4 * MIN_PIECE));
+    mirror.came.sort_unstable();
+    assert!(mirror.came.windows(2).all(|two| two[0] < two[1]), "no piece came twice");
 }
 
 #[test]
