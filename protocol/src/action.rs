@@ -53,6 +53,11 @@ pub enum Input {
         /// Whether it is configured.
         fixed: bool,
     },
+    /// An address that was found on the LAN is not heard of there any more.
+    Lost {
+        /// Where.
+        address: Address,
+    },
     /// A node is on this node's own network: what goes between the two crosses no uplink.
     Near {
         /// Who.

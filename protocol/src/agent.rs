@@ -302,6 +302,7 @@ impl Agent {
                 }
             }
             Input::Disconnected { node } => self.lost(node, actions),
+            Input::Lost { address } => self.peers.lost(&address),
             Input::DialFailed { address } => self.peers.dial_failed(&address, now.time, &self.config),
             Input::Message { node, bytes } => self.message(node, &bytes, actions),
             Input::Announcement { node, id, bytes } => self.announced(node, id, &bytes, actions),

@@ -120,6 +120,8 @@ struct Dialled {
     next: Option<Time>,
     /// Given by configuration: never forgotten.
     fixed: bool,
+    /// It was found, and is not heard of any more.
+    lost: bool,
 }
 
 impl Dialled {
@@ -207,7 +209,8 @@ impl Peers {
         let lasted = gone.as_ref().is_some_and(|peer| now.since(peer.since) >= LASTS);
         for address in self.addresses.values_mut().filter(|address| address.node == Some(node)) {
             if lasted {
-                address.failures = 0;
+                // Whatever multicast says.
+                (address.failures, address.lost) = (0, false);
             }
             address.fail(now, config);
         }
@@ -219,7 +222,7 @@ impl Peers {
         let known = node.is_some_and(|node| self.connected.contains_key(&node));
         if let Some(dialled) = self.addresses.get_mut(&address) {
             // Heard of again: worth a try now, unless it is connected or being dialled.
-            dialled.node = node.or(dialled.node);
+            (dialled.node, dialled.lost) = (node.or(dialled.node), false);
             if !known && dialled.next.is_some() {
                 (dialled.next, dialled.failures) = (Some(now), 0);
             }
@@ -231,13 +234,21 @@ impl Peers {
             self.addresses.remove(&worst);
         }
         let next = (!known).then_some(now);
-        self.addresses.insert(address, Dialled { node, failures: 0, next, fixed });
+        self.addresses.insert(address, Dialled { node, failures: 0, next, fixed, lost: false });
     }
 
-    /// A dial came to nothing: wait longer each time.
-    pub fn dial_failed(&mut self, address: &Address, now: Time, config: &Config) {
+    /// An address that was found is not heard of any more.
+    pub fn lost(&mut self, address: &Address) {
         if let Some(dialled) = self.addresses.get_mut(address) {
-            dialled.fail(now, config);
+            dialled.lost = !dialled.fixed;
+        }
+    }
+
+    /// A dial came to nothing: wait longer each time, or until it is found again.
+    pub fn dial_failed(&mut self, address: &Address, now: Time, config: &Config) {
+        match self.addresses.get_mut(address) {
+            Some(dialled) if !dialled.lost => dialled.fail(now, config),
+            _ => drop(self.addresses.remove(address)),
         }
     }
 

@@ -534,7 +534,11 @@ impl World {
     fn connect(&mut self, node: NodeIndex, other: NodeIndex) {
         let there = self.machines[other].agent.is_some() && !self.machines[node].mute && !self.machines[other].mute;
         let Some(path) = self.path(node, other).filter(|_| there) else {
-            return self.give(node, Input::DialFailed { address: address(other) });
+            let address = address(other);
+            if self.is_forgotten(node, other) {
+                self.give(node, Input::Lost { address: address.clone() });
+            }
+            return self.give(node, Input::DialFailed { address });
         };
         self.sessions += 1;
         let session = self.sessions;
@@ -589,13 +593,10 @@ impl World {
             }
             Action::Dial(address) => {
                 let other = address.0.strip_prefix("node ").and_then(|index| index.parse().ok());
-                let path = other.and_then(|other| Some((other, self.path(node, other as usize)?)));
-                if let Some((other, path)) = path {
-                    self.later(path.delay * 2 + Duration::from_millis(1), node, Event::Connect(other));
-                } else {
-                    let failed = Input::DialFailed { address };
-                    self.later(Duration::from_millis(1), node, Event::Give(Box::new(failed)));
-                }
+                let path = other.and_then(|other| self.path(node, other as usize));
+                let wait = path.map_or(Duration::ZERO, |path| path.delay * 2) + Duration::from_millis(1);
+                let failed = || Event::Give(Box::new(Input::DialFailed { address }));
+                self.later(wait, node, other.map_or_else(failed, Event::Connect));
             }
             Action::Introduce { .. } | Action::Admit { .. } | Action::Dismiss { .. } => {
                 unreachable!("the simulated mesh is open")

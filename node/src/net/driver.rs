@@ -387,6 +387,10 @@ impl Driver {
                 message,
             }))) => self.on_gossip(propagation_source, message_id, message.data),
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => self.on_discovered(&found),
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Expired(gone))) => {
+                let gone = gone.iter().filter_map(|(_, place)| address_of(place));
+                self.pending.extend(gone.map(|address| Input::Lost { address }));
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { connection, result: Err(error), .. }))
                 if !matches!(error, ping::Failure::Unsupported) =>
             {

@@ -11,6 +11,8 @@ use crate::network::{PipeId, Way};
 /// A place's number.
 pub type PlaceIndex = u32;
 
+/// Multicast tells of a node for so long after it left: as mDNS does, by the lifetime of its records.
+const REMEMBERED: Duration = Duration::from_mins(6);
 /// Bytes of a packet, for what loss costs.
 const PACKET: f64 = 1460.0;
 /// A connection over which nothing comes back is given up after this time: QUIC's idle timeout, as the node sets it.
@@ -434,6 +436,12 @@ impl World {
             }
         }
         self.machines[node].introduced |= somewhere;
+    }
+
+    /// Whether multicast at a node's place tells no more of another one: it left, and that is a while ago.
+    pub(super) fn is_forgotten(&self, node: NodeIndex, other: NodeIndex) -> bool {
+        let (here, there) = (&self.machines[node].presence, &self.machines[other].presence);
+        here.place() != there.place() && self.time.since(there.since()) >= REMEMBERED
     }
 
     fn find(&mut self, node: NodeIndex, other: NodeIndex) {

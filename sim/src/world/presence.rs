@@ -65,7 +65,13 @@ impl Presence {
     pub(super) fn depart(&mut self, now: Time) -> Option<PlaceIndex> {
         let place = self.place.take()?;
         self.on += now.0 - self.since.0;
+        self.since = now;
         Some(place)
+    }
+
+    /// Since when it is there, or nowhere.
+    pub(super) fn since(&self) -> Time {
+        self.since
     }
 
     fn radio(&self, now: Time) -> Duration {

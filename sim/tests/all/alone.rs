@@ -265,6 +265,53 @@ fn where_there_is_no_network_nobody_is_dialled_until_there_is_one_again() {
 }
 
 #[test]
+fn who_was_found_and_is_heard_of_no_more_is_dialled_once_more_until_it_is_found_again() {
+    // §6.8: the neighbours of a device that wakes now and then sleep most of the time.
+    let mut node = Alone::new(Config::default(), Vec::new());
+    let [neighbour, kiosk] = ["neighbour", "kiosk"].map(|address| Address(address.to_owned()));
+    let found = |address: &Address, fixed| Input::Found { address: address.clone(), node: None, fixed };
+    let lost = |address: &Address| Input::Lost { address: address.clone() };
+    node.give(found(&neighbour, false));
+    node.give(found(&kiosk, true));
+    // How often each is dialled in an hour in which nobody is there.
+    let dials = |node: &mut Alone| {
+        let end = node.now.time + std::time::Duration::from_secs(3600);
+        let mut dialled = Vec::new();
+        loop {
+            for action in std::mem::take(&mut node.seen) {
+                if let Action::Dial(address) = action {
+                    node.give(Input::DialFailed { address: address.clone() });
+                    dialled.push(address);
+                }
+            }
+            let Some(wake) = node.agent.wake_at().filter(|wake| *wake < end) else { break };
+            node.now.time = wake;
+            node.give(Input::Wake);
+        }
+        [&neighbour, &kiosk].map(|address| dialled.iter().filter(|other| *other == address).count())
+    };
+    let [one, other] = dials(&mut node);
+    assert!(one > 10 && one == other, "while it is heard of it may well be there: {one}, {other}");
+    node.give(lost(&neighbour));
+    node.give(lost(&kiosk));
+    let [one, other] = dials(&mut node);
+    assert!(one == 1 && other > 10, "what is configured stays: {one}, {other}");
+    node.give(found(&neighbour, false));
+    let [one, _] = dials(&mut node);
+    assert!(one > 10, "{one}");
+
+    // It was connected since it was heard of last: not all that is there is heard of.
+    node.give(found(&neighbour, false));
+    let id = NodeId([1; 32]);
+    node.give(Input::Connected { node: id, address: Some(neighbour.clone()) });
+    node.give(lost(&neighbour));
+    node.now.time = node.now.time + std::time::Duration::from_secs(60);
+    node.give(Input::Disconnected { node: id });
+    let [one, _] = dials(&mut node);
+    assert!(one > 10, "{one}");
+}
+
+#[test]
 fn a_receipt_for_which_there_is_no_room_is_not_even_written() {
     // §9.6: it would be removed again at once, each time that it comes.
     let shop = Publisher::new("shop", "the shop", EPOCH);

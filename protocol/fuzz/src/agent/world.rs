@@ -267,7 +267,10 @@ impl World {
                 self.write(records);
                 self.handle(Input::Stored(token));
             }
-            Duty::Dial(address) => self.handle(Input::DialFailed { address }),
+            Duty::Dial(address) => {
+                self.handle(Input::Lost { address: address.clone() });
+                self.handle(Input::DialFailed { address });
+            }
             Duty::Look { blob, size } => {
                 let held = self.blobs.get(&blob).filter(|(held, _)| *held == size);
                 let pieces = held.map_or(PieceMap::Some(Vec::new()), |(_, pieces)| pieces.map());
