@@ -25,7 +25,7 @@ const MAX_REFUSED: usize = 1024;
 /// Nodes of this node's own network that are remembered.
 const MAX_NEAR: usize = 1024;
 /// Receipt marks remembered of one peer.
-const MAX_MARKS_HELD: usize = 4096;
+pub(crate) const MAX_MARKS_HELD: usize = 4096;
 /// Announcements of one peer that are looked at in such a time: it passes on only what is news.
 const MAX_ANNOUNCED: u32 = 64;
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(4);

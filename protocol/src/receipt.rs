@@ -18,9 +18,10 @@ use crate::{
     Hash, NodeId, RepositoryId, Wall,
     gateway::{Via, is_device},
     label,
+    peers::MAX_MARKS_HELD,
     rules::GROUP,
     table::Table,
-    wire::{self, MAX_MARKS, MAX_RECEIPTS, Mark},
+    wire::{self, Digest, MAX_MARKS, MAX_RECEIPTS, Mark, Room},
 };
 
 /// What the signature covers besides the receipt, so that it can't be taken for anything else.
@@ -262,19 +263,44 @@ pub(crate) fn last_bytes(words: &str, most: usize) -> String {
     words[start..].to_owned()
 }
 
+/// Who gives a receipt up first when there is no room: whether it is another device, no member, how many it has, and whether
+/// it has the newest.
+type Weight = (bool, bool, usize, bool);
+
 /// A number of a receipt by repository and device.
 pub type Numbers = BTreeMap<(RepositoryId, NodeId), u64>;
 
-/// What a peer was sent since it said what it holds.
-#[derive(Debug, Serialize, Deserialize)]
+/// What a peer was sent, and is to be sent still.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Sent {
+    /// Of which devices it keeps receipts, once it said that.
+    room: Option<Room>,
     /// The highest number of each device that was sent and not acknowledged.
     numbers: Numbers,
     /// Devices of which there may be more to send.
     due: BTreeSet<(RepositoryId, NodeId)>,
+    /// Whether those were looked for among all that are held. Until then they are those that the peer's marks don't tell
+    /// of: what came since it connected, of which it may hold some without having said so.
+    is_complete: bool,
 }
 
 impl Sent {
+    /// What is due is to be looked for among all receipts.
+    pub fn look_again(&mut self) {
+        self.is_complete = false;
+    }
+
+    /// Whether a peer, which holds those that `held` names, keeps receipts of a device.
+    fn keeps(&self, peer: NodeId, device: &(RepositoryId, NodeId), is_member: bool, held: &Numbers) -> bool {
+        let new = match self.room {
+            None | Some(Room::All) => true,
+            Some(Room::Members) => is_member,
+            Some(Room::None) => false,
+        };
+        // Of very many not all that it named was remembered.
+        new || device.1 == peer || held.contains_key(device) || held.len() >= MAX_MARKS_HELD
+    }
+
     /// The peer has these on disk.
     pub fn acknowledged(&mut self, marks: &[Mark]) {
         for mark in marks {
@@ -285,13 +311,21 @@ impl Sent {
         }
     }
 
-    /// The peer said what it holds: what was sent and is not among that is sent again. `marks` are those that it named.
-    pub fn said(&mut self, marks: &[Mark], receipts: &Receipts, held: &Numbers) {
-        let named = marks.iter().map(|mark| (mark.repository, mark.device));
+    /// The peer said what it holds, which with all that it said before is what `held` names: what was sent and is not among
+    /// that is sent again.
+    pub fn said(&mut self, peer: NodeId, digest: &Digest, receipts: &Receipts, held: &Numbers) {
+        if self.room.replace(digest.room) != Some(digest.room) {
+            self.look_again();
+        }
+        if !self.is_complete {
+            self.numbers.clear();
+            return;
+        }
+        let named = digest.marks.iter().map(|mark| (mark.repository, mark.device));
         let again: BTreeSet<_> = std::mem::take(&mut self.numbers).into_keys().chain(named).collect();
         for key in again {
-            let newest = receipts.highest(key.0, key.1);
-            if newest > held.get(&key).copied().unwrap_or(0) {
+            let lacks = receipts.highest(key.0, key.1) > held.get(&key).copied().unwrap_or(0);
+            if lacks && self.keeps(peer, &key, receipts.members.contains(&key), held) {
                 self.due.insert(key);
             } else {
                 self.due.remove(&key);
@@ -301,7 +335,10 @@ impl Sent {
 
     /// There is a new receipt of this device.
     pub fn is_due(&mut self, receipt: &Receipt) {
-        self.due.insert((receipt.repository, receipt.device));
+        // What a peer with room for all lacks, its marks tell.
+        if self.is_complete || self.room != Some(Room::All) {
+            self.due.insert((receipt.repository, receipt.device));
+        }
     }
 }
 
@@ -367,7 +404,7 @@ impl Receipts {
             let most = self
                 .kept
                 .iter()
-                .max_by_key(|(device, kept)| self.weight(device, kept.len(), &key))
+                .max_by_key(|(device, kept)| self.weight(device, kept.len(), Some(&key)))
                 .map(|(key, _)| *key);
             gone.extend(most.and_then(|key| self.drop_oldest(key)));
         }
@@ -378,23 +415,32 @@ impl Receipts {
     #[must_use]
     pub fn has_room_for(&self, receipt: &Receipt, is_member: bool, bound: usize) -> bool {
         let key = (receipt.repository, receipt.device);
-        if self.count < bound || self.kept.contains_key(&key) {
-            return true;
+        self.kept.contains_key(&key) || self.has_room_over((key.1 != self.own, !is_member, 1, true), bound)
+    }
+
+    /// Of which devices receipts are kept here of which there is none yet. Who holds those of so many that its marks can't
+    /// name each says that of all.
+    #[must_use]
+    pub fn room(&self, bound: usize) -> Room {
+        if self.kept.len() > MAX_MARKS || self.has_room_over((true, true, 1, true), bound) {
+            Room::All
+        } else if self.has_room_over((true, false, 1, true), bound) {
+            Room::Members
+        } else {
+            Room::None
         }
-        let weight = (key.1 != self.own, !is_member, 1, true);
-        self.kept.iter().any(|(device, kept)| self.weight(device, kept.len(), &key) > weight)
+    }
+
+    /// Whether there is room for a receipt of a device of such a weight that has none here.
+    fn has_room_over(&self, weight: Weight, bound: usize) -> bool {
+        self.count < bound || self.kept.iter().any(|(device, kept)| self.weight(device, kept.len(), None) > weight)
     }
 
     /// Who gives one up when there is no room for that of `newest`. The device with most receipts: a chatty device can't push
     /// the others' out, nor can many invented ones; they go before those of members, so that who makes up devices hides
     /// nothing that these say; and what this device has to report goes last.
-    fn weight(
-        &self,
-        device: &(RepositoryId, NodeId),
-        count: usize,
-        newest: &(RepositoryId, NodeId),
-    ) -> (bool, bool, usize, bool) {
-        (device.1 != self.own, !self.members.contains(device), count, device == newest)
+    fn weight(&self, device: &(RepositoryId, NodeId), count: usize, newest: Option<&(RepositoryId, NodeId)>) -> Weight {
+        (device.1 != self.own, !self.members.contains(device), count, Some(device) == newest)
     }
 
     fn drop_oldest(&mut self, key: (RepositoryId, NodeId)) -> Option<Mark> {
@@ -490,7 +536,16 @@ impl Receipts {
 
     /// Up to [`MAX_RECEIPTS`] receipts of the repositories in `wanted` that a peer lacks which holds those that `held`
     /// names, oldest first. They count as sent.
-    pub fn pass(&self, held: &Numbers, sent: &mut Sent, wanted: &BTreeSet<RepositoryId>) -> Vec<SignedReceipt> {
+    pub fn pass(
+        &self,
+        peer: NodeId,
+        held: &Numbers,
+        sent: &mut Sent,
+        wanted: &BTreeSet<RepositoryId>,
+    ) -> Vec<SignedReceipt> {
+        if !sent.is_complete {
+            self.look_for_due(peer, held, sent);
+        }
         let mut missing = Vec::new();
         for repository in wanted {
             let mut rest = Included((*repository, NodeId([0; 32])));
@@ -523,20 +578,19 @@ impl Receipts {
         newer.take(MAX_RECEIPTS).map(|(_, signed)| signed.clone()).collect()
     }
 
-    /// What there is to send to a peer which holds those that `held` names.
-    #[must_use]
-    pub fn due(&self, held: &Numbers) -> Sent {
-        let mut held = held.iter().peekable();
-        let mut due = BTreeSet::new();
+    /// Looks for what there is to send to a peer which holds those that `held` names.
+    fn look_for_due(&self, peer: NodeId, held: &Numbers, sent: &mut Sent) {
+        let mut rest = held.iter().peekable();
         // Both are in one order: one walk.
         for (key, kept) in &self.kept {
-            while held.next_if(|(other, _)| *other < key).is_some() {}
-            let number = held.peek().filter(|(other, _)| *other == key).map_or(0, |(_, number)| **number);
-            if kept.last().is_some_and(|(newest, _)| *newest > number) {
-                due.insert(*key);
+            while rest.next_if(|(other, _)| *other < key).is_some() {}
+            let number = rest.peek().filter(|(other, _)| *other == key).map_or(0, |(_, number)| **number);
+            let lacks = kept.last().is_some_and(|(newest, _)| *newest > number);
+            if lacks && sent.keeps(peer, key, self.members.contains(key), held) {
+                sent.due.insert(*key);
             }
         }
-        Sent { numbers: Numbers::new(), due }
+        sent.is_complete = true;
     }
 
     /// The highest counter that `device` used in `repository`; zero if none is known.

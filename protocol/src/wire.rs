@@ -117,6 +117,20 @@ pub struct Digest {
     /// Whether it holds those of many more devices, and tells of them once it knows of which the receiver has some: it is
     /// sent none before.
     pub more: bool,
+    /// Of which other devices it would keep receipts.
+    pub room: Room,
+}
+
+/// Of which devices a node keeps receipts that holds none of theirs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Room {
+    /// Of all.
+    #[default]
+    All,
+    /// Of members of the fleets of their repository alone.
+    Members,
+    /// Of none.
+    None,
 }
 
 /// The newest verified metadata that a node has of a repository.

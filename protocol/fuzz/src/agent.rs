@@ -18,7 +18,7 @@ use burr_protocol::{
     fetch::PieceMap,
     peers::Address,
     trust::write::Repository,
-    wire::{Announcement, Digest, Message},
+    wire::{Announcement, Digest, Message, Room},
 };
 
 use super::{
@@ -138,6 +138,7 @@ fn digest(repository: &Repository) -> Digest {
         holdings: vec![catalog::holding(repository.verified())],
         marks: Vec::new(),
         more: false,
+        room: Room::All,
     }
 }
 

@@ -5,6 +5,7 @@ use burr_protocol::{
     fetch::{MAX_PIECES, PieceMap, Pieces, piece_size},
     wire::{
         Announcement, Digest, Holding, MAX_ANNOUNCEMENT, MAX_MESSAGE, MAX_RECEIPTS, Mark, Message, MetadataVersion,
+        Room,
     },
 };
 
@@ -60,6 +61,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         holdings: vec![Holding { repository, version, pack }],
         marks: vec![mark],
         more: true,
+        room: Room::Members,
     };
     let messages = [
         Message::Digest(digest),

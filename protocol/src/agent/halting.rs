@@ -2,7 +2,13 @@
 
 use super::Agent;
 use crate::{
-    RepositoryId, action::Action, fact::Fact, halting, receipt::Receipt, record::ReleaseId, release::Release,
+    RepositoryId,
+    action::Action,
+    fact::Fact,
+    halting,
+    receipt::{Receipt, Sent},
+    record::ReleaseId,
+    release::Release,
     trust::Verified,
 };
 
@@ -34,6 +40,7 @@ impl Agent {
         let Some(verified) = self.catalog.verified(repository) else { return };
         if !before.is_some_and(|before| halting::same_members(before, verified)) {
             self.receipts.judge_members(repository, |receipt| halting::has_a_say(receipt, verified, now));
+            self.sent.values_mut().for_each(Sent::look_again);
         }
         for id in self.halting.listed(before, verified, &self.receipts, now) {
             self.tell_halted(&id, actions);

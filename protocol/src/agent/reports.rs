@@ -204,8 +204,8 @@ impl Agent {
         if wanted.is_empty() {
             return;
         }
-        let sent = self.sent.get_or_insert_with(node, || self.receipts.due(&peer.marks));
-        let missing = self.receipts.pass(&peer.marks, sent, &wanted);
+        let Some(sent) = self.sent.get_mut(&node) else { return };
+        let missing = self.receipts.pass(node, &peer.marks, sent, &wanted);
         if !missing.is_empty() {
             Self::send(node, &Message::Receipts(missing), actions);
         }

@@ -5,6 +5,7 @@ use crate::{
     NodeId,
     action::Action,
     member::Capability,
+    receipt::Sent,
     wire::{Digest, FEW_MARKS, Holding, Mark, Message},
 };
 
@@ -25,6 +26,7 @@ impl Agent {
             holdings,
             marks: Vec::new(),
             more: false,
+            room: self.receipts.room(self.config.max_receipts),
         }
     }
 
@@ -36,6 +38,7 @@ impl Agent {
         if let Some(peer) = self.peers.get_mut(node) {
             peer.untold = more;
         }
+        self.sent.get_or_insert_with(node, Sent::default);
         Self::send(node, &Message::Digest(Digest { more, ..self.digest(marks) }), actions);
     }
 
@@ -54,7 +57,7 @@ impl Agent {
         peer.take(digest);
         peer.collects &= may_collect;
         if let Some(sent) = self.sent.get_mut(&node) {
-            sent.said(&digest.marks, &self.receipts, &peer.marks);
+            sent.said(node, digest, &self.receipts, &peer.marks);
         }
         self.placed(node, actions);
         self.tell_marks(node, digest, actions);

@@ -10,7 +10,7 @@ use burr_protocol::{
     config::{Config, ConfigError, MAX_ADDRESSES, MAX_PEERS},
     peers::{Address, Lie, Peers, Place, Standing},
     receipt::{MAX_ATTRIBUTES, MAX_WORDS, Outcome, Receipt, ReceiptError, Receipts, SignedReceipt, last_words},
-    wire::{MAX_MARKS, Mark},
+    wire::{MAX_MARKS, Mark, Room},
 };
 use ed25519_dalek::SigningKey;
 
@@ -199,6 +199,33 @@ fn invented_devices_take_no_room_from_members() {
     let (fourth, signed) = receipt(4, 1);
     receipts.insert(&fourth, signed, true, 3);
     assert!(!kept(&receipts, 2) && [1, 3, 4].iter().all(|device| kept(&receipts, *device)));
+}
+
+#[test]
+fn a_node_tells_whose_receipts_find_room() {
+    // §9.6
+    let mut receipts = Receipts::new(node(0));
+    assert_eq!(receipts.room(3), Room::All);
+    let mut room_after = |device, counter, is_member| {
+        let (receipt, signed) = receipt(device, counter);
+        receipts.insert(&receipt, signed, is_member, 3);
+        receipts.room(3)
+    };
+    assert_eq!([room_after(10, 1, false), room_after(10, 2, false)], [Room::All; 2]);
+    assert_eq!(room_after(11, 1, false), Room::All, "one gives its first up");
+    assert_eq!(room_after(12, 1, false), Room::Members);
+    assert_eq!(room_after(13, 1, false), Room::Members, "it found none");
+    assert_eq!([room_after(1, 1, true), room_after(2, 1, true)], [Room::Members; 2]);
+    assert_eq!(room_after(3, 1, true), Room::None);
+    assert_eq!(room_after(0, 1, false), Room::None, "what this device says goes before");
+    receipts.judge_members(REPOSITORY, |_| false);
+    assert_eq!(receipts.room(3), Room::Members);
+    // Of more devices than it can name it does not say that it has no room for others.
+    for device in 100..=100 + u64::try_from(MAX_MARKS).unwrap() {
+        let (receipt, signed) = receipt(device, 1);
+        receipts.insert(&receipt, signed, true, 10_000);
+    }
+    assert_eq!(receipts.room(MAX_MARKS), Room::All);
 }
 
 #[test]

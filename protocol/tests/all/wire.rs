@@ -7,7 +7,7 @@ use burr_protocol::{
     receipt::SignedReceipt,
     wire::{
         Announcement, Digest, Holding, MAX_ALSO, MAX_ANNOUNCEMENT, MAX_MAP, MAX_MARKS, MAX_MESSAGE, MAX_RECEIPTS,
-        MAX_WANTS, Mark, Message, MetadataVersion, WireError,
+        MAX_WANTS, Mark, Message, MetadataVersion, Room, WireError,
     },
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -47,8 +47,17 @@ fn map() -> impl Strategy<Value = PieceMap> {
 
 fn digest() -> impl Strategy<Value = Digest> {
     let lists = (vec(repository(), 0..5), vec(holding(), 0..5), vec(mark(), 0..5));
-    (any::<bool>(), option::of("[a-z]{1,64}"), lists, any::<bool>()).prop_map(
-        |(collects, site, (follows, holdings, marks), more)| Digest { collects, site, follows, holdings, marks, more },
+    let room = prop_oneof![Just(Room::All), Just(Room::Members), Just(Room::None)];
+    (any::<bool>(), option::of("[a-z]{1,64}"), lists, any::<bool>(), room).prop_map(
+        |(collects, site, (follows, holdings, marks), more, room)| Digest {
+            collects,
+            site,
+            follows,
+            holdings,
+            marks,
+            more,
+            room,
+        },
     )
 }
 

@@ -12,7 +12,7 @@ use burr_protocol::{
     peers::Address,
     receipt::{MAX_WORDS, Outcome, Receipt, SignedReceipt},
     record::{AppRecord, Record},
-    wire::{Digest, Mark, Message},
+    wire::{Digest, Mark, Message, Room},
 };
 use burr_sim::{Publisher, story::EPOCH};
 use ed25519_dalek::SigningKey;
@@ -77,11 +77,15 @@ impl Alone {
 }
 
 fn receipt(shop: &Publisher, device: u64) -> SignedReceipt {
+    numbered(shop, device, 1)
+}
+
+fn numbered(shop: &Publisher, device: u64, counter: u64) -> SignedReceipt {
     let key = SigningKey::from_bytes(&Hash::of(&device.to_le_bytes()).0);
     let receipt = Receipt {
         repository: shop.id(),
         device: NodeId(key.verifying_key().to_bytes()),
-        counter: 1,
+        counter,
         app: "shop".to_owned(),
         channel: "stable".to_owned(),
         version: "1.0.0".to_owned(),
@@ -334,6 +338,73 @@ fn a_receipt_for_which_there_is_no_room_is_not_even_written() {
     };
     assert_eq!((persists(1), persists(2), persists(2)), (1, 0, 0));
     assert_eq!(carrier.agent.receipts().iter().count(), 1);
+}
+
+#[test]
+fn a_peer_is_not_sent_what_it_has_no_room_for() {
+    // §9.6: a device and a full kiosk would send each other what neither keeps, at each contact.
+    let mut shop = Publisher::new("shop", "the shop", EPOCH);
+    shop.release("1.0.0", 1000, EPOCH);
+    let mut carrier = Alone::new(Config { follows: vec![shop.cached()], ..Config::default() }, Vec::new());
+    let source = carrier.meet(0, &shop, false);
+    let bring = |carrier: &mut Alone, numbers: &[(u64, u64)]| {
+        let receipts = numbers.iter().map(|(device, number)| numbered(&shop, *device, *number)).collect();
+        carrier.give(Input::Message { node: source, bytes: Message::Receipts(receipts).encode() });
+    };
+    let says = |carrier: &mut Alone, node: NodeId, room, marks: &[(u64, u64)]| {
+        let mark = |(device, number): &(u64, u64)| {
+            let Receipt { repository, device, counter, .. } = numbered(&shop, *device, *number).peek().unwrap();
+            Mark { repository, device, counter }
+        };
+        let digest =
+            Digest { room, follows: vec![shop.id()], marks: marks.iter().map(mark).collect(), ..Digest::default() };
+        carrier.give(Input::Message { node, bytes: Message::Digest(digest).encode() });
+    };
+    let sent = |carrier: &mut Alone| -> BTreeSet<_> {
+        carrier.receipts().into_iter().map(|(to, receipt)| (to, receipt.device, receipt.counter)).collect()
+    };
+    let [one, two, three, four] = [1, 2, 3, 4].map(|device| receipt(&shop, device).peek().unwrap().device);
+    bring(&mut carrier, &[(1, 1), (2, 1), (2, 2), (3, 1)]);
+    carrier.receipts();
+
+    let full = NodeId([9; 32]);
+    carrier.give(Input::Connected { node: full, address: None });
+    says(&mut carrier, full, Room::None, &[(2, 1)]);
+    assert_eq!(sent(&mut carrier), [(full, two, 2)].into(), "it has the one before");
+    bring(&mut carrier, &[(4, 1)]);
+    assert_eq!(sent(&mut carrier), [(full, four, 1)].into(), "it may have others of the device, and was not asked");
+    says(&mut carrier, full, Room::None, &[(2, 2)]);
+    assert_eq!(sent(&mut carrier), [].into(), "it did not keep that");
+    says(&mut carrier, full, Room::All, &[]);
+    assert_eq!(sent(&mut carrier), [(full, one, 1), (full, three, 1), (full, four, 1)].into());
+
+    // A device that lost its records has room for its own.
+    carrier.give(Input::Connected { node: three, address: None });
+    says(&mut carrier, three, Room::None, &[]);
+    assert_eq!(sent(&mut carrier), [(three, three, 1)].into());
+}
+
+#[test]
+fn a_node_says_when_it_has_no_room_for_more() {
+    // §9.6
+    let shop = Publisher::new("shop", "the shop", EPOCH);
+    let config = Config { follows: vec![shop.cached()], max_receipts: 1, ..Config::default() };
+    let mut carrier = Alone::new(config, Vec::new());
+    let room = |carrier: &mut Alone| {
+        carrier.give(Input::Connected { node: NodeId([9; 32]), address: None });
+        carrier.give(Input::Disconnected { node: NodeId([9; 32]) });
+        let digest = std::mem::take(&mut carrier.seen).into_iter().find_map(|action| match action {
+            Action::Send { bytes, .. } => Some(Message::decode(&bytes).unwrap()),
+            _ => None,
+        });
+        let Some(Message::Digest(digest)) = digest else { panic!("{digest:?}") };
+        digest.room
+    };
+    assert_eq!(room(&mut carrier), Room::All);
+    let node = carrier.meet(1, &shop, false);
+    carrier.give(Input::Message { node, bytes: Message::Receipts(vec![receipt(&shop, 1)]).encode() });
+    carrier.seen.clear();
+    assert_eq!(room(&mut carrier), Room::Members, "a fleet's members go before strangers");
 }
 
 #[test]
