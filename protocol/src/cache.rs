@@ -103,6 +103,8 @@ pub fn plan(wishes: &[(Hash, u64)], disk: Disk<'_>, quota: u64) -> Plan {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -121,7 +123,7 @@ mod tests {
     }
 
     static NONE: BTreeSet<Hash> = BTreeSet::new();
-    static NOTHING: Table<Hash, u64> = Table::new();
+    static NOTHING: LazyLock<Table<Hash, u64>> = LazyLock::new(Table::default);
 
     fn disk(store: &Table<Hash, Stored>) -> Disk<'_> {
         Disk { store, pinned: &NONE, read: &NONE, leaving: &NOTHING }

@@ -181,7 +181,7 @@ impl Recording {
     /// [`FlightError::Frame`] if another version of the agent was taken down.
     pub fn agent(&self) -> Result<(Agent, Vec<Fact>), FlightError> {
         let signed = self.moments.iter().flat_map(|moment| &moment.signed);
-        let signed = signed.map(|signed| (signed.receipt.clone(), signed.clone())).collect();
+        let signed = signed.map(|signed| (signed.bytes().to_vec(), signed.clone())).collect();
         let signer = Signer::Recorded(Box::new(Recorded { me: self.beginning.me(), signed }));
         match self.beginning.clone() {
             Beginning::Start(Start { config, records, store, now, .. }) => {

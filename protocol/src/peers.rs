@@ -400,7 +400,7 @@ impl Peer {
     pub fn mark(&mut self, mark: &Mark) {
         let key = (mark.repository, mark.device);
         if self.marks.len() < MAX_MARKS_HELD || self.marks.contains_key(&key) {
-            let counter = self.marks.entry(key).or_default();
+            let counter = self.marks.get_or_insert_with(key, || 0);
             *counter = (*counter).max(mark.counter);
         }
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::signer::{Recorded, Signer};
 use crate::{
-    Hash, NodeId, RepositoryId, Wall,
+    Hash, NodeId, RepositoryId, Shared, Wall,
     gateway::{Via, is_device},
     label,
     peers::MAX_MARKS_HELD,
@@ -124,15 +124,18 @@ impl Receipt {
     }
 }
 
-/// A receipt's bytes and their signature. The bytes travel as they were signed.
+/// A receipt's bytes and their signature. The bytes travel as they were signed. All who hold it share it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SignedReceipt {
+pub struct SignedReceipt(Shared<Signed>);
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Signed {
     /// The encoded [`Receipt`].
     #[serde(with = "crate::id::bytes")]
-    pub receipt: Vec<u8>,
+    receipt: Vec<u8>,
     /// Ed25519 over a context string and those bytes, by the device's identity. Two halves, as serde has no 64-byte
     /// arrays.
-    pub signature: ([u8; 32], [u8; 32]),
+    signature: ([u8; 32], [u8; 32]),
 }
 
 /// A receipt that can't be believed.
@@ -147,6 +150,31 @@ pub enum ReceiptError {
 }
 
 impl SignedReceipt {
+    /// An encoded [`Receipt`] with what is said to be its signature.
+    #[must_use]
+    pub fn of(mut receipt: Vec<u8>, signature: [u8; 64]) -> Self {
+        receipt.shrink_to_fit();
+        let (left, right) = signature.split_at(32);
+        let signature = (left.try_into().expect("32"), right.try_into().expect("32"));
+        Self(Signed { receipt, signature }.into())
+    }
+
+    /// The encoded [`Receipt`].
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0.receipt
+    }
+
+    /// Ed25519 over a context string and those bytes, by the device's identity or its gateway's.
+    #[must_use]
+    pub fn signature(&self) -> [u8; 64] {
+        let (left, right) = self.0.signature;
+        let mut signature = [0; 64];
+        signature[..32].copy_from_slice(&left);
+        signature[32..].copy_from_slice(&right);
+        signature
+    }
+
     /// Signs a receipt with the device's identity key, or its gateway's.
     #[must_use]
     pub fn sign(receipt: &Receipt, key: &SigningKey) -> Self {
@@ -155,11 +183,9 @@ impl SignedReceipt {
             key.verifying_key().to_bytes(),
             "a node signs for itself and for what is behind it"
         );
-        let mut receipt = wire::encode(receipt);
-        receipt.shrink_to_fit();
+        let receipt = wire::encode(receipt);
         let signature = key.sign(&signed_bytes(&receipt)).to_bytes();
-        let (left, right) = signature.split_at(32);
-        Self { receipt, signature: (left.try_into().expect("32"), right.try_into().expect("32")) }
+        Self::of(receipt, signature)
     }
 
     /// Checks bounds and signature.
@@ -174,11 +200,11 @@ impl SignedReceipt {
 
     /// Checks bounds alone.
     pub(crate) fn read(&self) -> Result<Receipt, ReceiptError> {
-        if self.receipt.len() > 4 * MAX_WORDS + MAX_MEMBER {
+        if self.bytes().len() > 4 * MAX_WORDS + MAX_MEMBER {
             return Err(ReceiptError::Malformed);
         }
         let (receipt, rest): (Receipt, _) =
-            postcard::take_from_bytes(&self.receipt).map_err(|_| ReceiptError::Malformed)?;
+            postcard::take_from_bytes(self.bytes()).map_err(|_| ReceiptError::Malformed)?;
         if !rest.is_empty() || receipt.counter == 0 || receipt.sources.len() > 16 || !receipt.is_readable() {
             return Err(ReceiptError::Malformed);
         }
@@ -196,11 +222,8 @@ impl SignedReceipt {
 
     /// Checks the signature of what it reads as.
     pub(crate) fn check(&self, receipt: &Receipt) -> Result<(), ReceiptError> {
-        let mut signature = [0; 64];
-        signature[..32].copy_from_slice(&self.signature.0);
-        signature[32..].copy_from_slice(&self.signature.1);
         VerifyingKey::from_bytes(&receipt.signer().0)
-            .and_then(|key| key.verify_strict(&signed_bytes(&self.receipt), &signature.into()))
+            .and_then(|key| key.verify_strict(&signed_bytes(self.bytes()), &self.signature().into()))
             .map_err(|_| ReceiptError::Signature)
     }
 }
@@ -234,7 +257,7 @@ impl SignedReceipt {
     /// The receipt of one that was verified before it was kept.
     #[must_use]
     pub fn peek(&self) -> Option<Receipt> {
-        postcard::from_bytes(&self.receipt).ok()
+        postcard::from_bytes(self.bytes()).ok()
     }
 }
 
@@ -268,7 +291,7 @@ pub(crate) fn last_bytes(words: &str, most: usize) -> String {
 type Weight = (bool, bool, usize, bool);
 
 /// A number of a receipt by repository and device.
-pub type Numbers = BTreeMap<(RepositoryId, NodeId), u64>;
+pub type Numbers = Table<(RepositoryId, NodeId), u64>;
 
 /// What a peer was sent, and is to be sent still.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -318,14 +341,14 @@ impl Sent {
             self.look_again();
         }
         if !self.is_complete {
-            self.numbers.clear();
+            self.numbers = Numbers::default();
             return;
         }
         let named = digest.marks.iter().map(|mark| (mark.repository, mark.device));
-        let again: BTreeSet<_> = std::mem::take(&mut self.numbers).into_keys().chain(named).collect();
+        let again: BTreeSet<_> = std::mem::take(&mut self.numbers).keys().copied().chain(named).collect();
         for key in again {
             let lacks = receipts.highest(key.0, key.1) > held.get(&key).copied().unwrap_or(0);
-            if lacks && self.keeps(peer, &key, receipts.members.contains(&key), held) {
+            if lacks && self.keeps(peer, &key, receipts.members.contains_key(&key), held) {
                 self.due.insert(key);
             } else {
                 self.due.remove(&key);
@@ -346,12 +369,12 @@ impl Sent {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Receipts {
     own: NodeId,
-    kept: BTreeMap<(RepositoryId, NodeId), Table<u64, SignedReceipt>>,
+    kept: Table<(RepositoryId, NodeId), Table<u64, SignedReceipt>>,
     count: usize,
     /// The lowest counter of each device that came and could not be kept, until it comes again.
     missed: Numbers,
     /// Devices that a kept receipt's certificate makes members: strangers' receipts go before theirs.
-    members: BTreeSet<(RepositoryId, NodeId)>,
+    members: Table<(RepositoryId, NodeId), ()>,
     /// Devices whose marks others can't know: one that was acknowledged is above what is claimed now, as a receipt below
     /// it was missed, or the one that was missed is here.
     changed: Table<(RepositoryId, NodeId), ()>,
@@ -363,10 +386,10 @@ impl Receipts {
     pub fn new(own: NodeId) -> Self {
         Self {
             own,
-            kept: BTreeMap::new(),
+            kept: Table::default(),
             count: 0,
-            missed: BTreeMap::new(),
-            members: BTreeSet::new(),
+            missed: Table::default(),
+            members: Table::default(),
             changed: Table::default(),
         }
     }
@@ -390,9 +413,9 @@ impl Receipts {
             self.changed.insert(key, ());
         }
         if is_member {
-            self.members.insert(key);
+            self.members.insert(key, ());
         }
-        let kept = self.kept.entry(key).or_default();
+        let kept = self.kept.get_or_insert_with(key, Table::default);
         if kept.insert(receipt.counter, signed).is_none() {
             self.count += 1;
         }
@@ -440,7 +463,7 @@ impl Receipts {
     /// the others' out, nor can many invented ones; they go before those of members, so that who makes up devices hides
     /// nothing that these say; and what this device has to report goes last.
     fn weight(&self, device: &(RepositoryId, NodeId), count: usize, newest: Option<&(RepositoryId, NodeId)>) -> Weight {
-        (device.1 != self.own, !self.members.contains(device), count, Some(device) == newest)
+        (device.1 != self.own, !self.members.contains_key(device), count, Some(device) == newest)
     }
 
     fn drop_oldest(&mut self, key: (RepositoryId, NodeId)) -> Option<Mark> {
@@ -457,18 +480,20 @@ impl Receipts {
 
     /// Who is a member changed: judges all devices of a repository by what their kept receipts show.
     pub fn judge_members(&mut self, repository: RepositoryId, is_member: impl Fn(&Receipt) -> bool) {
-        self.members.retain(|(other, _)| *other != repository);
-        let of_it = self.kept.range((repository, NodeId([0; 32]))..=(repository, NodeId([u8::MAX; 32])));
+        self.members.retain(|(other, _), ()| *other != repository);
+        let of_it = self.kept.from(&(repository, NodeId([0; 32]))).take_while(|((of, _), _)| *of == repository);
         let shows = |kept: &Table<u64, SignedReceipt>| {
             kept.values().filter_map(SignedReceipt::peek).any(|receipt| is_member(&receipt))
         };
-        self.members.extend(of_it.filter(|(_, kept)| shows(kept)).map(|(key, _)| *key));
+        for (key, _) in of_it.filter(|(_, kept)| shows(kept)) {
+            self.members.insert(*key, ());
+        }
     }
 
     /// After a restart: a device's own receipts have no gap in their numbers, so one that is missing was missed, unless
     /// it was never to be had.
     pub fn recall_missed(&mut self) {
-        for (key, kept) in &self.kept {
+        for (key, kept) in self.kept.iter() {
             let gap = kept.keys().zip(kept.keys().skip(1)).find(|(number, next)| **number + 1 < **next);
             let is_own =
                 || kept.first().and_then(|(_, signed)| signed.peek()).is_some_and(|receipt| receipt.via.is_none());
@@ -489,7 +514,7 @@ impl Receipts {
         {
             return;
         }
-        let lowest = self.missed.entry(key).or_insert(mark.counter);
+        let lowest = self.missed.get_or_insert_with(key, || mark.counter);
         *lowest = mark.counter.min(*lowest);
         if self.kept.contains_key(&key) {
             self.changed.insert(key, ());
@@ -582,11 +607,11 @@ impl Receipts {
     fn look_for_due(&self, peer: NodeId, held: &Numbers, sent: &mut Sent) {
         let mut rest = held.iter().peekable();
         // Both are in one order: one walk.
-        for (key, kept) in &self.kept {
+        for (key, kept) in self.kept.iter() {
             while rest.next_if(|(other, _)| *other < key).is_some() {}
             let number = rest.peek().filter(|(other, _)| *other == key).map_or(0, |(_, number)| **number);
             let lacks = kept.last().is_some_and(|(newest, _)| *newest > number);
-            if lacks && sent.keeps(peer, key, self.members.contains(key), held) {
+            if lacks && sent.keeps(peer, key, self.members.contains_key(key), held) {
                 sent.due.insert(*key);
             }
         }

@@ -1,66 +1,165 @@
-//! A map as one list in the order of its keys: quick to walk, no larger than what is in it, and a pointer while it is
-//! empty. For what a node has few of, and walks more often than it changes; putting one in moves those after it.
+//! A map in the order of its keys that is no larger than what is in it. Few rows are one list, quick to walk, and nothing
+//! else; as putting one in moves those after it, more than a few are a B-tree, which alone takes room for eleven at once.
 
-use std::{borrow::Borrow, collections::BTreeMap};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeMap, btree_map},
+    ops::Bound::{Included, Unbounded},
+    slice,
+};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Rows of a list at most.
+const FEW: usize = 64;
 
 /// Values by key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(clippy::box_collection, reason = "most tables of an idle agent are empty: a pointer each")]
-pub struct Table<K, V>(Option<Box<Vec<(K, V)>>>);
+#[derive(Debug, Clone)]
+pub struct Table<K, V>(Rows<K, V>);
+
+#[derive(Debug, Clone)]
+enum Rows<K, V> {
+    Few(Box<[(K, V)]>),
+    Many(Box<BTreeMap<K, V>>),
+}
+
+/// Rows in the order of their keys. Most tables are empty when they are walked, which has to cost nothing.
+#[derive(Debug)]
+enum Iter<'a, K, V> {
+    Few(slice::Iter<'a, (K, V)>),
+    Many(btree_map::Range<'a, K, V>),
+}
+
+#[derive(Debug)]
+enum IterMut<'a, K, V> {
+    Few(slice::IterMut<'a, (K, V)>),
+    Many(btree_map::IterMut<'a, K, V>),
+}
+
+impl<K, V> Clone for Iter<'_, K, V> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Few(rows) => Self::Few(rows.clone()),
+            Self::Many(rows) => Self::Many(rows.clone()),
+        }
+    }
+}
+
+impl<'a, K, V> Iterator for Iter<'a, K, V> {
+    type Item = (&'a K, &'a V);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Few(rows) => rows.next().map(|(key, value)| (key, value)),
+            Self::Many(rows) => rows.next(),
+        }
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Self::Few(rows) => rows.size_hint(),
+            Self::Many(rows) => rows.size_hint(),
+        }
+    }
+}
+
+impl<'a, K, V> Iterator for IterMut<'a, K, V> {
+    type Item = (&'a K, &'a mut V);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Few(rows) => rows.next().map(|(key, value)| (&*key, value)),
+            Self::Many(rows) => rows.next(),
+        }
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Self::Few(rows) => rows.size_hint(),
+            Self::Many(rows) => rows.size_hint(),
+        }
+    }
+}
 
 impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
-        Self(None)
+        Self(Rows::Few(Box::default()))
+    }
+}
+
+impl<K: Ord, V> From<BTreeMap<K, V>> for Table<K, V> {
+    fn from(rows: BTreeMap<K, V>) -> Self {
+        Self(if rows.len() <= FEW { Rows::Few(rows.into_iter().collect()) } else { Rows::Many(Box::new(rows)) })
     }
 }
 
 impl<K: Ord, V> FromIterator<(K, V)> for Table<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(rows: I) -> Self {
-        let rows: BTreeMap<K, V> = rows.into_iter().collect();
-        Self((!rows.is_empty()).then(|| Box::new(rows.into_iter().collect())))
+        rows.into_iter().collect::<BTreeMap<K, V>>().into()
     }
 }
 
+impl<K: Ord, V: PartialEq> PartialEq for Table<K, V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl<K: Ord, V: Eq> Eq for Table<K, V> {}
+
+impl<K: Ord + Serialize, V: Serialize> Serialize for Table<K, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+impl<'de, K: Ord + Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Table<K, V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::deserialize(deserializer).map(Self::from_iter)
+    }
+}
+
+#[inline]
+fn place<K: Borrow<Q>, V, Q: Ord + ?Sized>(rows: &[(K, V)], key: &Q) -> Result<usize, usize> {
+    rows.binary_search_by(|(other, _)| other.borrow().cmp(key))
+}
+
+fn put<K, V>(rows: &mut Box<[(K, V)]>, at: usize, key: K, value: V) {
+    let mut list = std::mem::take(rows).into_vec();
+    list.reserve_exact(1);
+    list.insert(at, (key, value));
+    *rows = list.into_boxed_slice();
+}
+
+fn take<K, V>(rows: &mut Box<[(K, V)]>, at: usize) -> (K, V) {
+    let mut list = std::mem::take(rows).into_vec();
+    let row = list.remove(at);
+    *rows = list.into_boxed_slice();
+    row
+}
+
 impl<K: Ord, V> Table<K, V> {
-    /// Nothing.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self(None)
-    }
-
-    fn rows(&self) -> &[(K, V)] {
-        self.0.as_deref().map_or(&[], Vec::as_slice)
-    }
-
-    fn rows_mut(&mut self) -> &mut [(K, V)] {
-        self.0.as_deref_mut().map_or(&mut [], Vec::as_mut_slice)
-    }
-
-    fn place<Q: Ord + ?Sized>(&self, key: &Q) -> Result<usize, usize>
-    where
-        K: Borrow<Q>,
-    {
-        self.rows().binary_search_by(|(other, _)| other.borrow().cmp(key))
-    }
-
-    fn put(&mut self, at: usize, key: K, value: V) {
-        let rows = self.0.get_or_insert_default();
-        if rows.len() == rows.capacity() {
-            // A list's own growth would leave room for three more beside the first.
-            rows.reserve_exact(1 + rows.len() / 2);
+    /// The list becomes a tree if it would be too long with this key.
+    fn make_room(&mut self, key: &K) {
+        if let Rows::Few(rows) = &mut self.0
+            && rows.len() == FEW
+            && place(rows, key).is_err()
+        {
+            self.0 = Rows::Many(Box::new(std::mem::take(rows).into_iter().collect()));
         }
-        rows.insert(at, (key, value));
     }
 
-    fn take(&mut self, at: usize) -> (K, V) {
-        let rows = self.0.as_mut().expect("there is a row to take");
-        let row = rows.remove(at);
-        if rows.is_empty() {
-            self.0 = None;
+    /// The tree becomes a list once that would not be long.
+    fn shrink(&mut self) {
+        if let Rows::Many(rows) = &mut self.0
+            && rows.len() <= FEW / 4
+        {
+            self.0 = Rows::Few(std::mem::take(&mut **rows).into_iter().collect());
         }
-        row
     }
 
     /// The value of a key.
@@ -68,7 +167,10 @@ impl<K: Ord, V> Table<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.place(key).ok().map(|at| &self.rows()[at].1)
+        match &self.0 {
+            Rows::Few(rows) => place(rows, key).ok().map(|at| &rows[at].1),
+            Rows::Many(rows) => rows.get(key),
+        }
     }
 
     /// The value of a key, to be changed.
@@ -76,7 +178,10 @@ impl<K: Ord, V> Table<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.place(key).ok().map(|at| &mut self.rows_mut()[at].1)
+        match &mut self.0 {
+            Rows::Few(rows) => place(rows, key).ok().map(|at| &mut rows[at].1),
+            Rows::Many(rows) => rows.get_mut(key),
+        }
     }
 
     /// Whether a key has a value.
@@ -84,27 +189,37 @@ impl<K: Ord, V> Table<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.place(key).is_ok()
+        self.get(key).is_some()
     }
 
     /// Gives a key a value; returns the one that it had.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        match self.place(&key) {
-            Ok(at) => Some(std::mem::replace(&mut self.rows_mut()[at].1, value)),
-            Err(at) => {
-                self.put(at, key, value);
-                None
-            }
+        self.make_room(&key);
+        match &mut self.0 {
+            Rows::Few(rows) => match place(rows, &key) {
+                Ok(at) => Some(std::mem::replace(&mut rows[at].1, value)),
+                Err(at) => {
+                    put(rows, at, key, value);
+                    None
+                }
+            },
+            Rows::Many(rows) => rows.insert(key, value),
         }
     }
 
     /// The value of a key, which is made and put in if there is none.
     pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
-        let at = self.place(&key).unwrap_or_else(|at| {
-            self.put(at, key, make());
-            at
-        });
-        &mut self.rows_mut()[at].1
+        self.make_room(&key);
+        match &mut self.0 {
+            Rows::Few(rows) => {
+                let at = place(rows, &key).unwrap_or_else(|at| {
+                    put(rows, at, key, make());
+                    at
+                });
+                &mut rows[at].1
+            }
+            Rows::Many(rows) => rows.entry(key).or_insert_with(make),
+        }
     }
 
     /// Takes a value out.
@@ -112,77 +227,107 @@ impl<K: Ord, V> Table<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.place(key).ok().map(|at| self.take(at).1)
+        let value = match &mut self.0 {
+            Rows::Few(rows) => place(rows, key).ok().map(|at| take(rows, at).1),
+            Rows::Many(rows) => rows.remove(key),
+        };
+        self.shrink();
+        value
     }
 
     /// Takes the value of the lowest key out.
     pub fn pop_first(&mut self) -> Option<(K, V)> {
-        self.0.is_some().then(|| self.take(0))
+        let row = match &mut self.0 {
+            Rows::Few(rows) => (!rows.is_empty()).then(|| take(rows, 0)),
+            Rows::Many(rows) => rows.pop_first(),
+        };
+        self.shrink();
+        row
     }
 
     /// Keeps those of which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
-        if let Some(rows) = &mut self.0 {
-            rows.retain(|(key, value)| keep(key, value));
-            if rows.is_empty() {
-                self.0 = None;
+        match &mut self.0 {
+            Rows::Few(rows) => {
+                let mut list = std::mem::take(rows).into_vec();
+                list.retain(|(key, value)| keep(key, value));
+                *rows = list.into_boxed_slice();
             }
+            Rows::Many(rows) => rows.retain(|key, value| keep(key, value)),
         }
+        self.shrink();
     }
 
     /// The lowest key and its value.
     #[must_use]
     pub fn first(&self) -> Option<(&K, &V)> {
-        self.rows().first().map(|(key, value)| (key, value))
+        match &self.0 {
+            Rows::Few(rows) => rows.first().map(|(key, value)| (key, value)),
+            Rows::Many(rows) => rows.first_key_value(),
+        }
     }
 
     /// The highest key and its value.
     #[must_use]
     pub fn last(&self) -> Option<(&K, &V)> {
-        self.rows().last().map(|(key, value)| (key, value))
+        match &self.0 {
+            Rows::Few(rows) => rows.last().map(|(key, value)| (key, value)),
+            Rows::Many(rows) => rows.last_key_value(),
+        }
     }
 
     /// The values of this key and all higher ones.
     pub fn from<'a>(&'a self, key: &K) -> impl Iterator<Item = (&'a K, &'a V)> + Clone + use<'a, K, V> {
-        let first = self.place(key).unwrap_or_else(|at| at);
-        self.rows()[first..].iter().map(|(key, value)| (key, value))
+        match &self.0 {
+            Rows::Few(rows) => Iter::Few(rows[place(rows, key).unwrap_or_else(|at| at)..].iter()),
+            Rows::Many(rows) => Iter::Many(rows.range((Included(key), Unbounded))),
+        }
     }
 
     /// How many keys have a value.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.rows().len()
+        match &self.0 {
+            Rows::Few(rows) => rows.len(),
+            Rows::Many(rows) => rows.len(),
+        }
     }
 
     /// Whether none has.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.len() == 0
     }
 
     /// All, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> + Clone {
-        self.rows().iter().map(|(key, value)| (key, value))
+        match &self.0 {
+            Rows::Few(rows) => Iter::Few(rows.iter()),
+            Rows::Many(rows) => Iter::Many(rows.range::<K, _>(..)),
+        }
     }
 
     /// All, by key, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
-        self.rows_mut().iter_mut().map(|(key, value)| (&*key, value))
+        match &mut self.0 {
+            Rows::Few(rows) => IterMut::Few(rows.iter_mut()),
+            Rows::Many(rows) => IterMut::Many(rows.iter_mut()),
+        }
     }
 
     /// All keys.
     pub fn keys(&self) -> impl Iterator<Item = &K> + Clone {
-        self.rows().iter().map(|(key, _)| key)
+        self.iter().map(|(key, _)| key)
     }
 
     /// All values.
     pub fn values(&self) -> impl Iterator<Item = &V> + Clone {
-        self.rows().iter().map(|(_, value)| value)
+        self.iter().map(|(_, value)| value)
     }
 
     /// All values, to be changed.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.rows_mut().iter_mut().map(|(_, value)| value)
+        self.iter_mut().map(|(_, value)| value)
     }
 }
 
@@ -193,21 +338,40 @@ mod tests {
     use super::*;
 
     proptest! {
+        /// A hundred keys and up to 600 steps, so that it becomes a tree, and a list again.
         #[test]
-        fn a_table_is_a_map(steps in prop::collection::vec((0u8..4, 0u8..12, any::<u8>()), 0..60)) {
+        fn a_table_is_a_map(steps in prop::collection::vec((0u8..12, 0u8..100, any::<u8>()), 0..600)) {
             let (mut table, mut map) = (Table::default(), BTreeMap::new());
             for (what, key, value) in steps {
                 match what {
-                    0 => prop_assert_eq!(table.insert(key, value), map.insert(key, value)),
-                    1 => prop_assert_eq!(table.remove(&key), map.remove(&key)),
-                    2 => prop_assert_eq!(*table.get_or_insert_with(key, || value), *map.entry(key).or_insert(value)),
-                    _ => prop_assert_eq!(table.pop_first(), map.pop_first()),
+                    0..6 => prop_assert_eq!(table.insert(key, value), map.insert(key, value)),
+                    6 | 7 => prop_assert_eq!(table.remove(&key), map.remove(&key)),
+                    8 => prop_assert_eq!(*table.get_or_insert_with(key, || value), *map.entry(key).or_insert(value)),
+                    9 => prop_assert_eq!(table.pop_first(), map.pop_first()),
+                    10 => table.iter_mut().zip(map.iter_mut()).for_each(|((_, a), (_, b))| (*a, *b) = (value, value)),
+                    // Seldom all but a few go.
+                    _ if value < 16 => {
+                        table.retain(|key, _| key % 16 == value);
+                        map.retain(|key, _| key % 16 == value);
+                    }
+                    _ => {}
                 }
                 prop_assert!(table.iter().eq(map.iter()) && table.len() == map.len());
                 prop_assert!(table.from(&key).eq(map.range(key..)));
                 prop_assert_eq!(table.get(&key), map.get(&key));
                 prop_assert_eq!((table.first(), table.last()), (map.first_key_value(), map.last_key_value()));
             }
+            let other: Table<_, _> = map.into();
+            prop_assert_eq!(table, other);
         }
+    }
+
+    #[test]
+    fn what_is_in_it_makes_its_size() {
+        assert_eq!(size_of::<Table<u64, u64>>(), size_of::<Box<[(u64, u64)]>>());
+        let mut table: Table<usize, ()> = (0..=FEW).map(|number| (number, ())).collect();
+        assert!(matches!(table.0, Rows::Many(_)));
+        table.retain(|number, ()| *number < FEW / 4);
+        assert!(matches!(table.0, Rows::Few(_)));
     }
 }

@@ -31,7 +31,7 @@ use burr_protocol::{
 };
 
 use crate::{
-    disk::{Disk, Packs},
+    disk::{Contents, Disk},
     ledger::Ledger,
     network::{Network, PipeId},
     queue::Queue,
@@ -66,11 +66,8 @@ const ANY_LIFE: u32 = u32::MAX;
 
 /// What is to happen to a node. Most of what waits does so for a day: what takes more room than a number is behind a
 /// pointer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum Event {
-    /// Nothing: what is left of an event that was taken.
-    #[default]
-    None,
     /// The agent's deadline.
     Wake,
     Give(Box<Input>),
@@ -148,7 +145,7 @@ pub struct World {
     unhooked: BTreeSet<Hash>,
     /// Packs that were verified: the same bytes are checked once.
     memory: Memory,
-    packs: Packs,
+    contents: Contents,
     actions: Vec<Action>,
     ledger: Ledger,
     checks: Option<Box<Checks>>,
@@ -189,7 +186,7 @@ impl World {
             unhealthy: BTreeSet::new(),
             unhooked: BTreeSet::new(),
             memory: Memory::of(1 << 12),
-            packs: Packs::default(),
+            contents: Contents::default(),
             actions: Vec::new(),
             ledger: Ledger::default(),
             checks: None,
@@ -434,7 +431,6 @@ impl World {
 
     fn happen(&mut self, node: NodeIndex, event: Event) {
         match event {
-            Event::None => {}
             Event::Wake => self.wake(node),
             Event::Give(input) => self.give(node, *input),
             Event::Message(letter) => {
@@ -521,7 +517,7 @@ impl World {
         if !full {
             let (token, records) = (*token, std::mem::take(&mut writing.records));
             writing.replaced = machine.disk.replaced_by(&records);
-            machine.disk.write(&records, &mut self.packs);
+            machine.disk.write(&records, &mut self.contents);
             self.check_durable(node, &records);
             if let Some(writing) = self.machines[node].writes.get_mut(&token) {
                 writing.records = records;

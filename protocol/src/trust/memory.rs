@@ -102,7 +102,7 @@ impl Memory {
 }
 
 fn name(signed: &SignedReceipt) -> Hash {
-    Hash::of(&[signed.receipt.as_slice(), &signed.signature.0, &signed.signature.1].concat())
+    Hash::of(&[signed.bytes(), &signed.signature()].concat())
 }
 
 /// The answer to a question, found among at most `bound` earlier ones or worked out now.

@@ -221,7 +221,7 @@ fn nobody_speaks_for_a_node_or_for_the_devices_of_another_gateway() {
     let named = Receipt { device: via.name(), via: Some(via), ..honest.clone() };
     let good = SignedReceipt::sign(&named, &mallory);
     assert_eq!(good.verify().as_ref(), Ok(&named));
-    let stolen = SignedReceipt { receipt: postcard::to_stdvec(&honest).unwrap(), ..good };
+    let stolen = SignedReceipt::of(postcard::to_stdvec(&honest).unwrap(), good.signature());
     assert_eq!(stolen.verify(), Err(ReceiptError::Signature));
 }
 

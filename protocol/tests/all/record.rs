@@ -89,8 +89,8 @@ fn state() -> impl Strategy<Value = AppRecord> {
 }
 
 fn receipt() -> impl Strategy<Value = Record> {
-    let signed = (vec(any::<u8>(), 0..300), any::<([u8; 32], [u8; 32])>())
-        .prop_map(|(receipt, signature)| SignedReceipt { receipt, signature });
+    let signed = (vec(any::<u8>(), 0..300), vec(any::<u8>(), 64))
+        .prop_map(|(receipt, signature)| SignedReceipt::of(receipt, signature.try_into().unwrap()));
     (any::<([u8; 32], [u8; 32], u64)>(), signed).prop_map(|((repository, device, counter), signed)| {
         let mark = Mark { repository: RepositoryId(repository), device: NodeId(device), counter };
         Record::Receipt { mark, receipt: Some(signed) }
@@ -140,7 +140,7 @@ proptest! {
 fn forgetting_has_the_key_of_what_is_forgotten() {
     // §10.2
     let mark = Mark { repository: RepositoryId([1; 32]), device: NodeId([2; 32]), counter: 3 };
-    let signed = SignedReceipt { receipt: vec![1], signature: ([0; 32], [0; 32]) };
+    let signed = SignedReceipt::of(vec![1], [0; 64]);
     let (kept, value) = Record::Receipt { mark, receipt: Some(signed) }.entry().unwrap();
     let (forgotten, nothing) = Record::Receipt { mark, receipt: None }.entry().unwrap();
     assert_eq!(kept, forgotten);

@@ -37,8 +37,8 @@ fn holding() -> impl Strategy<Value = Holding> {
 }
 
 fn receipt() -> impl Strategy<Value = SignedReceipt> {
-    (vec(any::<u8>(), 0..300), any::<([u8; 32], [u8; 32])>())
-        .prop_map(|(receipt, signature)| SignedReceipt { receipt, signature })
+    (vec(any::<u8>(), 0..300), vec(any::<u8>(), 64))
+        .prop_map(|(receipt, signature)| SignedReceipt::of(receipt, signature.try_into().unwrap()))
 }
 
 fn map() -> impl Strategy<Value = PieceMap> {
@@ -141,7 +141,7 @@ fn every_list_keeps_its_bound() {
     let mark = Mark { repository: RepositoryId([1; 32]), device: NodeId([2; 32]), counter: 3 };
     let holding =
         Holding { repository: RepositoryId([1; 32]), version: MetadataVersion::default(), pack: Hash([1; 32]) };
-    let receipt = SignedReceipt { receipt: Vec::new(), signature: ([0; 32], [0; 32]) };
+    let receipt = SignedReceipt::of(Vec::new(), [0; 64]);
     let of = |digest| (Message::Digest(digest), 256);
     let messages = [
         of(Digest { follows: vec![RepositoryId([1; 32]); 257], ..Digest::default() }),

@@ -82,8 +82,8 @@ impl Rules {
                 self.app = state.clone();
             }
             Record::Receipt { mark, receipt: Some(signed) } if mark.device == own() => {
-                let before = self.own.insert(mark.counter, signed.receipt.clone());
-                assert!(before.is_none_or(|before| before == signed.receipt), "no number is used twice");
+                let before = self.own.insert(mark.counter, signed.bytes().to_vec());
+                assert!(before.is_none_or(|before| before == signed.bytes()), "no number is used twice");
             }
             Record::Receipt { .. } | Record::Assigned { .. } | Record::Used(_) => {}
         }

@@ -52,7 +52,7 @@ fn a_receipt_that_its_device_did_not_sign_is_a_lie() {
     let mut claim = honest.verify().unwrap();
     claim.counter = 2;
     claim.outcome = Outcome::Failed { reason: "mallory says so".to_owned() };
-    let stolen = SignedReceipt { receipt: postcard::to_stdvec(&claim).unwrap(), ..honest };
+    let stolen = SignedReceipt::of(postcard::to_stdvec(&claim).unwrap(), honest.signature());
     pair.say(liar, &Message::Receipts(vec![stolen]));
     pair.run(10);
     assert_eq!(pair.refused(), [(pair.world.id(liar), Lie::ForgedReceipt)]);
