@@ -438,10 +438,11 @@ impl World {
                 // What was in flight on a connection is lost with it.
                 let connection = self.machines[node].connected.get(&from);
                 if connection.is_some_and(|connection| connection.session == session) {
-                    let from = self.id(from as usize);
+                    let from = from as usize;
                     for promise in self.promises(node, &bytes) {
                         self.transmit(node, from, promise);
                     }
+                    let from = self.id(from);
                     self.give(node, Input::Message { node: from, bytes });
                 }
             }
@@ -547,22 +548,20 @@ impl World {
                     self.give(this, Input::Near { node: id });
                 }
                 self.machines[this].connected.insert(number, Connection { session, clear: self.time });
+                self.hear_meeting(this);
                 self.give(this, Input::Connected { node: id, address });
             }
         }
     }
 
     fn send(&mut self, node: NodeIndex, to: NodeId, mut bytes: Vec<u8>) {
-        if !self.index(to).is_some_and(|to| self.is_connected(node, to) && self.path(node, to).is_some()) {
-            return;
-        }
+        let Some(to) = self.index(to).filter(|to| self.is_connected(node, *to)) else { return };
         self.check_sent(node, &bytes);
         self.lie_about(node, &mut bytes);
         self.transmit(node, to, bytes);
     }
 
-    fn transmit(&mut self, node: NodeIndex, to: NodeId, bytes: Vec<u8>) {
-        let Some(to) = self.index(to).filter(|to| self.is_connected(node, *to)) else { return };
+    fn transmit(&mut self, node: NodeIndex, to: NodeIndex, bytes: Vec<u8>) {
         let Some(path) = self.path(node, to) else { return };
         if self.machines[node].mute {
             return;

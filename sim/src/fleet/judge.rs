@@ -1,15 +1,10 @@
 //! At the end of a run that healed: what must have come true.
 
-use std::time::Duration;
-
 use super::Fleet;
 use crate::{
     scenario::FaultKind,
     world::{NodeIndex, Rule},
 };
-
-/// A fleet with nothing to do is listened to for this long.
-const LISTEN: Duration = Duration::from_secs(60);
 
 impl Fleet {
     /// Looks at what must be so in the end, of a scenario that heals.
@@ -30,12 +25,7 @@ impl Fleet {
         for node in honest {
             self.check_receipts(node);
         }
-        let before = self.world.ledger().near + self.world.ledger().far;
-        self.world.run(LISTEN);
-        let moved = self.world.ledger().near + self.world.ledger().far - before;
-        if moved > 0 {
-            self.world.broke(0, Rule::NotQuiet, format!("{moved} bytes of payloads moved with nothing left to do"));
-        }
+        self.world.must_be_quiet();
     }
 
     /// The newest version that is good.

@@ -1,6 +1,7 @@
 //! What always holds, looked at from outside the agents at every event.
 
 mod budget;
+mod quiet;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use burr_protocol::{
 
 use super::{NodeIndex, World};
 use budget::Spent;
+use quiet::Said;
 
 /// A rule that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +82,10 @@ pub(super) struct Checks {
     active: BTreeMap<(NodeIndex, String), u64>,
     /// What each node used of its budgets.
     spent: BTreeMap<NodeIndex, Spent>,
+    /// The message that was looked at last: of which node, and at which input.
+    looked_at: (NodeIndex, u64, Vec<u8>),
+    /// What each node says, while they are listened to.
+    said: Vec<Said>,
     broken: Vec<Violation>,
 }
 
@@ -115,9 +121,16 @@ impl World {
 
     /// A message is about to go out.
     pub(super) fn check_sent(&mut self, node: NodeIndex, bytes: &[u8]) {
-        if self.checks.is_none() {
+        let input = self.handled;
+        let Some(checks) = &mut self.checks else { return };
+        // Most is said to several peers at once, and nothing changes on the disk in between.
+        let (of, at, words) = &mut checks.looked_at;
+        if (*of, *at) == (node, input) && words == bytes {
             return;
         }
+        (*of, *at) = (node, input);
+        words.clear();
+        words.extend_from_slice(bytes);
         if bytes.len() > MAX_MESSAGE {
             self.broke(node, Rule::Bound, format!("a message of {} bytes", bytes.len()));
         }

@@ -335,6 +335,7 @@ impl World {
         }
         self.network.count(&way, bytes);
         self.ledger.said(bytes, path.far);
+        self.hear_said(from, bytes);
     }
 
     fn pipes(&mut self, node: NodeIndex) -> (PipeId, PipeId) {

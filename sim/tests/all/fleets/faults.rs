@@ -1,6 +1,10 @@
 //! What goes wrong, and what holds all the same.
 
+use std::time::Duration;
+
+use burr_protocol::{action::Input, config::Config};
 use burr_sim::{
+    fleet::Fleet,
     scenario::{SHIPPED, Scenario, quantity::Span},
     swarm,
     world::{Rule, Violation},
@@ -106,9 +110,28 @@ fn a_driver_that_speaks_too_soon_is_found_out_and_the_failure_is_made_small() {
 }
 
 #[test]
+fn a_node_that_says_what_it_holds_again_and_again_is_found_out() {
+    let scenario = Scenario { duration: Span(2 * 3_600_000), heal: Some(Span(3_600_000)), ..few() };
+    let broken = |every: Option<Duration>| {
+        let mut fleet = Fleet::new(&scenario, 1, Vec::new()).unwrap();
+        let device = fleet.devices().nth(3).unwrap();
+        if let Some(sync_interval) = every {
+            // Other settings than those that it is judged by: half a minute, and not half an hour.
+            let config = Config { sync_interval, ..fleet.world.agent(device).unwrap().config().clone() };
+            fleet.world.give(device, Input::Settings(Box::new(config)));
+        }
+        fleet.run(|_| ());
+        (device, fleet.world.violations().to_vec())
+    };
+    assert_eq!(broken(None).1, []);
+    let (device, found) = broken(Some(Duration::from_secs(30)));
+    assert!(matches!(&found[..], [of] if of.rule == Rule::NotQuiet && of.node == device), "{found:?}");
+}
+
+#[test]
 fn liars_and_a_thief_delay_and_nothing_more() {
     let scenario = shipped("hostile_peers", &[("nodes.2.count", "45"), ("duration", "90min"), ("heal", "80min")]);
-    let mut fleet = burr_sim::fleet::Fleet::new(&scenario, 1, Vec::new()).unwrap();
+    let mut fleet = Fleet::new(&scenario, 1, Vec::new()).unwrap();
     fleet.run(|_| ());
     assert_eq!(fleet.world.violations(), []);
     let refused = &fleet.world.ledger().refused;
