@@ -1,5 +1,7 @@
 //! A flight recording, flown again: the same agent, told the same, must want the same.
 
+mod waits;
+
 use burr_protocol::{
     Agent, Time,
     action::{Action, Input},
@@ -7,6 +9,8 @@ use burr_protocol::{
     flight::{self, FlightError, Moment, Recording},
     wire::Message,
 };
+
+pub use waits::{Waits, Work};
 
 /// What one input led to, again.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use burr_protocol::{
     fact::Fact,
     flight::{Beginning, Recording},
 };
-use burr_sim::replay::{Step, action_in_words, input_in_words, replay};
+use burr_sim::replay::{Step, Waits, action_in_words, input_in_words, replay};
 
 use super::{Failure, print};
 
@@ -18,6 +18,9 @@ pub(crate) struct Replay {
     /// Print what the node told people alone
     #[arg(long)]
     facts: bool,
+    /// Print how long the node took for what its agent asked of it, and nothing else
+    #[arg(long, conflicts_with = "facts")]
+    waits: bool,
 }
 
 impl Replay {
@@ -40,17 +43,25 @@ impl Replay {
                 *printed = print(words);
             }
         };
-        let (mut number, mut others) = (0_usize, Vec::new());
-        let start = |facts: &[Fact]| facts.iter().for_each(|fact| say(format!("  tell: {fact}\n")));
+        let (mut number, mut others, mut waits) = (0_usize, Vec::new(), Waits::default());
+        let start = |facts: &[Fact]| {
+            facts.iter().filter(|_| !self.waits).for_each(|fact| say(format!("  tell: {fact}\n")));
+        };
         let replayed = replay(&recording, start, |step| {
             number += 1;
-            say(self.words(step));
+            waits.take(step);
+            if !self.waits {
+                say(self.words(step));
+            }
             if !step.same {
                 others.push(number);
                 say(format!("{:>13}   ! these are not the actions that were recorded\n", ""));
             }
         });
         replayed.map_err(|error| Failure::Recording { path, words: error.to_string() })?;
+        if self.waits {
+            say(waits.to_string());
+        }
         let many = others.len();
         match others.first() {
             None => say(format!("all {number} inputs led to the actions that were recorded\n")),

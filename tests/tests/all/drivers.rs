@@ -14,7 +14,10 @@ use burr_protocol::{
     flight::Recording,
     receipt::{Outcome, Receipt, SignedReceipt},
 };
-use burr_sim::{replay::replay, story};
+use burr_sim::{
+    replay::{Waits, Work, replay},
+    story,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -77,21 +80,26 @@ async fn what_two_real_nodes_were_told_leads_to_the_same_again() {
         node.shutdown().await;
     }
 
-    let mut rolled_back = 0;
+    let (mut rolled_back, mut staged) = (0, 0);
     for (directory, name) in [(&kiosk_flight, "000001"), (&device_flight, "000001"), (&device_flight, "000002")] {
         let bytes = fs::read(directory.join(format!("{name}.flight"))).unwrap();
         let recording = Recording::read(&bytes).unwrap();
-        let mut inputs = 0;
+        let (mut inputs, mut waits) = (0, Waits::default());
         let agent = replay(
             &recording,
             |_| (),
             |step| {
                 assert!(step.same, "{name}: {:?} led to {:?}", step.moment.input, step.actions);
                 inputs += 1;
+                waits.take(step);
                 rolled_back += step.actions.iter().filter(|action| is_rolled_back(action)).count();
             },
         );
         assert!(inputs > 10 && inputs == recording.moments.len(), "{inputs} inputs");
+        // Each run writes, and all that it does it does within the test's time.
+        assert!(!waits.of(Work::Write).is_empty(), "{waits}");
+        assert!(waits.of(Work::Write).iter().all(|took| *took < PATIENCE), "{waits}");
+        staged += waits.of(Work::Stage).len();
         if directory == &kiosk_flight {
             let again: Vec<_> = agent.unwrap().receipts().iter().filter_map(SignedReceipt::peek).collect();
             assert_eq!(again, kept);
@@ -104,7 +112,7 @@ async fn what_two_real_nodes_were_told_leads_to_the_same_again() {
         replay(&other, |_| (), |step| differ += usize::from(!step.same)).unwrap();
         assert!(differ > 0, "nobody connected, and all went on as before");
     }
-    assert_eq!(rolled_back, 1);
+    assert_eq!((rolled_back, staged), (1, 2));
 }
 
 fn is_rolled_back(action: &Action) -> bool {
