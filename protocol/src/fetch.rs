@@ -498,7 +498,7 @@ impl Job {
     /// Bytes that may be asked of a provider now.
     fn room(&self, provider: &Provider, alone: &Alone) -> u64 {
         let allowed = self.allowed[usize::from(!provider.near)];
-        let room = alone.long_room(provider, self.piece).unwrap_or_else(|| provider.room());
+        let room = alone.run_room(provider, self.piece).unwrap_or_else(|| provider.room());
         if allowed < self.piece.min(self.size) { 0 } else { room.min(allowed) }
     }
 
@@ -509,8 +509,6 @@ impl Job {
             provider.rests = None;
         }
         self.claim(now);
-        let alone = Alone::of(self, config);
-        self.look_around(&alone);
         self.give_up(now, config);
         self.come_near();
         let mut steps: Vec<Step> = std::mem::take(&mut self.ended).into_iter().map(Step::Cancel).collect();
@@ -518,6 +516,7 @@ impl Job {
             steps.push(Step::Look);
             return steps;
         }
+        let alone = Alone::of(self, config);
         if !self.providers.values().any(|provider| self.room(provider, &alone) > 0) {
             return steps;
         }
@@ -690,7 +689,7 @@ impl Job {
             // Whoever says what may be asked says when it may be more.
             (None, None)
         } else if self.has_provider() {
-            (Some(self.look_at(config)), None)
+            (Some(self.look_at()), None)
         } else {
             (None, Some(self.search_at(config)))
         };

@@ -3,13 +3,19 @@
 //! Requests are short so that a node that fetches the same can be left its share, and so that what one provider holds up
 //! can be had of another. With nobody to share with, and nothing to be had elsewhere, each costs a question, a turn and a
 //! proof for nothing: what comes of a long one is verified, told of and kept as it comes, too. It takes no longer than
-//! [`LASTS`], so that others who ask the same provider wait no longer for their turn, and it grows with what was brought, so
-//! that a node that has merely not heard of the others yet has asked for little. When one comes, runs that are long end, and
-//! what is missing of them is asked for in short ones.
+//! [`LASTS`], so that what else is asked of the same provider waits no longer for its turn, and it grows with what was
+//! brought, so that a node that has merely not heard of the others yet has asked for little. When one comes, what is under
+//! way goes on, as to end it would cost a new stream, and a month's budget what is on its way; from then on runs are short.
 
 use std::time::Duration;
 
-use super::{CHECK_INTERVAL, Job, RequestId, claims::RUN, pieces::Pieces, plan::Plan, provider::Provider};
+use super::{
+    CHECK_INTERVAL, Job,
+    claims::RUN,
+    pieces::Pieces,
+    plan::Plan,
+    provider::{FIRST_WINDOW, Provider},
+};
 use crate::{Time, config::Config};
 
 /// A run takes about this long at the rate so far.
@@ -21,7 +27,7 @@ pub(super) const GROWS: u64 = 4;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Alone {
     /// How many fetch the blob and may take the same of near ones, and of far ones.
-    fellows: [usize; 2],
+    takers: [usize; 2],
     /// No more than one provider has anything of what is missing.
     one_has: bool,
     /// Bytes of a run at most.
@@ -30,54 +36,47 @@ pub(super) struct Alone {
 
 impl Alone {
     pub(super) fn of(job: &Job, config: &Config) -> Self {
-        let fellows = |near: bool| {
-            // Those of this site that know nobody elsewhere wait for what this node brings.
-            let takes = |provider: &&Provider| provider.fetches && (near || !provider.near || provider.outward);
-            job.providers.values().filter(takes).count()
-        };
-        let has = |provider: &&Provider| provider.rests.is_none() && provider.held.adds_to(&job.have);
         // With several sources, guided self-scheduling (Polychronopoulos and Kuck, 1987): all come to their end together.
         let sources = job.providers.values().filter(|provider| provider.is_source()).count() as u64;
         let share = if sources > 1 { (job.size - job.held_bytes()) / (2 * sources) } else { u64::MAX };
         // One is behind the one under way.
         let longest = config.request_bytes.min(config.provider_bytes / 2).min(share);
-        let one_has = job.providers.values().filter(has).take(2).count() < 2;
-        Self { fellows: [fellows(true), fellows(false)], one_has, longest }
+        let one_has = job.having().nth(1).is_none();
+        Self { takers: [true, false].map(|near| job.takers(near)), one_has, longest }
     }
 
     /// Whether nobody else takes what a provider has, and pieces of it are not to be had of another sooner.
     pub(super) fn with(&self, provider: &Provider) -> bool {
-        self.is_unshared(provider) && (provider.is_source() || self.one_has)
-    }
-
-    fn is_unshared(&self, provider: &Provider) -> bool {
         // It takes nothing of itself.
-        self.fellows[usize::from(!provider.near)] == usize::from(provider.fetches)
+        let unshared = self.takers[usize::from(!provider.near)] == usize::from(provider.fetches);
+        unshared && (provider.is_source() || self.one_has)
     }
 
-    /// Bytes of a long run that may be asked of a provider now, if such a run is of use: one is behind the one under way.
-    pub(super) fn long_room(&self, provider: &Provider, piece: u64) -> Option<u64> {
+    /// Bytes of a run that may be asked of a provider now, if its window is not to say so: one is behind the one under way.
+    pub(super) fn run_room(&self, provider: &Provider, piece: u64) -> Option<u64> {
         let run = provider.run().min(self.longest);
-        let is_long = self.with(provider) && run / piece > RUN as u64;
-        is_long.then(|| if provider.rests.is_none() && provider.asked <= run { run } else { 0 })
+        let counts = self.with(provider) && run / piece >= FIRST_WINDOW;
+        counts.then(|| if provider.rests.is_none() && provider.asked <= run { run } else { 0 })
     }
 }
 
 impl Job {
-    /// Ends long runs of what others are to take, too.
-    pub(super) fn look_around(&mut self, alone: &Alone) {
-        let shared = |node| self.providers.get(node).is_some_and(|provider: &Provider| !alone.is_unshared(provider));
-        let long = self.under.iter().filter(|(_, under)| under.is_long() && shared(&under.request.node));
-        let long: Vec<RequestId> = long.map(|(id, _)| *id).collect();
-        self.unsure |= !long.is_empty();
-        for id in long {
-            self.end(id);
-        }
+    /// Those that have something of what is missing.
+    fn having(&self) -> impl Iterator<Item = &Provider> {
+        let has = |provider: &&Provider| provider.rests.is_none() && provider.held.adds_to(&self.have);
+        self.providers.values().filter(has)
+    }
+
+    /// How many fetch the blob and may take what near ones have, or far ones. Those of this site that know nobody elsewhere
+    /// wait for what this node brings.
+    fn takers(&self, near: bool) -> usize {
+        let takes = |provider: &&Provider| provider.fetches && (near || !provider.near || provider.outward);
+        self.providers.values().filter(takes).count()
     }
 
     /// Bytes that a run of a provider may have, where this node is alone with it; none where it is not.
     pub(super) fn alone_with(&self, provider: &Provider, plan: &Plan) -> Option<u64> {
-        let long = plan.alone.long_room(provider, self.piece).is_some();
+        let long = plan.alone.run_room(provider, self.piece).is_some();
         let most = if long { u64::MAX } else { RUN as u64 * self.piece };
         plan.alone.with(provider).then(|| self.room(provider, &plan.alone).min(most))
     }
@@ -93,11 +92,12 @@ impl Job {
     }
 
     /// When to look whether something is held up. What one alone can bring, nobody else is asked for.
-    pub(super) fn look_at(&self, config: &Config) -> Time {
+    pub(super) fn look_at(&self) -> Time {
         let soon = self.checked + CHECK_INTERVAL;
-        let alone = Alone::of(self, config);
-        let waits = || self.providers.values().find(|provider| provider.asked > 0 && alone.is_unshared(provider));
-        let stalls = if alone.one_has { waits().and_then(Provider::stalls_at) } else { None };
+        let mut having = self.having();
+        let (Some(one), None) = (having.next(), having.next()) else { return soon };
+        let unshared = self.takers(one.near) == usize::from(one.fetches);
+        let stalls = if unshared { one.stalls_at() } else { None };
         stalls.map_or(soon, |stalls| stalls.max(soon))
     }
 }
