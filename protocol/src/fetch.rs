@@ -385,13 +385,9 @@ impl Job {
                 }
             }
         }
-        self.fresh.reserve(pieces.len());
-        for piece in pieces.clone() {
-            if !self.have.contains(piece) {
-                self.have.insert(piece);
-                self.fresh.push(Fresh { piece, from_afar });
-            }
-        }
+        let new = pieces.clone().filter(|piece| !self.have.contains(*piece));
+        self.fresh.extend(new.map(|piece| Fresh { piece, from_afar }));
+        self.have.insert_run(pieces.clone());
         let meets = |rest: &Range<usize>| rest.start < pieces.end && pieces.start < rest.end;
         let useless = |under: &Under| meets(&under.rest()) && under.rest().all(|rest| self.have.contains(rest));
         let overtaken: Vec<RequestId> = self
@@ -575,7 +571,7 @@ impl Job {
             let allowed = &mut self.allowed[usize::from(!provider.near)];
             *allowed = allowed.saturating_sub(if *allowed == u64::MAX { 0 } else { bytes });
         }
-        (first..first + count).for_each(|piece| plan.free.remove(piece));
+        plan.free.remove_run(first..first + count);
         self.under.insert(id, Under { request, first, count, since: now, moved: now, bytes: 0, done: 0, second });
         Step::Ask(request)
     }

@@ -1,5 +1,7 @@
 //! Pieces of a blob: how large they are, and sets of them.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a BLAKE3 chunk group, the unit of verification.
@@ -30,6 +32,15 @@ pub fn piece_size(size: u64) -> u64 {
 
 /// Pieces in one word of a set.
 const WORD: usize = 64;
+
+/// The words that a run of pieces lies in, with the bits that are of the run.
+fn words_of(run: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
+    (run.start / WORD..run.end.div_ceil(WORD)).map(move |index| {
+        let first = run.start.max(index * WORD) - index * WORD;
+        let past = (index + 1) * WORD - run.end.min((index + 1) * WORD);
+        (index, (u64::MAX << first) & (u64::MAX >> past))
+    })
+}
 
 /// A set of pieces: a bit each, so that sets of one blob are compared 64 pieces at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +174,24 @@ impl Pieces {
         }
     }
 
+    /// Adds a run of pieces.
+    pub(super) fn insert_run(&mut self, run: Range<usize>) {
+        for (index, bits) in words_of(run.start..run.end.min(self.count)) {
+            let word = &mut self.words[index];
+            self.set += (bits & !*word).count_ones() as usize;
+            *word |= bits;
+        }
+    }
+
+    /// Removes a run of pieces.
+    pub(super) fn remove_run(&mut self, run: Range<usize>) {
+        for (index, bits) in words_of(run.start..run.end.min(self.count)) {
+            let word = &mut self.words[index];
+            self.set -= (bits & *word).count_ones() as usize;
+            *word &= !bits;
+        }
+    }
+
     /// How many pieces the blob has.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -191,5 +220,33 @@ impl Pieces {
     #[must_use]
     pub fn is_all(&self) -> bool {
         self.set == self.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_run_is_put_in_and_taken_out_as_its_pieces_are_one_by_one(
+            runs in prop::collection::vec((0usize..210, 0usize..210, any::<bool>()), 0..12),
+        ) {
+            let size = 200 * MIN_PIECE;
+            let (mut runs_of, mut one_by_one) = (Pieces::none(size), Pieces::none(size));
+            for (start, length, add) in runs {
+                let run = start..start + length;
+                if add {
+                    runs_of.insert_run(run.clone());
+                    run.for_each(|piece| one_by_one.insert(piece));
+                } else {
+                    runs_of.remove_run(run.clone());
+                    run.for_each(|piece| one_by_one.remove(piece));
+                }
+                prop_assert_eq!(&runs_of, &one_by_one);
+            }
+        }
     }
 }

@@ -57,7 +57,7 @@ impl Plan {
         let mut free = Pieces::all(job.size);
         free.subtract(&job.have);
         let scarce = free.common(&job.copies.none).next().is_some();
-        job.under.values().flat_map(Under::rest).for_each(|piece| free.remove(piece));
+        job.under.values().map(Under::rest).for_each(|run| free.remove_run(run));
         let union = |wanted: &dyn Fn(&Provider) -> bool| {
             let mut union = Pieces::none(job.size);
             let those = job.providers.values().filter(|provider| provider.rests.is_none() && wanted(provider));
