@@ -67,8 +67,8 @@ pub struct Peer {
     pub marks: Numbers,
     /// Whether it tells of its receipts only once it heard of ours, and is sent none until then.
     pub withholds: bool,
-    /// Whether it was not told yet which receipts are here.
-    pub untold: bool,
+    /// What the marks hashed to that it was not told yet.
+    pub untold: Option<Hash>,
     /// Repositories it follows: the only ones whose news and receipts it is sent.
     pub repositories: BTreeSet<RepositoryId>,
     /// Blobs that it looks for.
@@ -374,9 +374,10 @@ impl Peers {
 impl Peer {
     /// Takes in what the peer says that it holds.
     pub fn take(&mut self, digest: &Digest) {
+        // It is told of nothing anew when it greets again.
+        self.withholds = !self.introduced && digest.more.is_some();
         self.introduced = true;
         self.collects = digest.collects;
-        self.withholds = digest.more;
         self.site.clone_from(&digest.site);
         self.repositories = digest.follows.iter().copied().collect();
         for holding in &digest.holdings {

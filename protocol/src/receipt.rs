@@ -305,12 +305,31 @@ pub struct Sent {
     /// Whether those were looked for among all that are held. Until then they are those that the peer's marks don't tell
     /// of: what came since it connected, of which it may hold some without having said so.
     is_complete: bool,
+    /// Whether the peer holds what is held here of all devices but the due ones, whatever its marks tell.
+    is_same: bool,
 }
 
 impl Sent {
     /// What is due is to be looked for among all receipts.
     pub fn look_again(&mut self) {
         self.is_complete = false;
+    }
+
+    /// The peer holds all that was held here when it connected.
+    pub fn is_the_same(&mut self) {
+        (self.is_complete, self.is_same) = (true, true);
+    }
+
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.is_complete && self.due.is_empty()
+    }
+
+    /// Whether the peer holds what is held here of a device, though its marks don't tell.
+    #[must_use]
+    pub fn has(&self, mark: &Mark) -> bool {
+        self.is_same && !self.due.contains(&(mark.repository, mark.device))
     }
 
     /// Whether a peer, which holds those that `held` names, keeps receipts of a device.
@@ -378,6 +397,9 @@ pub struct Receipts {
     /// Devices whose marks others can't know: one that was acknowledged is above what is claimed now, as a receipt below
     /// it was missed, or the one that was missed is here.
     changed: Table<(RepositoryId, NodeId), ()>,
+    /// What all marks hash to, once somebody asked since one changed.
+    #[serde(skip)]
+    hash: Option<Box<Hash>>,
 }
 
 impl Receipts {
@@ -391,6 +413,7 @@ impl Receipts {
             missed: Table::default(),
             members: Table::default(),
             changed: Table::default(),
+            hash: None,
         }
     }
 
@@ -407,6 +430,7 @@ impl Receipts {
     /// there is no room and no device has more, whoever sent it has to keep it. `is_member` says whether its certificate
     /// makes its device a member.
     pub fn insert(&mut self, receipt: &Receipt, signed: SignedReceipt, is_member: bool, bound: usize) -> Vec<Mark> {
+        self.hash = None;
         let key = (receipt.repository, receipt.device);
         if self.missed.get(&key) == Some(&receipt.counter) {
             self.missed.remove(&key);
@@ -514,6 +538,7 @@ impl Receipts {
         {
             return;
         }
+        self.hash = None;
         let lowest = self.missed.get_or_insert_with(key, || mark.counter);
         *lowest = mark.counter.min(*lowest);
         if self.kept.contains_key(&key) {
@@ -524,7 +549,34 @@ impl Receipts {
     /// The newest counter held of each device, or the one before the first that was missed; at most [`MAX_MARKS`].
     #[must_use]
     pub fn marks(&self) -> Vec<Mark> {
-        self.kept.iter().filter_map(|(key, kept)| self.mark_of(*key, kept)).take(MAX_MARKS).collect()
+        self.all_marks().take(MAX_MARKS).collect()
+    }
+
+    fn all_marks(&self) -> impl Iterator<Item = Mark> {
+        self.kept.iter().filter_map(|(key, kept)| self.mark_of(*key, kept))
+    }
+
+    /// What all marks hash to: the BLAKE3 of each one's repository, device, and counter in 8 bytes, big-endian, in their order.
+    pub fn hash(&mut self) -> Hash {
+        let hash = self.hash.take().unwrap_or_else(|| {
+            let mut hasher = blake3::Hasher::new();
+            for Mark { repository, device, counter } in self.all_marks() {
+                hasher.update(&repository.0).update(&device.0).update(&counter.to_be_bytes());
+            }
+            Box::new(Hash(*hasher.finalize().as_bytes()))
+        });
+        **self.hash.insert(hash)
+    }
+
+    /// Adds to what a peer named what it holds because it is the same as here.
+    fn name_the_same(&self, held: &mut Numbers, sent: &mut Sent) {
+        sent.is_same = false;
+        for Mark { repository, device, counter } in self.all_marks() {
+            let key = (repository, device);
+            if held.len() < MAX_MARKS_HELD && !sent.due.contains(&key) {
+                held.get_or_insert_with(key, || counter);
+            }
+        }
     }
 
     /// Of how many devices there are receipts here.
@@ -564,10 +616,13 @@ impl Receipts {
     pub fn pass(
         &self,
         peer: NodeId,
-        held: &Numbers,
+        held: &mut Numbers,
         sent: &mut Sent,
         wanted: &BTreeSet<RepositoryId>,
     ) -> Vec<SignedReceipt> {
+        if sent.is_same {
+            self.name_the_same(held, sent);
+        }
         if !sent.is_complete {
             self.look_for_due(peer, held, sent);
         }

@@ -21,7 +21,7 @@ pub const MAX_RECEIPTS: usize = 64;
 /// Receipt marks in one digest.
 pub const MAX_MARKS: usize = 1024;
 /// Devices of whose receipts the first digest of a connection tells at most: of more, what concerns the other follows.
-pub const FEW_MARKS: usize = 32;
+pub const FEW_MARKS: usize = 8;
 /// Bytes of a piece map: a bit a piece.
 pub const MAX_MAP: usize = (MAX_PIECES / 8) as usize;
 /// Bytes of a site's name.
@@ -114,9 +114,10 @@ pub struct Digest {
     pub holdings: Vec<Holding>,
     /// Newest receipts by device.
     pub marks: Vec<Mark>,
-    /// Whether it holds those of many more devices, and tells of them once it knows of which the receiver has some: it is
-    /// sent none before.
-    pub more: bool,
+    /// What its marks hash to ([`Receipts::hash`](crate::receipt::Receipts::hash)), if there are too many to tell at once. It
+    /// tells them once it knows of which devices the receiver has some, and is sent no receipts before; where the receiver's
+    /// hash to the same, nothing is left to tell.
+    pub more: Option<Hash>,
     /// Of which other devices it would keep receipts.
     pub room: Room,
 }

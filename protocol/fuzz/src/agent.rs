@@ -137,7 +137,7 @@ fn digest(repository: &Repository) -> Digest {
         follows: vec![shop::id()],
         holdings: vec![catalog::holding(repository.verified())],
         marks: Vec::new(),
-        more: false,
+        more: None,
         room: Room::All,
     }
 }

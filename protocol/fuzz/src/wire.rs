@@ -60,7 +60,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         follows: vec![repository, RepositoryId([9; 32])],
         holdings: vec![Holding { repository, version, pack }],
         marks: vec![mark],
-        more: true,
+        more: Some(Hash([7; 32])),
         room: Room::Members,
     };
     let messages = [

@@ -135,17 +135,28 @@ impl Agent {
 
     /// Sends every peer the receipts that it lacks.
     pub(super) fn pass_on(&mut self, actions: &mut Vec<Action>) {
-        let collected = self.collected();
-        let peers: Vec<NodeId> = self.peers.iter().map(|(node, _)| node).collect();
-        for node in peers {
-            self.pass(node, &collected, actions);
+        let peers: Vec<NodeId> = self.peers.iter().map(|(node, _)| node).filter(|node| self.may_lack(*node)).collect();
+        if !peers.is_empty() {
+            let collected = self.collected();
+            for node in peers {
+                self.pass(node, &collected, actions);
+            }
         }
     }
 
     /// Sends a peer the receipts that it lacks.
     pub(super) fn pass_receipts(&mut self, node: NodeId, actions: &mut Vec<Action>) {
-        let collected = self.collected();
-        self.pass(node, &collected, actions);
+        if self.may_lack(node) {
+            let collected = self.collected();
+            self.pass(node, &collected, actions);
+        }
+    }
+
+    /// Whether there may be receipts here that a peer lacks, as far as it said what it has.
+    fn may_lack(&self, node: NodeId) -> bool {
+        !self.receipts.is_empty()
+            && self.peers.get(node).is_some_and(|peer| !peer.withholds)
+            && self.sent.get(&node).is_some_and(|sent| !sent.is_done())
     }
 
     /// Repositories whose receipts a connected peer collects: others need not carry them. Without this, each receipt of
@@ -167,11 +178,17 @@ impl Agent {
             return;
         }
         let Some(peer) = self.peers.get(node).filter(|peer| !peer.withholds) else { return };
-        let passed = self.passed_to(node, peer, &self.collected());
-        for repository in peer.repositories.difference(&passed) {
+        let Some(sent) = self.sent.get(&node) else { return };
+        let lost = peer.repositories.iter().map(|repository| {
             let counter = peer.marks.get(&(*repository, node)).copied().unwrap_or(0);
-            let lost = self.receipts.newer_than(&Mark { repository: *repository, device: node, counter });
-            if !lost.is_empty() {
+            let mark = Mark { repository: *repository, device: node, counter };
+            let lost = if sent.has(&mark) { Vec::new() } else { self.receipts.newer_than(&mark) };
+            (repository, lost)
+        });
+        let mut lost = lost.filter(|(_, lost)| !lost.is_empty()).peekable();
+        if lost.peek().is_some() {
+            let passed = self.passed_to(node, peer, &self.collected());
+            for (_, lost) in lost.filter(|(repository, _)| !passed.contains(repository)) {
                 Self::send(node, &Message::Receipts(lost), actions);
             }
         }
@@ -196,16 +213,13 @@ impl Agent {
     }
 
     fn pass(&mut self, node: NodeId, collected: &BTreeSet<RepositoryId>, actions: &mut Vec<Action>) {
-        if self.receipts.is_empty() {
-            return;
-        }
-        let Some(peer) = self.peers.get(node).filter(|peer| !peer.withholds) else { return };
+        let Some(peer) = self.peers.get(node) else { return };
         let wanted = self.passed_to(node, peer, collected);
         if wanted.is_empty() {
             return;
         }
-        let Some(sent) = self.sent.get_mut(&node) else { return };
-        let missing = self.receipts.pass(node, &peer.marks, sent, &wanted);
+        let (Some(peer), Some(sent)) = (self.peers.get_mut(node), self.sent.get_mut(&node)) else { return };
+        let missing = self.receipts.pass(node, &mut peer.marks, sent, &wanted);
         if !missing.is_empty() {
             Self::send(node, &Message::Receipts(missing), actions);
         }

@@ -25,7 +25,7 @@ impl Agent {
             follows: self.catalog.repositories().collect(),
             holdings,
             marks: Vec::new(),
-            more: false,
+            more: None,
             room: self.receipts.room(self.config.max_receipts),
         }
     }
@@ -33,8 +33,8 @@ impl Agent {
     /// The first that is said to a peer. Where many receipts are here, it is most of all that two say who meet, and of no use
     /// to one that has few: that one comes first.
     pub(super) fn greet(&mut self, node: NodeId, actions: &mut Vec<Action>) {
-        let more = self.receipts.devices() > FEW_MARKS;
-        let marks = if more { Vec::new() } else { self.receipts.marks() };
+        let more = (self.receipts.devices() > FEW_MARKS).then(|| self.receipts.hash());
+        let marks = if more.is_some() { Vec::new() } else { self.receipts.marks() };
         if let Some(peer) = self.peers.get_mut(node) {
             peer.untold = more;
         }
@@ -42,11 +42,17 @@ impl Agent {
         Self::send(node, &Message::Digest(Digest { more, ..self.digest(marks) }), actions);
     }
 
-    /// A peer said which receipts it has: it is told which of those are here, or all where it has many as well.
+    /// A peer said which receipts it has: it is told which of those are here, or all where it has many others as well.
     fn tell_marks(&mut self, node: NodeId, digest: &Digest, actions: &mut Vec<Action>) {
-        let Some(peer) = self.peers.get_mut(node).filter(|peer| peer.untold) else { return };
-        peer.untold = false;
-        let marks = if digest.more { self.receipts.marks() } else { self.receipts.marks_among(&digest.marks) };
+        let (Some(peer), Some(sent)) = (self.peers.get_mut(node), self.sent.get_mut(&node)) else { return };
+        let Some(told) = peer.untold.take() else { return };
+        if digest.more == Some(told) {
+            peer.withholds = false;
+            sent.is_the_same();
+            return;
+        }
+        let marks =
+            if digest.more.is_some() { self.receipts.marks() } else { self.receipts.marks_among(&digest.marks) };
         Self::send(node, &Message::Digest(Digest { marks, ..self.news(Vec::new()) }), actions);
     }
 

@@ -48,7 +48,7 @@ fn map() -> impl Strategy<Value = PieceMap> {
 fn digest() -> impl Strategy<Value = Digest> {
     let lists = (vec(repository(), 0..5), vec(holding(), 0..5), vec(mark(), 0..5));
     let room = prop_oneof![Just(Room::All), Just(Room::Members), Just(Room::None)];
-    (any::<bool>(), option::of("[a-z]{1,64}"), lists, any::<bool>(), room).prop_map(
+    (any::<bool>(), option::of("[a-z]{1,64}"), lists, option::of(hash()), room).prop_map(
         |(collects, site, (follows, holdings, marks), more, room)| Digest {
             collects,
             site,

@@ -436,7 +436,7 @@ fn who_has_receipts_of_many_tells_those_that_have_few_what_concerns_them() {
         said.collect()
     };
     let of = |message: &Message| match message {
-        Message::Digest(digest) => (digest.marks.len(), digest.more),
+        Message::Digest(digest) => (digest.marks.len(), digest.more.is_some()),
         other => panic!("{other:?}"),
     };
     let follows = Digest { follows: vec![shop.id()], collects: true, ..Digest::default() };
@@ -452,8 +452,32 @@ fn who_has_receipts_of_many_tells_those_that_have_few_what_concerns_them() {
 
     // One that has many is told all, and is sent nothing before it told what it has.
     said(&mut kiosk, 2, None);
-    let answer = said(&mut kiosk, 2, Some(Digest { more: true, ..follows.clone() }));
+    let answer = said(&mut kiosk, 2, Some(Digest { more: Some(Hash([7; 32])), ..follows.clone() }));
     assert_eq!(answer.iter().map(of).collect::<Vec<_>>(), [(100, false)]);
     let all = (0..100).map(mark).collect();
-    assert_eq!(said(&mut kiosk, 2, Some(Digest { marks: all, ..follows })), []);
+    assert_eq!(said(&mut kiosk, 2, Some(Digest { marks: all, ..follows.clone() })), []);
+
+    // One that holds the same is told nothing more, and sent what comes after that.
+    let greeting = said(&mut kiosk, 3, None);
+    let [Message::Digest(Digest { more: same @ Some(_), .. })] = &greeting[..] else { panic!("{greeting:?}") };
+    let between = Message::Receipts(vec![receipt(&shop, 100)]);
+    kiosk.give(Input::Message { node: source, bytes: between.encode() });
+    kiosk.seen.clear();
+    let sent = |said: Vec<Message>| -> Vec<NodeId> {
+        let receipts = said.into_iter().map(|message| match message {
+            Message::Receipts(receipts) => receipts.into_iter().map(|one| one.peek().unwrap().device),
+            other => panic!("{other:?}"),
+        });
+        receipts.flatten().collect()
+    };
+    let answer = said(&mut kiosk, 3, Some(Digest { more: *same, ..follows.clone() }));
+    assert_eq!(sent(answer), [mark(100).device], "which came after the two met");
+    let later = Message::Receipts(vec![numbered(&shop, 3, 2)]);
+    kiosk.give(Input::Message { node: source, bytes: later.encode() });
+    let node = NodeId(Hash::of(&3_u64.to_be_bytes()).0);
+    let later = std::mem::take(&mut kiosk.seen).into_iter().filter_map(|action| match action {
+        Action::Send { node: to, bytes } if to == node => Some(Message::decode(&bytes).unwrap()),
+        _ => None,
+    });
+    assert_eq!(sent(later.collect()), [mark(3).device]);
 }
