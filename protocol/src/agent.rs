@@ -127,6 +127,8 @@ pub struct Agent {
     next_token: u64,
     next_request: u64,
     next_sync: Time,
+    /// When there is something to do, if nothing happens before.
+    wake: Time,
     /// Of nodes that others fetch from while they fetch themselves.
     untold: Option<Box<Untold>>,
     started: bool,
@@ -197,6 +199,7 @@ impl Agent {
             next_token: 0,
             next_request: 0,
             next_sync: now.time + config.sync_interval,
+            wake: now.time,
             untold: None,
             started: false,
             memory: Memory::default(),
@@ -356,7 +359,11 @@ impl Agent {
             Input::Reported { ticket, report } => self.reported(ticket, report, actions),
             Input::Confirm { app } => self.update(&app, actions, Update::confirm),
         }
-        self.due(actions);
+        self.wake = self.deadline();
+        if self.wake <= now.time {
+            self.due(actions);
+            self.wake = self.deadline();
+        }
     }
 
     /// The same with a memory of what was verified before, which a driver of many agents lends to each.
@@ -372,15 +379,17 @@ impl Agent {
     /// When to call with [`Input::Wake`] if nothing else happens before; `None` if never.
     #[must_use]
     pub fn wake_at(&self) -> Option<Time> {
-        if !self.started {
-            return Some(self.now.time);
-        }
+        Some(self.wake)
+    }
+
+    /// When [`Agent::due`] has something to do.
+    fn deadline(&self) -> Time {
         let jobs = self.asking().filter_map(|job| job.wake_at(&self.config));
         let apps = self.apps.values().filter_map(Update::wake_at);
         let meeting =
             [self.peers.wake_at(), self.door.wake_at(), self.budget.wake_at(), self.serving.wake_at(self.now.time)];
-        let parts = [self.catalog.wake_at(), self.untold_at(), Some(self.next_sync)];
-        meeting.into_iter().chain(parts).flatten().chain(jobs).chain(apps).min()
+        let parts = [self.catalog.wake_at(), self.untold_at()];
+        meeting.into_iter().chain(parts).flatten().chain(jobs).chain(apps).fold(self.next_sync, Time::min)
     }
 
     /// Whose decisions these are.
