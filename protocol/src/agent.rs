@@ -108,6 +108,8 @@ pub struct Agent {
     /// Wished for, but over the quota: told once.
     no_room: Table<Hash, ()>,
     receipts: Receipts,
+    /// When a configured peer that collects them left last.
+    collector_left: Option<Time>,
     /// What they say of releases that may halt.
     halting: Halting,
     /// What was sent to a peer and not acknowledged yet.
@@ -187,6 +189,7 @@ impl Agent {
             looking: Table::default(),
             no_room: Table::default(),
             receipts: Receipts::new(signer.node()),
+            collector_left: None,
             halting: Halting::default(),
             sent: Table::default(),
             apps: Table::default(),
@@ -496,7 +499,10 @@ impl Agent {
 
     fn lost(&mut self, node: NodeId, actions: &mut Vec<Action>) {
         self.sent.remove(&node);
-        if self.peers.disconnected(node, self.now.time, &self.config).is_some() {
+        if let Some(gone) = self.peers.disconnected(node, self.now.time, &self.config) {
+            if gone.collects && self.peers.is_configured(node) {
+                self.collector_left = Some(self.now.time);
+            }
             actions.push(Action::Tell(Fact::PeerDisconnected { node }));
         }
         self.without(node, actions);

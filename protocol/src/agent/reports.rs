@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{After, Agent, MAX_PENDING};
 use crate::{
-    NodeId, RepositoryId,
+    NodeId, RepositoryId, Time,
     action::Action,
     fact::Fact,
     member::Capability,
@@ -167,9 +167,12 @@ impl Agent {
     }
 
     /// Whether receipts end here for a node: who collects gives them to those of its own site, one of which may carry them
-    /// on, and to those that it is configured to know, but not to whoever comes to it from afar and collects nothing.
+    /// on, and to those that it is configured to know, but not to whoever comes to it from afar and collects nothing. Nor
+    /// does one whose collector was here a moment ago, and may be again in another.
     fn ends_with_me(&self, node: NodeId) -> bool {
-        self.config.collect && !self.peers.is_near(node) && !self.peers.is_configured(node)
+        let collected = |left: Time| self.now.time.since(left) < self.config.sync_interval;
+        let ends = self.config.collect || self.collector_left.is_some_and(collected);
+        ends && !self.peers.is_near(node) && !self.peers.is_configured(node)
     }
 
     /// Sends a node those of its own receipts that it has no more, whoever collects: its numbers go on from there.

@@ -228,6 +228,42 @@ fn where_receipts_end_those_of_others_go_to_nobody_who_came_from_afar() {
 }
 
 #[test]
+fn who_loses_its_collector_for_a_moment_does_not_send_everybody_all_receipts() {
+    // §9.3: a mirror whose publisher starts again has a thousand gateways behind lines that are paid for.
+    let mut shop = Publisher::new("shop", "the shop", EPOCH);
+    shop.release("1.0.0", 1000, EPOCH);
+    let mut mirror = Alone::new(Config { follows: vec![shop.cached()], ..Config::default() }, Vec::new());
+    mirror.give(Input::Import { repository: shop.id(), pack: shop.pack() });
+    let (publisher, courier) = (NodeId([8; 32]), NodeId([9; 32]));
+    let address = Address("publisher".to_owned());
+    mirror.give(Input::Found { address, node: Some(publisher), fixed: true });
+    mirror.give(Input::Near { node: courier });
+    mirror.meet_node(publisher, &shop, true);
+    let gateways = [mirror.meet(1, &shop, false), mirror.meet(2, &shop, false)];
+    let bring = |mirror: &mut Alone, devices: std::ops::Range<u64>| {
+        let receipts = devices.map(|device| receipt(&shop, device)).collect();
+        mirror.give(Input::Message { node: gateways[0], bytes: Message::Receipts(receipts).encode() });
+        let mut sent: BTreeMap<NodeId, usize> = BTreeMap::new();
+        mirror.receipts().into_iter().for_each(|(to, _)| *sent.entry(to).or_default() += 1);
+        sent
+    };
+    assert_eq!(bring(&mut mirror, 0..3), [(publisher, 3)].into());
+    mirror.give(Input::Disconnected { node: publisher });
+    assert_eq!(bring(&mut mirror, 3..5), [].into());
+    // Who is beside it may carry them.
+    mirror.meet_node(courier, &shop, false);
+    assert_eq!(bring(&mut mirror, 0..0), [(courier, 5)].into());
+    mirror.meet_node(publisher, &shop, true);
+    mirror.receipts();
+    assert_eq!(bring(&mut mirror, 5..6), [(publisher, 1)].into());
+
+    // It is gone for longer: anybody may know a way.
+    mirror.give(Input::Disconnected { node: publisher });
+    mirror.now.time = mirror.now.time + Config::default().sync_interval;
+    assert_eq!(bring(&mut mirror, 6..7).get(&gateways[1]), Some(&7));
+}
+
+#[test]
 fn where_there_is_no_network_nobody_is_dialled_until_there_is_one_again() {
     // §6.8
     let mut node = Alone::new(Config::default(), Vec::new());
