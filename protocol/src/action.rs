@@ -447,7 +447,7 @@ pub enum Action {
     /// where this user alone can read it.
     Unlock {
         /// What is to be opened.
-        lock: Lock,
+        lock: Box<Lock>,
         /// The epoch's list of keys, whole in the store, if it is there.
         keys: Option<Payload>,
     },
@@ -464,7 +464,7 @@ pub enum Action {
         /// Bytes in it at most.
         bytes: u64,
         /// What opens it, if it is sealed.
-        lock: Option<Lock>,
+        lock: Option<Box<Lock>>,
     },
     /// Make a staged bundle the current one in one atomic step; none, if `None`.
     Switch {

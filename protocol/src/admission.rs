@@ -68,9 +68,12 @@ struct Waiting {
     since: Time,
 }
 
-/// The connections that wait for their proof, and what those that gave it showed.
+/// The connections that wait for their proof, and what those that gave it showed. Nobody comes to most nodes' door: a pointer.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Door {
+pub(crate) struct Door(Option<Box<Comers>>);
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Comers {
     waiting: Table<LinkId, Waiting>,
     admitted: Table<NodeId, Admitted>,
     /// Since when, and how often, people were told of strangers.
@@ -87,77 +90,80 @@ impl Door {
         dialled: bool,
         now: Time,
     ) -> Option<(LinkId, NodeId)> {
-        self.waiting.insert(link, Waiting { node, origin: from.map(Origin::of), dialled, since: now });
-        if self.waiting.len() <= MAX_UNPROVEN {
+        let Comers { waiting: all, .. } = &mut **self.0.get_or_insert_default();
+        all.insert(link, Waiting { node, origin: from.map(Origin::of), dialled, since: now });
+        if all.len() <= MAX_UNPROVEN {
             return None;
         }
         let mut crowds: BTreeMap<Option<Origin>, usize> = BTreeMap::new();
-        for waiting in self.waiting.values() {
+        for waiting in all.values() {
             *crowds.entry(waiting.origin).or_default() += 1;
         }
         // A member shows its certificate at once, so the oldest of a crowd is the least likely to be one.
         let crowd = |waiting: &Waiting| crowds.get(&waiting.origin).copied().unwrap_or_default();
-        let worst = self
-            .waiting
-            .iter()
-            .max_by_key(|(link, waiting)| (crowd(waiting), std::cmp::Reverse((waiting.since, **link))));
+        let worst =
+            all.iter().max_by_key(|(link, waiting)| (crowd(waiting), std::cmp::Reverse((waiting.since, **link))));
         let (link, node) = worst.map(|(link, waiting)| (*link, waiting.node))?;
-        self.waiting.remove(&link);
+        all.remove(&link);
         Some((link, node))
     }
 
     /// A connection showed something, or is gone: it waits no longer. Returns whose it is, if it did, and whether this
     /// side dialled.
     pub(crate) fn answered(&mut self, link: LinkId) -> Option<(NodeId, bool)> {
-        self.waiting.remove(&link).map(|waiting| (waiting.node, waiting.dialled))
+        self.0.as_mut()?.waiting.remove(&link).map(|waiting| (waiting.node, waiting.dialled))
     }
 
     /// The connections that took too long, which wait no longer.
     pub(crate) fn overdue(&mut self, now: Time) -> Vec<(LinkId, NodeId)> {
+        let Some(comers) = &mut self.0 else { return Vec::new() };
         let due = |waiting: &Waiting| now.since(waiting.since) >= PROOF_PATIENCE;
-        let due: Vec<_> = self.waiting.iter().filter(|(_, waiting)| due(waiting)).map(|(l, w)| (*l, w.node)).collect();
+        let due: Vec<_> =
+            comers.waiting.iter().filter(|(_, waiting)| due(waiting)).map(|(l, w)| (*l, w.node)).collect();
         for (link, _) in &due {
-            self.waiting.remove(link);
+            comers.waiting.remove(link);
         }
         due
     }
 
     /// When [`Door::overdue`] has something to say next.
     pub(crate) fn wake_at(&self) -> Option<Time> {
-        self.waiting.values().map(|waiting| waiting.since + PROOF_PATIENCE).min()
+        self.0.as_ref()?.waiting.values().map(|waiting| waiting.since + PROOF_PATIENCE).min()
     }
 
     /// Remembers what a node was admitted by. Beyond the bound, one that is not connected makes room.
     pub(crate) fn admit(&mut self, node: NodeId, by: Admitted, connected: impl Fn(NodeId) -> bool) {
-        if self.admitted.len() >= MAX_ADMITTED && !self.admitted.contains_key(&node) {
-            let gone = self.admitted.keys().copied().find(|node| !connected(*node));
-            gone.map(|node| self.admitted.remove(&node));
+        let Comers { admitted, .. } = &mut **self.0.get_or_insert_default();
+        if admitted.len() >= MAX_ADMITTED && !admitted.contains_key(&node) {
+            let gone = admitted.keys().copied().find(|node| !connected(*node));
+            gone.map(|node| admitted.remove(&node));
         }
-        self.admitted.insert(node, by);
+        admitted.insert(node, by);
     }
 
     /// Those that were admitted, and by what.
     pub(crate) fn admitted(&self) -> impl Iterator<Item = (NodeId, &Admitted)> {
-        self.admitted.iter().map(|(node, by)| (*node, by))
+        self.0.iter().flat_map(|comers| comers.admitted.iter()).map(|(node, by)| (*node, by))
     }
 
     /// What a node was admitted by; nothing of one that never showed a certificate, as in an open mesh.
     pub(crate) fn member(&self, node: NodeId) -> Option<&Certificate> {
-        self.admitted.get(&node).map(|by| &by.certificate)
+        self.0.as_ref()?.admitted.get(&node).map(|by| &by.certificate)
     }
 
     /// Whether people are told of one more stranger: a crowd at the door must not drown the rest.
     pub(crate) fn may_tell(&mut self, now: Time) -> bool {
-        if now.since(self.told.0) >= TELL_INTERVAL {
-            self.told = (now, 0);
+        let Comers { told, .. } = &mut **self.0.get_or_insert_default();
+        if now.since(told.0) >= TELL_INTERVAL {
+            *told = (now, 0);
         }
-        self.told.1 += 1;
-        self.told.1 <= MAX_TOLD
+        told.1 += 1;
+        told.1 <= MAX_TOLD
     }
 
     /// Forgets one that is no member any more.
     pub(crate) fn expel(&mut self, node: NodeId) {
-        self.admitted.remove(&node);
+        self.0.as_mut().map(|comers| comers.admitted.remove(&node));
     }
 }
 

@@ -23,7 +23,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use self::holdings::Untold;
+use self::{holdings::Untold, sealing::Sealed};
 use crate::{
     Hash, NodeId, Now, RepositoryId, Shared, Time,
     action::{Action, Input, Ticket, Token},
@@ -37,11 +37,10 @@ use crate::{
     gateway::{Assigned, Declined},
     halting::Halting,
     peers::{Lie, Peers},
-    policy::{Access, Conditions},
+    policy::Conditions,
     receipt::{Receipt, Receipts, Sent, SignedReceipt, Signer},
     record::{AppRecord, Record, ReleaseId},
     rules::Tally,
-    seal::{Epoch, Lock},
     serving::Serving,
     status::{self, Status},
     table::Table,
@@ -58,7 +57,7 @@ enum After {
     /// Receipts of others may be acknowledged and carried on.
     Receipts { from: NodeId, kept: Vec<(Receipt, SignedReceipt)> },
     /// An update may take its next step; with an own receipt, if it ended.
-    App { app: String, own: Option<(Receipt, SignedReceipt)> },
+    App { app: String, own: Option<Box<(Receipt, SignedReceipt)>> },
     /// A device behind the gateway may be answered.
     Report { ticket: Ticket, kept: Vec<(Receipt, SignedReceipt)>, assigned: Option<(String, String, Option<String>)> },
     /// More of the month's budget may be used.
@@ -117,10 +116,8 @@ pub struct Agent {
     apps: Table<String, Update>,
     /// What the device said last of itself.
     conditions: Conditions,
-    /// Of each epoch whose key is needed, a release that it must open.
-    locks: Table<Epoch, Lock>,
-    /// How far the way to those keys is; nothing of one that is being looked for the first time.
-    keys: BTreeMap<Epoch, Access>,
+    /// The way to the keys of sealed releases, where there are any.
+    sealed: Option<Box<Sealed>>,
     /// What devices behind the gateway chose.
     assigned: Assigned,
     /// The highest number of a receipt that was signed for one of them.
@@ -194,8 +191,7 @@ impl Agent {
             sent: Table::default(),
             apps: Table::default(),
             conditions: Conditions::default(),
-            locks: Table::default(),
-            keys: BTreeMap::new(),
+            sealed: None,
             assigned: Assigned::default(),
             last_via: 0,
             pending: Table::default(),
@@ -270,7 +266,9 @@ impl Agent {
                 let mut state = states.remove(&follow.app).unwrap_or_default();
                 // A lost database must not reuse numbers: what others carried back of this device counts too.
                 state.counter = state.counter.max(self.receipts.highest(follow.repository, self.signer.node()));
-                self.apps.insert(follow.app.clone(), Update::new(install.clone(), state));
+                let mut update = Update::new(install.clone(), state);
+                update.share(&mut self.memory);
+                self.apps.insert(follow.app.clone(), update);
             }
         }
         facts
@@ -387,12 +385,17 @@ impl Agent {
 
     /// When [`Agent::due`] has something to do.
     fn deadline(&self) -> Time {
-        let jobs = self.asking().filter_map(|job| job.wake_at(&self.config));
-        let apps = self.apps.values().filter_map(Update::wake_at);
-        let meeting =
-            [self.peers.wake_at(), self.door.wake_at(), self.budget.wake_at(), self.serving.wake_at(self.now.time)];
-        let parts = [self.catalog.wake_at(), self.untold_at()];
-        meeting.into_iter().chain(parts).flatten().chain(jobs).chain(apps).fold(self.next_sync, Time::min)
+        let parts = [
+            self.peers.wake_at(),
+            self.door.wake_at(),
+            self.budget.wake_at(),
+            self.serving.wake_at(self.now.time),
+            self.catalog.wake_at(),
+            self.untold_at(),
+        ];
+        let first = parts.into_iter().flatten().fold(self.next_sync, Time::min);
+        let first = self.asking().filter_map(|job| job.wake_at(&self.config)).fold(first, Time::min);
+        self.apps.values().filter_map(Update::wake_at).fold(first, Time::min)
     }
 
     /// Whose decisions these are.
@@ -570,7 +573,7 @@ impl Agent {
             After::Wish { ticket } => actions.push(Action::Grant { ticket, result: Ok(()) }),
             After::Nothing => {}
             After::App { app, own } => {
-                if let Some((receipt, signed)) = own {
+                if let Some((receipt, signed)) = own.map(|own| *own) {
                     self.keep_receipt(&receipt, signed, actions);
                     self.pass_on(actions);
                 }

@@ -178,11 +178,19 @@ pub enum Held {
 /// What is left.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Budget {
+    far: Option<Link>,
+    /// What is used of the month.
+    month: Month,
+    /// What limits there are: most nodes have none.
+    bounds: Option<Box<Bounds>>,
+    traffic: Traffic,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Bounds {
     /// Near and far, each down and up.
     buckets: [[Bucket; 2]; 2],
-    far: Option<Link>,
-    /// What is used of the month, and up to where that is written down, or being written down.
-    month: Month,
+    /// Up to where the month's use is written down, or being written down.
     written: u64,
     writing: Option<u64>,
     /// After a failure, when to write it down again.
@@ -193,14 +201,14 @@ pub struct Budget {
     waits: Option<Time>,
     /// That the month's cap is used up was told.
     told: bool,
-    traffic: Traffic,
 }
 
 impl Budget {
     /// What is left of a month of which so much was used before this start.
     #[must_use]
     pub fn after(month: Month) -> Self {
-        Self { month, written: month.bytes, ..Self::default() }
+        let bounds = Bounds { written: month.bytes, ..Bounds::default() };
+        Self { month, bounds: Some(Box::new(bounds)), ..Self::default() }
     }
 
     /// Brings the rates in line with settings, hours and conditions. `trusted` is the time as far as it is trusted: months
@@ -210,24 +218,46 @@ impl Budget {
         let far = if is_metered { Link::Metered } else { Link::Wan };
         self.far = Some(far);
         let local = wall.map(|wall| wall.0.saturating_add(conditions.utc_offset.into()));
-        let mut changes: Option<Duration> = budgets.month.map(|_| LOOK_AGAIN);
-        for (buckets, link) in self.buckets.iter_mut().zip([Link::Lan, far]) {
+        let rates = [Link::Lan, far].map(|link| {
             let limits = budgets.of(link);
-            for (bucket, schedule) in buckets.iter_mut().zip([&limits.down, &limits.up]) {
-                let (rate, lasts) = schedule.at(local);
-                bucket.set(rate, now);
-                let lasts = lasts.map(|lasts| lasts.min(LOOK_AGAIN));
-                changes = changes.into_iter().chain(lasts).min();
+            [&limits.down, &limits.up].map(|schedule| schedule.at(local))
+        });
+        let lasts =
+            rates.as_flattened().iter().filter_map(|(_, lasts)| *lasts).chain(budgets.month.map(|_| LOOK_AGAIN));
+        let changes = lasts.min().map(|wait| now + wait.min(LOOK_AGAIN));
+        let somebody_waits = self.bounds.as_ref().is_some_and(|bounds| bounds.waits.is_some());
+        if somebody_waits || changes.is_some() || rates.as_flattened().iter().any(|(rate, _)| *rate != Rate(None)) {
+            let bounds = self.bounds.get_or_insert_default();
+            bounds.changes = changes;
+            for (bucket, (rate, _)) in bounds.buckets.as_flattened_mut().iter_mut().zip(rates.as_flattened()) {
+                bucket.set(*rate, now);
+            }
+        } else {
+            self.bounds = None;
+        }
+        let month = Month::of(trusted);
+        let is_next = month.number > self.month.number;
+        // The clock was far ahead, and is set now. What was used stays used: nobody gains by a wrong clock.
+        let is_set = wall == Some(trusted) && self.month.number > month.number + 1;
+        if let Some(bounds) = self.bounds.as_mut().filter(|_| is_next || is_set) {
+            bounds.writing = None;
+            if is_next {
+                bounds.written = 0;
             }
         }
-        self.changes = changes.map(|wait| now + wait);
-        let month = Month::of(trusted);
-        if month.number > self.month.number {
-            (self.month, self.written, self.writing) = (month, 0, None);
-        } else if wall == Some(trusted) && self.month.number > month.number + 1 {
-            // The clock was far ahead, and is set now. What was used stays used: nobody gains by a wrong clock.
-            (self.month.number, self.writing) = (month.number, None);
+        if is_next {
+            self.month = month;
+        } else if is_set {
+            self.month.number = month.number;
         }
+    }
+
+    fn bucket(&self, near: bool, direction: Direction) -> Option<&Bucket> {
+        Some(&self.bounds.as_ref()?.buckets[usize::from(!near)][direction as usize])
+    }
+
+    fn bucket_mut(&mut self, near: bool, direction: Direction) -> Option<&mut Bucket> {
+        Some(&mut self.bounds.as_mut()?.buckets[usize::from(!near)][direction as usize])
     }
 
     /// What a way to a node costs now.
@@ -238,11 +268,11 @@ impl Budget {
 
     /// Bytes of blobs that may be asked for, or given, in one request now: none, or `least` and more.
     pub fn room(&mut self, budgets: &Budgets, near: bool, direction: Direction, least: u64, now: Time) -> u64 {
-        let bucket = &mut self.buckets[usize::from(!near)][direction as usize];
-        let longest = match bucket.open(now) {
+        let Some(bounds) = &mut self.bounds else { return u64::MAX };
+        let longest = match bounds.buckets[usize::from(!near)][direction as usize].open(now) {
             Ok(longest) => longest.max(least),
             Err(wait) => {
-                self.waits = self.waits.into_iter().chain(wait).min();
+                bounds.waits = bounds.waits.into_iter().chain(wait).min();
                 return 0;
             }
         };
@@ -255,7 +285,7 @@ impl Budget {
 
     /// Bytes of blobs that go by other ways than requests and answers of this protocol.
     pub fn carried(&mut self, near: bool, direction: Direction, bytes: u64, now: Time) {
-        self.buckets[usize::from(!near)][direction as usize].fill(now);
+        self.bucket_mut(near, direction).into_iter().for_each(|bucket| bucket.fill(now));
         self.spend(near, direction, bytes);
     }
 
@@ -272,7 +302,7 @@ impl Budget {
         now: Time,
     ) -> Result<u64, Held> {
         let (least, most) = range.into_inner();
-        let longest = self.buckets[usize::from(!near)][direction as usize].longest(now);
+        let longest = self.bucket(near, direction).map_or(Some(u64::MAX), |bucket| bucket.longest(now));
         let left = if near { u64::MAX } else { self.left_of_month(budgets, direction) };
         if let Some(longest) = longest
             && left >= on_wire(least)
@@ -292,7 +322,7 @@ impl Budget {
     /// Bytes that are asked for, or given.
     pub fn spend(&mut self, near: bool, direction: Direction, bytes: u64) {
         let bytes = on_wire(bytes);
-        self.buckets[usize::from(!near)][direction as usize].take(bytes);
+        self.bucket_mut(near, direction).into_iter().for_each(|bucket| bucket.take(bytes));
         *self.traffic.of(near, direction) += bytes;
         if !near {
             self.month.bytes = self.month.bytes.saturating_add(bytes);
@@ -302,7 +332,7 @@ impl Budget {
     /// Bytes that were noted as spent and did not go.
     pub fn unspend(&mut self, near: bool, direction: Direction, bytes: u64) {
         let bytes = on_wire(bytes);
-        self.buckets[usize::from(!near)][direction as usize].put(bytes);
+        self.bucket_mut(near, direction).into_iter().for_each(|bucket| bucket.put(bytes));
         let went = self.traffic.of(near, direction);
         *went = went.saturating_sub(bytes);
         if !near {
@@ -312,7 +342,8 @@ impl Budget {
 
     /// Bytes on the wire that may be used now: of the cap, and of what is written down.
     fn left_of_month(&self, budgets: &Budgets, direction: Direction) -> u64 {
-        let left = |cap| self.written.min(share(cap, direction)).saturating_sub(self.month.bytes);
+        let written = self.bounds.as_ref().map_or(0, |bounds| bounds.written);
+        let left = |cap| written.min(share(cap, direction)).saturating_sub(self.month.bytes);
         budgets.month.map_or(u64::MAX, left)
     }
 
@@ -320,49 +351,53 @@ impl Budget {
     pub fn lease(&mut self, budgets: &Budgets, now: Time) -> Option<Month> {
         let cap = budgets.month?;
         let lease = lease(cap);
-        if self.writing.is_some()
-            || now < self.again
-            || self.written >= cap
-            || self.written.saturating_sub(self.month.bytes) > lease / 2
+        let bounds = self.bounds.get_or_insert_default();
+        if bounds.writing.is_some()
+            || now < bounds.again
+            || bounds.written >= cap
+            || bounds.written.saturating_sub(self.month.bytes) > lease / 2
         {
             return None;
         }
-        let bytes = self.month.bytes.max(self.written).saturating_add(lease).min(cap);
-        self.writing = Some(bytes);
+        let bytes = self.month.bytes.max(bounds.written).saturating_add(lease).min(cap);
+        bounds.writing = Some(bytes);
         Some(Month { bytes, ..self.month })
     }
 
     /// What [`Budget::lease`] said is on disk, or could not be written.
     pub fn leased(&mut self, month: Month, written: bool, now: Time) {
-        if month.number != self.month.number || self.writing != Some(month.bytes) {
+        let Some(bounds) = &mut self.bounds else { return };
+        if month.number != self.month.number || bounds.writing != Some(month.bytes) {
             return;
         }
-        self.writing = None;
+        bounds.writing = None;
         if written {
-            self.written = month.bytes;
+            bounds.written = month.bytes;
         } else {
-            self.again = now + WRITE_AGAIN;
-            self.waits = Some(self.again);
+            bounds.again = now + WRITE_AGAIN;
+            bounds.waits = Some(bounds.again);
         }
     }
 
     /// When rates change, or one who found no room may find some.
     #[must_use]
     pub fn wake_at(&self) -> Option<Time> {
-        self.changes.into_iter().chain(self.waits).min()
+        let bounds = self.bounds.as_ref()?;
+        bounds.changes.into_iter().chain(bounds.waits).min()
     }
 
     /// Whether rates are to be brought in line again.
     #[must_use]
     pub fn is_due(&self, now: Time) -> bool {
-        self.changes.is_some_and(|at| at <= now)
+        self.bounds.as_ref().and_then(|bounds| bounds.changes).is_some_and(|at| at <= now)
     }
 
     /// Whether those that found no room may look again; notes that they do.
     pub fn may_go_on(&mut self, now: Time) -> bool {
-        let may = self.waits.is_some_and(|at| at <= now);
+        let Some(bounds) = &mut self.bounds else { return false };
+        let may = bounds.waits.is_some_and(|at| at <= now);
         if may {
-            self.waits = None;
+            bounds.waits = None;
         }
         may
     }
@@ -404,15 +439,15 @@ impl Budget {
     /// The month, once, when nothing more of its cap may be used.
     pub fn newly_used_up(&mut self, budgets: &Budgets) -> Option<Month> {
         let used_up = self.is_used_up(budgets);
-        let news = used_up && !self.told;
-        self.told = used_up;
+        let told = self.bounds.as_mut().map(|bounds| std::mem::replace(&mut bounds.told, used_up));
+        let news = used_up && told == Some(false);
         news.then_some(self.month)
     }
 
     /// The rate that holds now.
     #[must_use]
     pub fn rate(&self, near: bool, direction: Direction) -> Rate {
-        self.buckets[usize::from(!near)][direction as usize].rate()
+        self.bucket(near, direction).map_or(Rate(None), Bucket::rate)
     }
 
     /// What holds up bytes of this kind now, in words: the month's cap, or the rate; nothing if nothing does.

@@ -237,9 +237,12 @@ pub enum Declined {
     Storage,
 }
 
-/// The channels that devices chose, by app and device.
+/// The channels that devices chose, by app and device; while none did, a pointer.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Assigned {
+pub struct Assigned(Option<Box<Choices>>);
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Choices {
     channels: BTreeMap<String, BTreeMap<String, String>>,
     count: usize,
 }
@@ -248,31 +251,32 @@ impl Assigned {
     /// Whether one more device may choose, or this one did already.
     #[must_use]
     pub fn has_room(&self, app: &str, device: &str) -> bool {
-        self.count < MAX_ASSIGNED || self.of(app, device).is_some()
+        self.0.as_ref().is_none_or(|choices| choices.count < MAX_ASSIGNED) || self.of(app, device).is_some()
     }
 
     /// The channel that a device chose.
     #[must_use]
     pub fn of(&self, app: &str, device: &str) -> Option<&str> {
-        self.channels.get(app)?.get(device).map(String::as_str)
+        self.0.as_ref()?.channels.get(app)?.get(device).map(String::as_str)
     }
 
     /// Notes a choice, or its end.
     pub fn set(&mut self, app: &str, device: &str, channel: Option<String>) {
-        let devices = self.channels.entry(app.to_owned()).or_default();
+        let Choices { channels, count } = &mut **self.0.get_or_insert_default();
+        let devices = channels.entry(app.to_owned()).or_default();
         let before = match channel {
             Some(channel) => {
-                self.count += 1;
+                *count += 1;
                 devices.insert(device.to_owned(), channel)
             }
             None => devices.remove(device),
         };
-        self.count -= usize::from(before.is_some());
+        *count -= usize::from(before.is_some());
     }
 
     /// All choices: app, device, channel.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str, &str)> {
-        self.channels.iter().flat_map(|(app, devices)| {
+        self.0.iter().flat_map(|choices| &choices.channels).flat_map(|(app, devices)| {
             devices.iter().map(|(device, channel)| (app.as_str(), device.as_str(), channel.as_str()))
         })
     }

@@ -20,10 +20,13 @@ use crate::{
     wire::Mark,
 };
 
-/// The releases that may halt, of all repositories.
+/// The releases that may halt, of all repositories; while there is none, a pointer.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Halting {
-    counts: Table<RepositoryId, BTreeMap<ReleaseId, Count>>,
+pub(crate) struct Halting(Option<Box<Counts>>);
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Counts {
+    by_repository: Table<RepositoryId, BTreeMap<ReleaseId, Count>>,
     halted: BTreeMap<ReleaseId, Tally>,
 }
 
@@ -52,35 +55,38 @@ impl Count {
 impl Halting {
     /// The releases that failed too often.
     pub(crate) fn halted(&self) -> &BTreeMap<ReleaseId, Tally> {
-        &self.halted
+        static NONE: BTreeMap<ReleaseId, Tally> = BTreeMap::new();
+        self.0.as_ref().map_or(&NONE, |counts| &counts.halted)
     }
 
     /// Whether a repository lists a release that may halt.
     pub(crate) fn concerns(&self, repository: RepositoryId) -> bool {
-        self.counts.contains_key(&repository)
+        self.0.as_ref().is_some_and(|counts| counts.by_repository.contains_key(&repository))
     }
 
     /// Counts a receipt that is kept now, of a device that has a say; returns whether its release halts by it.
     pub(crate) fn count(&mut self, receipt: &Receipt) -> bool {
         let id = release_of(receipt);
-        let Some(count) = self.counts.get_mut(&id.repository).and_then(|counts| counts.get_mut(&id)) else {
+        let Some(counts) = &mut self.0 else { return false };
+        let Some(count) = counts.by_repository.get_mut(&id.repository).and_then(|counts| counts.get_mut(&id)) else {
             return false;
         };
         count.add(receipt);
-        self.judge(&id)
+        counts.judge(&id)
     }
 
     /// A receipt is not kept any more.
     pub(crate) fn forget(&mut self, gone: &Mark) {
+        let Some(counts) = &mut self.0 else { return };
         let mut concerned = Vec::new();
-        for (id, count) in self.counts.get_mut(&gone.repository).into_iter().flatten() {
+        for (id, count) in counts.by_repository.get_mut(&gone.repository).into_iter().flatten() {
             if count.devices.get(&gone.device).is_some_and(|(counter, _)| *counter == gone.counter) {
                 count.devices.remove(&gone.device);
                 concerned.push(id.clone());
             }
         }
         for id in concerned {
-            self.judge(&id);
+            counts.judge(&id);
         }
     }
 
@@ -95,7 +101,8 @@ impl Halting {
     ) -> Vec<ReleaseId> {
         let repository = verified.repository();
         let same_members = before.is_some_and(|before| same_members(before, verified));
-        let mut held = self.counts.remove(&repository).filter(|_| same_members).unwrap_or_default();
+        let held = self.0.as_mut().and_then(|counts| counts.by_repository.remove(&repository));
+        let mut held = held.filter(|_| same_members).unwrap_or_default();
         let (mut counts, mut anew) = (BTreeMap::new(), false);
         for release in verified.releases() {
             let Some(threshold) = release.rules.halt else { continue };
@@ -112,16 +119,26 @@ impl Halting {
             }
         }
         let ids: BTreeSet<ReleaseId> = counts.keys().cloned().collect();
+        let all = match &mut self.0 {
+            None if counts.is_empty() => return Vec::new(),
+            all => all.get_or_insert_default(),
+        };
         if !counts.is_empty() {
-            self.counts.insert(repository, counts);
+            all.by_repository.insert(repository, counts);
         }
-        self.halted.retain(|id, _| id.repository != repository || ids.contains(id));
-        ids.into_iter().filter(|id| self.judge(id)).collect()
+        all.halted.retain(|id, _| id.repository != repository || ids.contains(id));
+        let halt = ids.into_iter().filter(|id| all.judge(id)).collect();
+        if all.by_repository.is_empty() {
+            self.0 = None;
+        }
+        halt
     }
+}
 
+impl Counts {
     /// Looks whether a release halts; returns whether it does, and did not before.
     fn judge(&mut self, id: &ReleaseId) -> bool {
-        let count = self.counts.get(&id.repository).and_then(|counts| counts.get(id));
+        let count = self.by_repository.get(&id.repository).and_then(|counts| counts.get(id));
         match count.map(|count| (count.threshold, count.tally())) {
             Some((threshold, tally)) if threshold.is_passed(tally) => self.halted.insert(id.clone(), tally).is_none(),
             _ => {

@@ -41,9 +41,12 @@ struct Answer {
     since: Time,
 }
 
-/// Questions that wait, and answers under way.
+/// Questions that wait, and answers under way. While nobody asks, as most nodes are never asked, it is a pointer.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Serving {
+pub struct Serving(Option<Box<Asked>>);
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Asked {
     waiting: Table<NodeId, VecDeque<Question>>,
     answers: Table<QuestionId, Answer>,
     /// Bytes that each connected node was given, counted from what the least served one had when it came.
@@ -64,48 +67,52 @@ pub enum Turn {
 impl Serving {
     /// A node asks for so many bytes of a blob.
     pub fn asked(&mut self, id: QuestionId, node: NodeId, blob: Hash, bytes: u64, now: Time) -> Option<Turn> {
-        let full = self.waiting.len() >= MAX_PEERS && !self.waiting.contains_key(&node);
+        let Asked { waiting, .. } = &mut **self.0.get_or_insert_default();
+        let full = waiting.len() >= MAX_PEERS && !waiting.contains_key(&node);
         if full
             || bytes > MAX_QUESTION_BYTES
-            || self.waiting.get(&node).is_some_and(|waiting| waiting.len() >= MAX_QUESTIONS)
+            || waiting.get(&node).is_some_and(|waiting| waiting.len() >= MAX_QUESTIONS)
         {
             return Some(Turn::Never(id));
         }
-        self.waiting.get_or_insert_with(node, VecDeque::new).push_back(Question { id, blob, bytes, since: now });
+        waiting.get_or_insert_with(node, VecDeque::new).push_back(Question { id, blob, bytes, since: now });
         None
     }
 
     /// An answer ended after so many bytes; returns the node and the bytes that did not go.
     pub fn answered(&mut self, id: QuestionId, bytes: u64) -> Option<(NodeId, u64)> {
-        self.answers.remove(&id).map(|answer| (answer.node, answer.bytes.saturating_sub(bytes)))
+        let answer = self.0.as_mut()?.answers.remove(&id)?;
+        Some((answer.node, answer.bytes.saturating_sub(bytes)))
     }
 
     /// A node is gone, and its questions with it.
     pub fn without(&mut self, node: NodeId) {
-        self.waiting.remove(&node);
-        self.given.remove(&node);
+        let Some(asked) = &mut self.0 else { return };
+        asked.waiting.remove(&node);
+        asked.given.remove(&node);
+        if asked.waiting.is_empty() && asked.given.is_empty() && asked.answers.is_empty() {
+            self.0 = None;
+        }
     }
 
     /// The next questions that are answered or declined, as far as `allow` has room for so many bytes to a node.
     pub fn turns(&mut self, now: Time, mut allow: impl FnMut(NodeId, u64) -> bool) -> Vec<Turn> {
         let mut turns = Vec::new();
-        if self.waiting.is_empty() {
-            return turns;
-        }
-        for waiting in self.waiting.values_mut() {
+        let Some(asked) = self.0.as_mut().filter(|asked| !asked.waiting.is_empty()) else { return turns };
+        let Asked { waiting: all, answers, given: served, level } = &mut **asked;
+        for waiting in all.values_mut() {
             while waiting.front().is_some_and(|question| now.since(question.since) >= LONGEST_WAIT) {
                 turns.extend(waiting.pop_front().map(|question| Turn::Never(question.id)));
             }
         }
-        self.waiting.retain(|_, waiting| !waiting.is_empty());
-        let mut quick = self.answers.values().filter(|answer| now.since(answer.since) < SLOW).count();
-        let mut order: Vec<(bool, u64, NodeId)> = self
-            .waiting
+        all.retain(|_, waiting| !waiting.is_empty());
+        let mut quick = answers.values().filter(|answer| now.since(answer.since) < SLOW).count();
+        let mut order: Vec<(bool, u64, NodeId)> = all
             .keys()
-            .filter(|node| self.answers.values().all(|answer| answer.node != **node))
+            .filter(|node| answers.values().all(|answer| answer.node != **node))
             .map(|node| {
-                let given = self.given.get(node);
-                (given.is_some(), given.map_or(self.level, |given| *given), *node)
+                let given = served.get(node);
+                (given.is_some(), given.map_or(*level, |given| *given), *node)
             })
             .collect();
         order.sort_unstable();
@@ -113,17 +120,17 @@ impl Serving {
             if quick >= AT_ONCE {
                 break;
             }
-            let Some(waiting) = self.waiting.get_mut(&node) else { continue };
+            let Some(waiting) = all.get_mut(&node) else { continue };
             let Some(question) = waiting.front().filter(|question| allow(node, question.bytes)) else { continue };
             let answer = Answer { node, blob: question.blob, bytes: question.bytes, since: now };
             turns.push(Turn::Now(question.id));
-            self.answers.insert(question.id, answer);
-            self.level = self.level.max(given);
-            self.given.insert(node, self.level.max(given) + question.bytes);
+            answers.insert(question.id, answer);
+            *level = (*level).max(given);
+            served.insert(node, *level + question.bytes);
             quick += 1;
             waiting.pop_front();
             if waiting.is_empty() {
-                self.waiting.remove(&node);
+                all.remove(&node);
             }
         }
         turns
@@ -132,26 +139,27 @@ impl Serving {
     /// When [`Serving::turns`] has something to say, if nothing else happens before.
     #[must_use]
     pub fn wake_at(&self, now: Time) -> Option<Time> {
-        let first = self.waiting.values().filter_map(VecDeque::front).map(|question| question.since).min()?;
-        let slow = self.answers.values().map(|answer| answer.since + SLOW).filter(|slow| *slow > now);
+        let Asked { waiting, answers, .. } = &**self.0.as_ref()?;
+        let first = waiting.values().filter_map(VecDeque::front).map(|question| question.since).min()?;
+        let slow = answers.values().map(|answer| answer.since + SLOW).filter(|slow| *slow > now);
         slow.chain([first + LONGEST_WAIT]).min()
     }
 
     /// Whether a blob is being read for an answer.
     #[must_use]
     pub fn reads(&self, blob: Hash) -> bool {
-        self.answers.values().any(|answer| answer.blob == blob)
+        self.0.as_ref().is_some_and(|asked| asked.answers.values().any(|answer| answer.blob == blob))
     }
 
     /// Whether one of these nodes waits.
     pub fn waits(&self, of: impl Fn(NodeId) -> bool) -> bool {
-        self.waiting.keys().any(|node| of(*node))
+        self.0.as_ref().is_some_and(|asked| asked.waiting.keys().any(|node| of(*node)))
     }
 
     /// Nodes whose questions wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.0.as_ref().map_or(0, |asked| asked.waiting.len())
     }
 }
 
@@ -181,7 +189,7 @@ mod tests {
         let mut next = 0;
         for round in 0..9 {
             for number in 1..=if round < 4 { 2 } else { 3 } {
-                if !serving.waiting.contains_key(&node(number)) {
+                if !serving.waits(|waiting| waiting == node(number)) {
                     serving.asked(QuestionId(next * 10 + u64::from(number)), node(number), BLOB, 100, Time(round));
                     next += 1;
                 }

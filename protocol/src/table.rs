@@ -18,6 +18,7 @@ const FEW: usize = 64;
 pub struct Table<K, V>(Rows<K, V>);
 
 #[derive(Debug, Clone)]
+#[expect(clippy::box_collection, reason = "a table is no larger than its list")]
 enum Rows<K, V> {
     Few(Box<[(K, V)]>),
     Many(Box<BTreeMap<K, V>>),

@@ -24,6 +24,7 @@ use crate::{
     receipt::{Outcome, last_words},
     record::{AppRecord, Installed, ReleaseId, Trial},
     release::Release,
+    trust::Memory,
 };
 pub use by_hand::Refused;
 pub use hooks::Hook;
@@ -66,12 +67,12 @@ enum Phase {
         failures: u8,
     },
     Staging {
-        staged: Staged,
+        staged: Box<Staged>,
         failures: u8,
     },
     /// It is in its slot, and waits for its moment.
     Ready {
-        staged: Staged,
+        staged: Box<Staged>,
         failures: u8,
         /// When time alone may bring the moment.
         again: Option<Time>,
@@ -90,7 +91,7 @@ enum Phase {
     },
     /// The hook before the switch runs; nothing is changed yet.
     Preparing {
-        staged: Staged,
+        staged: Box<Staged>,
         failures: u8,
         until: Time,
     },
@@ -112,14 +113,21 @@ enum Phase {
     },
 }
 
+/// Why it takes nothing, if it was decided so: most of the time, as it has the newest.
+#[derive(Debug, Serialize, Deserialize)]
+enum Why {
+    Undecided,
+    UpToDate,
+    Else(Box<Skip>),
+}
+
 /// The update of one app.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Update {
     install: Shared<Install>,
     record: AppRecord,
     phase: Phase,
-    /// Why it takes nothing, if it was decided so.
-    skip: Option<Box<Skip>>,
+    why: Why,
     /// Whether all since the start was here already, so that a switch still belongs to the start.
     starting: bool,
 }
@@ -128,7 +136,7 @@ impl Update {
     /// Takes up where the record says, after a start. Call [`Update::resume`] next.
     #[must_use]
     pub fn new(install: Shared<Install>, record: AppRecord) -> Self {
-        let mut update = Self { install, record, phase: Phase::Idle, skip: None, starting: true };
+        let mut update = Self { install, record, phase: Phase::Idle, why: Why::Undecided, starting: true };
         // Fewer may be kept since.
         update.keep_few();
         update
@@ -138,6 +146,12 @@ impl Update {
     #[must_use]
     pub fn record(&self) -> &AppRecord {
         &self.record
+    }
+
+    /// What is installed is described in the memory's words, if it has the same: a fleet has few.
+    pub(crate) fn share(&mut self, memory: &mut Memory) {
+        let AppRecord { active, previous, factory, .. } = &mut self.record;
+        active.iter_mut().chain(previous).chain(factory).for_each(|installed| memory.share(installed));
     }
 
     /// How it is installed.
@@ -154,14 +168,22 @@ impl Update {
     /// Why it takes nothing, if it was decided so.
     #[must_use]
     pub fn skip(&self) -> Option<&Skip> {
-        self.skip.as_deref()
+        match &self.why {
+            Why::Undecided => None,
+            Why::UpToDate => Some(&Skip::UpToDate),
+            Why::Else(skip) => Some(skip),
+        }
     }
 
     /// It takes nothing for this reason, or takes something; returns whether that is news.
     pub fn skips(&mut self, skip: Option<Skip>) -> bool {
-        let news = self.skip.as_deref() != skip.as_ref();
+        let news = self.skip() != skip.as_ref();
         if news {
-            self.skip = skip.map(Box::new);
+            self.why = match skip {
+                None => Why::Undecided,
+                Some(Skip::UpToDate) => Why::UpToDate,
+                Some(skip) => Why::Else(Box::new(skip)),
+            };
         }
         news
     }
@@ -223,11 +245,12 @@ impl Update {
 
     /// A release was decided for. Taking the one that is under way already changes nothing but its rules.
     pub fn take(&mut self, new: Offer) -> Vec<Step> {
-        if let Phase::Fetching { offer, .. }
-        | Phase::Resting { offer, .. }
-        | Phase::Ready { staged: Staged { offer, .. }, .. } = &mut self.phase
-            && offer.id() == new.id()
-        {
+        let under_way = match &mut self.phase {
+            Phase::Fetching { offer, .. } | Phase::Resting { offer, .. } => Some(offer),
+            Phase::Ready { staged, .. } => Some(&mut staged.offer),
+            _ => None,
+        };
+        if let Some(offer) = under_way.filter(|offer| offer.id() == new.id()) {
             *offer = new;
             return Vec::new();
         }
@@ -261,7 +284,7 @@ impl Update {
         }
         self.starting &= sources.is_empty();
         let offer = offer.clone();
-        let staged = Staged { offer: offer.clone(), sources, took };
+        let staged = Box::new(Staged { offer: offer.clone(), sources, took });
         self.phase = Phase::Staging { staged, failures: *failures };
         vec![Step::Stage(offer)]
     }

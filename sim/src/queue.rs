@@ -19,7 +19,8 @@ const BLOCK: usize = 256;
 /// Empty blocks that are kept for the next that come.
 const SPARE: usize = 64;
 
-type Block<T> = Vec<(Time, T)>;
+type Block<T> = VecDeque<(Time, T)>;
+type Bucket<T> = VecDeque<Block<T>>;
 
 /// A queue of events. Time only goes on: nothing is put in before what was taken last.
 #[derive(Debug)]
@@ -27,9 +28,9 @@ pub struct Queue<T> {
     now: Time,
     length: usize,
     /// What is to happen now.
-    due: VecDeque<T>,
+    due: Bucket<T>,
     /// What is to happen later: a bucket for each value of each digit.
-    buckets: Vec<Vec<Block<T>>>,
+    buckets: Vec<Bucket<T>>,
     /// Of each digit, a bit for each value whose bucket has entries.
     filled: [u16; DIGITS],
     spare: Vec<Block<T>>,
@@ -41,7 +42,7 @@ impl<T> Default for Queue<T> {
             now: Time::default(),
             length: 0,
             due: VecDeque::new(),
-            buckets: std::iter::repeat_with(Vec::new).take(DIGITS * VALUES).collect(),
+            buckets: std::iter::repeat_with(VecDeque::new).take(DIGITS * VALUES).collect(),
             filled: [0; DIGITS],
             spare: Vec::new(),
         }
@@ -57,18 +58,29 @@ impl<T> Queue<T> {
     }
 
     fn place(&mut self, at: Time, event: T) {
-        let Some(highest) = (at.0 ^ self.now.0).checked_ilog2() else {
-            self.due.push_back(event);
-            return;
+        let bucket = match (at.0 ^ self.now.0).checked_ilog2() {
+            None => &mut self.due,
+            Some(highest) => {
+                let digit = highest / DIGIT_BITS;
+                let value = usize::try_from(at.0 >> (digit * DIGIT_BITS) & (VALUES as u64 - 1)).expect("a digit");
+                self.filled[digit as usize] |= 1 << value;
+                &mut self.buckets[digit as usize * VALUES + value]
+            }
         };
-        let digit = highest / DIGIT_BITS;
-        let value = usize::try_from(at.0 >> (digit * DIGIT_BITS) & (VALUES as u64 - 1)).expect("a digit");
-        self.filled[digit as usize] |= 1 << value;
-        let bucket = &mut self.buckets[digit as usize * VALUES + value];
-        if bucket.last().is_none_or(|block| block.len() == BLOCK) {
-            bucket.push(self.spare.pop().unwrap_or_default());
+        match bucket.back_mut() {
+            Some(block) if block.len() < BLOCK => block.push_back((at, event)),
+            _ => {
+                let mut block = self.spare.pop().unwrap_or_default();
+                block.push_back((at, event));
+                bucket.push_back(block);
+            }
         }
-        bucket.last_mut().expect("there is a block").push((at, event));
+    }
+
+    fn put_by(&mut self, block: Block<T>) {
+        if self.spare.len() < SPARE {
+            self.spare.push(block);
+        }
     }
 
     /// Digit and value of the bucket with the next events after now.
@@ -93,21 +105,32 @@ impl<T> Queue<T> {
             let (digit, value) = self.next_bucket()?;
             self.now = self.next_at().filter(|next| *next <= end)?;
             self.filled[digit] &= !(1 << value);
-            let mut moving = std::mem::take(&mut self.buckets[digit * VALUES + value]);
-            for mut block in moving.drain(..) {
-                block.drain(..).for_each(|(at, event)| self.place(at, event));
-                if self.spare.len() < SPARE {
-                    self.spare.push(block);
+            let bucket = digit * VALUES + value;
+            if digit == 0 {
+                // All are of one moment.
+                std::mem::swap(&mut self.due, &mut self.buckets[bucket]);
+            } else {
+                let mut moving = std::mem::take(&mut self.buckets[bucket]);
+                for mut block in moving.drain(..) {
+                    block.drain(..).for_each(|(at, event)| self.place(at, event));
+                    self.put_by(block);
                 }
+                // Its room is kept for the next that come.
+                self.buckets[bucket] = moving;
             }
-            // Its room is kept for the next that come.
-            self.buckets[digit * VALUES + value] = moving;
         }
         if self.now > end {
             return None;
         }
+        let block = self.due.front_mut()?;
+        let next = block.pop_front();
+        if block.is_empty()
+            && let Some(block) = self.due.pop_front()
+        {
+            self.put_by(block);
+        }
         self.length -= 1;
-        self.due.pop_front().map(|event| (self.now, event))
+        next
     }
 
     /// How many events wait.

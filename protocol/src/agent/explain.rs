@@ -75,7 +75,7 @@ impl Agent {
             groups,
             install: update.install(),
             record: update.record(),
-            keys: &self.keys,
+            keys: self.keys(),
             halted: self.halting.halted(),
             now: self.trusted_now(repository),
         }

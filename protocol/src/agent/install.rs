@@ -44,7 +44,7 @@ impl Agent {
                     payload: release.payload.clone(),
                     files: release.files,
                     bytes: release.unpacked,
-                    lock: release.lock(offer.repository()),
+                    lock: release.lock(offer.repository()).map(Box::new),
                 });
             }
             Step::Save => {
@@ -70,9 +70,10 @@ impl Agent {
         }
     }
 
-    fn record(&self, app: &str) -> Option<Record> {
-        let state = self.apps.get(app)?.record().clone();
-        Some(Record::App { app: app.to_owned(), state })
+    fn record(&mut self, app: &str) -> Option<Record> {
+        let update = self.apps.get_mut(app)?;
+        update.share(&mut self.memory);
+        Some(Record::App { app: app.to_owned(), state: update.record().clone() })
     }
 
     /// What a receipt tells of this device.
@@ -124,7 +125,7 @@ impl Agent {
         }
         let mut records: Vec<Record> = self.record(app).into_iter().collect();
         records.push(Record::Receipt { mark: mark(&receipt), receipt: Some(signed.clone()) });
-        self.persist(records, After::App { app: app.to_owned(), own: Some((receipt, signed)) }, actions);
+        self.persist(records, After::App { app: app.to_owned(), own: Some(Box::new((receipt, signed))) }, actions);
     }
 
     /// Decides for every app what to take now.

@@ -1,13 +1,14 @@
 //! What was verified before. A driver of many agents lends one memory to all of them, so that the same bytes, held
 //! against the same metadata, are verified once: [`verify`] has no other input, so its answer is the same again. So it is
-//! with receipts, of which those that are signed here need no look at all.
+//! with receipts, of which those that are signed here need no look at all. What many agents have alike they hold once by it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Announced, TrustError, Verified, check_announcement, verify};
 use crate::{
-    Hash, RepositoryId,
+    Hash, RepositoryId, Shared,
     receipt::{Receipt, ReceiptError, SignedReceipt},
+    record::Installed,
 };
 
 /// Which repository, against which held pack, and which offered pack.
@@ -28,6 +29,8 @@ struct Remembered {
     rumours: BTreeMap<Rumour, Result<Announced, TrustError>>,
     /// Receipts whose signatures hold.
     receipts: BTreeSet<Hash>,
+    /// What is installed somewhere, by its bundle.
+    installed: BTreeMap<Hash, Shared<Installed>>,
 }
 
 impl Memory {
@@ -88,6 +91,15 @@ impl Memory {
             self.holds(signed);
         }
         Ok(())
+    }
+
+    /// Takes what another agent has in the place of the same.
+    pub(crate) fn share(&mut self, installed: &mut Shared<Installed>) {
+        let Some(Remembered { bound, installed: known, .. }) = self.0.as_deref_mut() else { return };
+        let held = remembered(known, *bound, installed.bundle, || installed.clone());
+        if held == *installed {
+            *installed = held;
+        }
     }
 
     /// The signature of this receipt holds: it was made here.

@@ -35,7 +35,7 @@ impl Update {
     pub fn apply(&mut self, now: Time) -> Vec<Step> {
         let Phase::Ready { staged, failures, .. } = &self.phase else { return Vec::new() };
         let (staged, failures) = (staged.clone(), *failures);
-        let Some(limit) = self.install.before else { return self.begin(staged, String::new()) };
+        let Some(limit) = self.install.before else { return self.begin(*staged, String::new()) };
         let release = staged.offer.release();
         let (bundle, version) = (release.bundle, release.version.clone());
         self.phase = Phase::Preparing { staged, failures, until: now + limit + HEALTH_GRACE };
@@ -55,7 +55,7 @@ impl Update {
             (Phase::Preparing { staged, .. }, Hook::Before, result) if staged.offer.release().bundle == bundle => {
                 let staged = staged.clone();
                 match result {
-                    Ok(said) => self.begin(staged, last_bytes(&said, MAX_SAID)),
+                    Ok(said) => self.begin(*staged, last_bytes(&said, MAX_SAID)),
                     Err(why) => self.not_prepared(why, now, config),
                 }
             }

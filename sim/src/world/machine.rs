@@ -119,7 +119,7 @@ pub(super) struct Machine {
     pub(super) received: u64,
     /// Bytes that others fetched from here.
     pub(super) served: u64,
-    pub(super) lies: Lies,
+    pub(super) lies: Option<Box<Lies>>,
     /// What it says arrives nowhere.
     pub(super) mute: bool,
     pub(super) connected: Table<u32, Connection>,
@@ -176,7 +176,7 @@ impl World {
             full: false,
             received: 0,
             served: 0,
-            lies: Lies::default(),
+            lies: None,
             mute: false,
             connected: Table::default(),
             transfers: Table::default(),
@@ -247,13 +247,15 @@ impl World {
         }
     }
 
+    /// How a node answers questions for parts of blobs.
+    pub(super) fn answers(&self, node: NodeIndex) -> Answers {
+        self.machines[node].lies.as_ref().map_or(Answers::Honest, |lies| lies.answers)
+    }
+
     /// What a liar makes of a message.
     pub(super) fn lie_about(&mut self, node: NodeIndex, bytes: &mut Vec<u8>) {
         let machine = &self.machines[node];
-        let lies = &machine.lies;
-        if *lies == Lies::default() {
-            return;
-        }
+        let Some(lies) = &machine.lies else { return };
         match Message::decode(bytes) {
             Ok(Message::Pack { repository, bytes: mut pack }) => {
                 if let Some(forged) = &lies.forged {
@@ -283,7 +285,7 @@ impl World {
 
     /// What a node that lies about blobs says to one that looks for some.
     pub(super) fn promises(&self, node: NodeIndex, heard: &[u8]) -> Vec<Vec<u8>> {
-        if self.machines[node].lies.answers == Answers::Honest {
+        if self.answers(node) == Answers::Honest {
             return Vec::new();
         }
         match Message::decode(heard) {
@@ -294,7 +296,7 @@ impl World {
 
     /// That it has all of a blob, or all but a piece.
     fn promise(&self, node: NodeIndex, blob: Hash) -> Option<Vec<u8>> {
-        if self.machines[node].lies.answers == Answers::Honest {
+        if self.answers(node) == Answers::Honest {
             return None;
         }
         let payload = self.ledger.rollouts.iter().map(|rollout| &rollout.release.payload).find(|p| p.blob == blob)?;

@@ -26,7 +26,7 @@ impl World {
 
     /// From now on this node lies.
     pub fn lie(&mut self, node: NodeIndex, lies: Lies) {
-        self.machines[node].lies = lies;
+        self.machines[node].lies = (lies != Lies::default()).then(|| Box::new(lies));
         // What it was answering is answered as it was begun, if at all.
         let peers: Vec<u32> = self.machines[node].connected.keys().copied().collect();
         for peer in peers {

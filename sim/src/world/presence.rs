@@ -43,7 +43,7 @@ pub enum Habit {
 /// Where a node is, and what comes next.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
-    habit: Option<Box<Habit>>,
+    habit: Option<Habit>,
     place: Option<PlaceIndex>,
     since: Time,
     /// Milliseconds with the radio on.
@@ -91,7 +91,7 @@ impl World {
             }
             Habit::Duty { phase, .. } | Habit::Route { phase, .. } => *phase,
         };
-        self.machines[node].presence.habit = Some(Box::new(habit));
+        self.machines[node].presence.habit = Some(habit);
         self.machines[node].presence.turn = 0;
         self.cause_anyway(self.time + wait, node, Event::Turn);
     }
@@ -103,7 +103,7 @@ impl World {
         let turn = presence.turn;
         presence.turn += 1;
         let coming = turn.is_multiple_of(2);
-        let (place, wait) = match habit.as_ref() {
+        let (place, wait) = match habit {
             Habit::Always(place) => (*place, Duration::ZERO),
             Habit::Duty { place, on, every, .. } => (*place, if coming { *on } else { every.saturating_sub(*on) }),
             Habit::Route { route, .. } => {

@@ -93,7 +93,7 @@ impl World {
         if self.machines[node].full {
             return self.fail(node, id, FetchFailure::Store);
         }
-        let answers = self.machines[provider].lies.answers;
+        let answers = self.answers(provider);
         self.ledger.lies += u64::from(answers != Answers::Honest);
         match answers {
             Answers::Honest => {
@@ -133,7 +133,7 @@ impl World {
         };
         self.check_spends(provider, near, Direction::Up, &request);
         let way = self.way(provider, node, &path);
-        let trickles = self.machines[provider].lies.answers == Answers::Trickle;
+        let trickles = self.answers(provider) == Answers::Trickle;
         let limit = if trickles { TRICKLE } else { path.limit() };
         let flow = self.network.start(way, request.end - request.start, limit, self.time);
         self.flows.resize(self.flows.len().max(flow as usize + 1), None);

@@ -23,7 +23,7 @@ fn a_plan_over_very_many_wishes_is_one_walk() {
     let blob = |number: u32| Hash::of(&number.to_be_bytes());
     let wishes: Vec<_> = (0..200_000).chain(0..200_000).map(|number| (blob(number), 10)).collect();
     let store: Table<_, _> = (0..100_000).map(|number| (blob(number), Stored { size: 10, whole: true })).collect();
-    let (none, nothing) = (BTreeSet::new(), Table::new());
+    let (none, nothing) = (BTreeSet::new(), Table::default());
     let disk = Disk { store: &store, pinned: &none, read: &none, leaving: &nothing };
     let began = Instant::now();
     let plan = cache::plan(&wishes, disk, BASE + 150_000 * on_disk(10));
