@@ -58,7 +58,7 @@ pub enum Input {
         /// Where.
         address: Address,
     },
-    /// A node is on this node's own network: what goes between the two crosses no uplink.
+    /// A node was heard of on this node's own network: what goes between the two crosses no uplink.
     Near {
         /// Who.
         node: NodeId,
@@ -102,6 +102,8 @@ pub enum Input {
         node: NodeId,
         /// Where, if this side dialled.
         address: Option<Address>,
+        /// Whether it is reached at an address of this node's own network.
+        near: bool,
     },
     /// The last connection to a node is gone.
     Disconnected {

@@ -295,12 +295,12 @@ impl Agent {
             Input::TurnedAway { node, why } => self.turned_away(node, &why, actions),
             Input::Departed { link } => drop(self.door.answered(link)),
             Input::Near { node } => self.near(node, actions),
-            Input::Connected { node, address } => {
+            Input::Connected { node, address, near } => {
                 let dialled = address.is_some();
                 if let Some(address) = address {
                     self.peers.reached(&address, node);
                 }
-                if self.connected(node, dialled, actions) {
+                if self.connected(node, dialled, near, actions) {
                     actions.push(Action::Tell(Fact::PeerConnected { node }));
                     self.greet(node, actions);
                 }

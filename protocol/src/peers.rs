@@ -22,7 +22,7 @@ use crate::{
 const MAX_INTERESTS: usize = 256;
 /// Liars remembered; the oldest is forgotten first.
 const MAX_REFUSED: usize = 1024;
-/// Nodes of this node's own network that are remembered.
+/// Nodes remembered that were heard of on this node's own network.
 const MAX_NEAR: usize = 1024;
 /// Receipt marks remembered of one peer.
 pub(crate) const MAX_MARKS_HELD: usize = 4096;
@@ -79,7 +79,7 @@ pub struct Peer {
     pub doubted: BTreeSet<RepositoryId>,
     /// When it was last given each repository's pack, and which.
     pub given: BTreeMap<RepositoryId, (Hash, Time)>,
-    /// Whether it was heard of on this node's own network.
+    /// Whether it is on this node's own network.
     near: bool,
     /// When it connected.
     since: Time,
@@ -169,7 +169,7 @@ impl Peers {
     /// A node connected. Of `places`, a quarter is kept for those that this node chose, as it did those behind
     /// configured addresses, and strangers of one origin get half of the rest: who makes up many nodes finds no more
     /// room than that.
-    pub fn connected(&mut self, node: NodeId, standing: Standing, places: usize, now: Time) -> Place {
+    pub fn connected(&mut self, node: NodeId, standing: Standing, near: bool, places: usize, now: Time) -> Place {
         let origin = self.arriving.remove(&node);
         if self.refused.contains_key(&node) {
             return Place::Liar;
@@ -177,6 +177,7 @@ impl Peers {
         let chosen = self.is_configured(node) || standing == Standing::Chosen;
         if let Some(peer) = self.connected.get_mut(&node) {
             peer.chosen |= chosen;
+            peer.near |= near;
         } else {
             let for_others = (places - places / 4).max(1);
             let others = || self.connected.values().filter(|peer| !peer.chosen);
@@ -187,7 +188,7 @@ impl Peers {
             if self.connected.len() >= places || (!chosen && crowded) {
                 return Place::Full;
             }
-            let near = self.near.contains_key(&node);
+            let near = near || self.near.contains_key(&node);
             self.connected.insert(node, Peer { chosen, origin, near, since: now, ..Peer::default() });
         }
         for address in self.addresses.values_mut().filter(|address| address.node == Some(node)) {
@@ -313,7 +314,7 @@ impl Peers {
         self.connected.get(&node)
     }
 
-    /// A node is on this node's own network.
+    /// A node was heard of on this node's own network.
     pub fn near(&mut self, node: NodeId) {
         if self.near.len() < MAX_NEAR {
             self.near.insert(node, ());

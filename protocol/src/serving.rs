@@ -36,6 +36,8 @@ struct Question {
 #[derive(Debug, Serialize, Deserialize)]
 struct Answer {
     node: NodeId,
+    /// Whether it was counted as bytes that stay within the site.
+    near: bool,
     blob: Hash,
     bytes: u64,
     since: Time,
@@ -79,10 +81,10 @@ impl Serving {
         None
     }
 
-    /// An answer ended after so many bytes; returns the node and the bytes that did not go.
-    pub fn answered(&mut self, id: QuestionId, bytes: u64) -> Option<(NodeId, u64)> {
+    /// An answer ended after so many bytes; returns the bytes that did not go, and whether they were counted as near.
+    pub fn answered(&mut self, id: QuestionId, bytes: u64) -> Option<(bool, u64)> {
         let answer = self.0.as_mut()?.answers.remove(&id)?;
-        Some((answer.node, answer.bytes.saturating_sub(bytes)))
+        Some((answer.near, answer.bytes.saturating_sub(bytes)))
     }
 
     /// A node is gone, and its questions with it.
@@ -95,8 +97,14 @@ impl Serving {
         }
     }
 
-    /// The next questions that are answered or declined, as far as `allow` has room for so many bytes to a node.
-    pub fn turns(&mut self, now: Time, mut allow: impl FnMut(NodeId, u64) -> bool) -> Vec<Turn> {
+    /// The next questions that are answered or declined, as far as `allow` has room for so many bytes to near nodes, or to
+    /// others.
+    pub fn turns(
+        &mut self,
+        now: Time,
+        is_near: impl Fn(NodeId) -> bool,
+        mut allow: impl FnMut(bool, u64) -> bool,
+    ) -> Vec<Turn> {
         let mut turns = Vec::new();
         let Some(asked) = self.0.as_mut().filter(|asked| !asked.waiting.is_empty()) else { return turns };
         let Asked { waiting: all, answers, given: served, level } = &mut **asked;
@@ -121,8 +129,9 @@ impl Serving {
                 break;
             }
             let Some(waiting) = all.get_mut(&node) else { continue };
-            let Some(question) = waiting.front().filter(|question| allow(node, question.bytes)) else { continue };
-            let answer = Answer { node, blob: question.blob, bytes: question.bytes, since: now };
+            let near = is_near(node);
+            let Some(question) = waiting.front().filter(|question| allow(near, question.bytes)) else { continue };
+            let answer = Answer { node, near, blob: question.blob, bytes: question.bytes, since: now };
             turns.push(Turn::Now(question.id));
             answers.insert(question.id, answer);
             *level = (*level).max(given);
@@ -173,6 +182,10 @@ mod tests {
         NodeId([number; 32])
     }
 
+    fn anywhere(_: NodeId) -> bool {
+        true
+    }
+
     fn now(turns: &[Turn]) -> Vec<u64> {
         turns.iter().filter_map(|turn| if let Turn::Now(id) = turn { Some(id.0) } else { None }).collect()
     }
@@ -195,7 +208,7 @@ mod tests {
                 }
             }
             let mut allowed = 0;
-            let turns = now(&serving.turns(Time(round), |_, _| one(&mut allowed)));
+            let turns = now(&serving.turns(Time(round), anywhere, |_, _| one(&mut allowed)));
             served.extend(turns.iter().map(|id| id % 10));
             for id in turns {
                 serving.answered(QuestionId(id), 100);
@@ -212,18 +225,18 @@ mod tests {
             assert_eq!(serving.asked(QuestionId(number.into()), node(number), BLOB, 1, Time(0)), None);
         }
         assert!(!serving.reads(BLOB));
-        assert_eq!(now(&serving.turns(Time(0), |_, _| true)).len(), AT_ONCE);
+        assert_eq!(now(&serving.turns(Time(0), anywhere, |_, _| true)).len(), AT_ONCE);
         assert!(serving.reads(BLOB));
         assert_eq!(serving.wake_at(Time(0)), Some(Time(250)));
-        assert_eq!(now(&serving.turns(Time(249), |_, _| true)), [0; 0]);
-        assert_eq!(now(&serving.turns(Time(250), |_, _| true)), [u64::from(stalls)]);
+        assert_eq!(now(&serving.turns(Time(249), anywhere, |_, _| true)), [0; 0]);
+        assert_eq!(now(&serving.turns(Time(250), anywhere, |_, _| true)), [u64::from(stalls)]);
         // Where there is no room, it is said in time.
         for id in 100..100 + MAX_QUESTIONS as u64 {
             assert_eq!(serving.asked(QuestionId(id), node(100), BLOB, 1, Time(1000)), None);
         }
         assert_eq!(serving.asked(QuestionId(200), node(100), BLOB, 1, Time(1000)), Some(Turn::Never(QuestionId(200))));
-        assert_eq!(serving.turns(Time(5999), |_, _| false), []);
-        assert_eq!(serving.turns(Time(6000), |_, _| false).len(), MAX_QUESTIONS);
+        assert_eq!(serving.turns(Time(5999), anywhere, |_, _| false), []);
+        assert_eq!(serving.turns(Time(6000), anywhere, |_, _| false).len(), MAX_QUESTIONS);
         assert_eq!(serving.wake_at(Time(6000)), None);
     }
 }

@@ -543,13 +543,9 @@ impl World {
             let id = self.id(that);
             let number = u32::try_from(that).expect("fewer nodes than 2^32");
             if !self.machines[this].connected.contains_key(&number) {
-                if path.is_near() {
-                    // Its address is one of this network.
-                    self.give(this, Input::Near { node: id });
-                }
                 self.machines[this].connected.insert(number, Connection { session, clear: self.time });
                 self.hear_meeting(this);
-                self.give(this, Input::Connected { node: id, address });
+                self.give(this, Input::Connected { node: id, address, near: path.is_near() });
             }
         }
     }

@@ -3,16 +3,12 @@
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
-use burr_protocol::{
-    NodeId,
-    action::{Input, LinkId},
-    peers::Address,
-};
-use libp2p::{PeerId, Stream, swarm::ConnectionId};
+use burr_protocol::action::{Input, LinkId};
+use libp2p::{Stream, swarm::ConnectionId};
 
 use super::{
     Enroller, door,
-    driver::{Driver, Report},
+    driver::{Contact, Driver, Report},
     enrol,
     streams::{Opened, Protocol},
 };
@@ -22,11 +18,7 @@ pub(super) type Arrivals = BTreeMap<LinkId, Arrival>;
 
 /// A connection on which nothing may be spoken yet.
 pub(super) struct Arrival {
-    connection: ConnectionId,
-    peer: PeerId,
-    node: NodeId,
-    /// Where it was reached, if this side dialled.
-    address: Option<Address>,
+    contact: Contact,
     /// The stream on which the other side showed its certificate, and waits for an answer.
     reply: Option<Stream>,
     /// Whether this side lets the other in, as far as that is decided.
@@ -44,8 +36,8 @@ enum Verdict {
 }
 
 impl Arrival {
-    pub(super) fn new(connection: ConnectionId, peer: PeerId, node: NodeId, address: Option<Address>) -> Self {
-        Self { connection, peer, node, address, reply: None, verdict: None, welcomed: false, enrolling: false }
+    pub(super) fn new(contact: Contact) -> Self {
+        Self { contact, reply: None, verdict: None, welcomed: false, enrolling: false }
     }
 }
 
@@ -70,7 +62,7 @@ impl Driver {
     /// Shows this node's certificate.
     pub(super) fn introduce(&mut self, link: LinkId, certificate: Vec<u8>) {
         let Some(arrival) = self.arrivals.get(&link) else { return };
-        let (peer, connection) = (arrival.peer, arrival.connection);
+        let (peer, connection) = (arrival.contact.peer, arrival.contact.connection);
         let opening = self.swarm.behaviour_mut().door.open_on(peer, connection, Protocol::Member);
         self.at_door(async move { AtDoor::Answered { link, answer: door::show(opening, certificate).await } });
     }
@@ -79,7 +71,7 @@ impl Driver {
     pub(super) fn admit(&mut self, link: LinkId) {
         let Some(arrival) = self.arrivals.get_mut(&link) else { return };
         arrival.verdict = Some(Verdict::Admitted);
-        let (connection, welcomed, reply) = (arrival.connection, arrival.welcomed, arrival.reply.take());
+        let (connection, welcomed, reply) = (arrival.contact.connection, arrival.welcomed, arrival.reply.take());
         let Some(listens) = self.swarm.behaviour_mut().speech.listen(connection) else {
             self.swarm.close_connection(connection);
             return;
@@ -112,7 +104,7 @@ impl Driver {
     }
 
     pub(super) fn on_member_stream(&mut self, mut opened: Opened) {
-        let waits = |arrival: &Arrival| arrival.connection == opened.connection && arrival.verdict.is_none();
+        let waits = |arrival: &Arrival| arrival.contact.connection == opened.connection && arrival.verdict.is_none();
         // One that is judged has nothing more to show.
         let Some((link, _)) = self.arrivals.iter().find(|(_, arrival)| waits(arrival)) else { return };
         let link = *link;
@@ -127,7 +119,7 @@ impl Driver {
         // Too busy: the stream is dropped, which the other side sees at once.
         let Ok(place) = Arc::clone(&self.enrolling).try_acquire_owned() else { return };
         let connection = opened.connection;
-        if let Some(arrival) = self.arrivals.values_mut().find(|arrival| arrival.connection == connection) {
+        if let Some(arrival) = self.arrivals.values_mut().find(|arrival| arrival.contact.connection == connection) {
             arrival.enrolling = true;
         }
         self.at_door(async move {
@@ -150,7 +142,7 @@ impl Driver {
                         self.pending.push_back(Input::Introduced { link, certificate });
                     }
                     Ok(_) => {}
-                    Err(error) => tracing::debug!(node = %arrival.node, "showed no certificate: {error}"),
+                    Err(error) => tracing::debug!(node = %arrival.contact.node, "showed no certificate: {error}"),
                 }
             }
             AtDoor::Answered { link, answer } => {
@@ -163,18 +155,18 @@ impl Driver {
                         }
                     }
                     Ok(Err(why)) => {
-                        self.pending.push_back(Input::TurnedAway { node: arrival.node, why });
+                        self.pending.push_back(Input::TurnedAway { node: arrival.contact.node, why });
                         self.leave(link);
                     }
                     // Admitted by this side alone, it would wait for ever.
                     Err(_) if arrival.verdict == Some(Verdict::Admitted) => self.leave(link),
                     // It may be here to be enrolled: the agent's patience ends it.
-                    Err(error) => tracing::debug!(node = %arrival.node, "took no certificate: {error}"),
+                    Err(error) => tracing::debug!(node = %arrival.contact.node, "took no certificate: {error}"),
                 }
             }
             AtDoor::ToldWhy { link } => self.leave(link),
             AtDoor::Enrolled { connection } => {
-                let found = self.arrivals.iter_mut().find(|(_, arrival)| arrival.connection == connection);
+                let found = self.arrivals.iter_mut().find(|(_, arrival)| arrival.contact.connection == connection);
                 if let Some((link, arrival)) = found {
                     arrival.enrolling = false;
                     let (link, dismissed) = (*link, arrival.verdict == Some(Verdict::Dismissed));
@@ -188,24 +180,24 @@ impl Driver {
 
     /// An arrived connection closed; returns false if it is none of those.
     pub(super) fn departed(&mut self, connection: ConnectionId) -> bool {
-        let found = self.arrivals.iter().find(|(_, arrival)| arrival.connection == connection);
+        let found = self.arrivals.iter().find(|(_, arrival)| arrival.contact.connection == connection);
         let Some(link) = found.map(|(link, _)| *link) else { return false };
         let arrival = self.arrivals.remove(&link).expect("found above");
         self.pending.push_back(Input::Departed { link });
-        self.pending.extend(arrival.address.map(|address| Input::DialFailed { address }));
+        self.pending.extend(arrival.contact.address.map(|address| Input::DialFailed { address }));
         true
     }
 
     /// Each side admitted the other: the connection is one like all others.
     fn enter(&mut self, link: LinkId) {
         let Some(arrival) = self.arrivals.remove(&link) else { return };
-        self.swarm.behaviour_mut().speech.speak(arrival.peer, arrival.connection);
-        self.join(arrival.node, arrival.peer, arrival.connection, arrival.address);
+        self.swarm.behaviour_mut().speech.speak(arrival.contact.peer, arrival.contact.connection);
+        self.join(arrival.contact);
     }
 
     fn leave(&mut self, link: LinkId) {
         if let Some(arrival) = self.arrivals.get(&link).filter(|arrival| !arrival.enrolling) {
-            self.swarm.close_connection(arrival.connection);
+            self.swarm.close_connection(arrival.contact.connection);
         }
     }
 

@@ -107,6 +107,17 @@ struct Dial {
     places: VecDeque<Multiaddr>,
 }
 
+/// A connection that was made.
+pub(super) struct Contact {
+    pub(super) peer: PeerId,
+    pub(super) node: NodeId,
+    pub(super) connection: ConnectionId,
+    /// Where it was reached, if this side dialled.
+    pub(super) address: Option<Address>,
+    /// Whether that is an address of one of this machine's own networks.
+    pub(super) near: bool,
+}
+
 /// A connected node.
 struct Link {
     /// Tells this link from an earlier one to the same node, whose reports may be on their way still.
@@ -121,6 +132,8 @@ struct Link {
     asking: Arc<Semaphore>,
     /// How often it began anew while it was connected.
     begun: u32,
+    /// Whether one of its connections needs no uplink.
+    near: bool,
 }
 
 impl Link {
@@ -399,7 +412,6 @@ impl Driver {
             }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_arrived(peer_id, connection_id, &endpoint);
-                self.note_place(&peer_id, endpoint.get_remote_address());
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
                 tracing::debug!(%peer_id, ?cause, "connection closed");
@@ -434,6 +446,9 @@ impl Driver {
         };
         self.links_made += 1;
         let (link, from) = (LinkId(self.links_made), socket_of(endpoint.get_remote_address()));
+        // A node with an address of one of this machine's own networks needs no uplink to be reached.
+        let near = from.is_some_and(|there| self.listening.is_near(there));
+        let contact = Contact { peer, node, connection, address, near };
         self.pending.push_back(Input::Arrived {
             link,
             node,
@@ -441,15 +456,16 @@ impl Driver {
             dialled: endpoint.is_dialer(),
         });
         if self.closed {
-            self.arrivals.insert(link, Arrival::new(connection, peer, node, address));
+            self.arrivals.insert(link, Arrival::new(contact));
         } else {
-            self.join(node, peer, connection, address);
+            self.join(contact);
         }
         self.dial_beside(peer, places);
     }
 
     /// A connection may be used.
-    pub(super) fn join(&mut self, node: NodeId, peer: PeerId, connection: ConnectionId, address: Option<Address>) {
+    pub(super) fn join(&mut self, contact: Contact) {
+        let Contact { peer, node, connection, address, near } = contact;
         let known = self.links.contains_key(&node);
         let next = &mut self.links_made;
         let link = self.links.entry(node).or_insert_with(|| {
@@ -463,19 +479,15 @@ impl Driver {
                 asker: None,
                 asking: Arc::new(Semaphore::new(MAX_QUESTIONS)),
                 begun: 0,
+                near,
             }
         });
         link.connections.push(connection);
+        link.near |= near;
         // A dial is answered even if the node was connected before.
         if !known || address.is_some() {
-            self.pending.push_back(Input::Connected { node, address });
-        }
-    }
-
-    /// A node with an address of one of this machine's own networks needs no uplink to be reached.
-    fn note_place(&mut self, peer: &PeerId, place: &Multiaddr) {
-        let (Some(node), Some(there)) = (node_of(peer), socket_of(place)) else { return };
-        if self.listening.is_near(there) {
+            self.pending.push_back(Input::Connected { node, address, near: link.near });
+        } else if near {
             self.pending.push_back(Input::Near { node });
         }
     }
@@ -522,8 +534,9 @@ impl Driver {
         self.links_made += 1;
         link.id = self.links_made;
         link.begun += 1;
+        let near = link.near;
         self.pending.push_back(Input::Disconnected { node });
-        self.pending.push_back(Input::Connected { node, address: None });
+        self.pending.push_back(Input::Connected { node, address: None, near });
     }
 
     fn on_stream(&mut self, opened: Opened) {
@@ -679,9 +692,12 @@ mod tests {
         driver.act(Action::Dial(address.clone()));
         while !matches!(heard.recv().await, Some(Input::Connected { .. })) {}
         driver.listen(&[listen]).await.unwrap();
-        let wanted = Input::Connected { node: other.node(), address: Some(address) };
+        let wanted = |input: &Input| match input {
+            Input::Connected { node, address: Some(at), .. } => (*node, at) == (other.node(), &address),
+            _ => false,
+        };
         let told = async {
-            while !driver.pending.contains(&wanted) {
+            while !driver.pending.iter().any(wanted) {
                 let event = driver.swarm.select_next_some().await;
                 driver.on_event(event);
             }

@@ -94,13 +94,13 @@ impl Node {
         self.net.act(Action::Dial(place.clone())).await;
         let them = other.id();
         let dialled = self.hear(|input| match input {
-            Input::Connected { node, address } if *node == them => Some(address.clone()),
+            Input::Connected { node, address, .. } if *node == them => Some(address.clone()),
             _ => None,
         });
         assert_eq!(dialled.await, Some(place));
         let us = self.id();
         let address = other.hear(|input| match input {
-            Input::Connected { node, address } if *node == us => Some(address.clone()),
+            Input::Connected { node, address, .. } if *node == us => Some(address.clone()),
             _ => None,
         });
         assert_eq!(address.await, None);

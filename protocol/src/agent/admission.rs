@@ -90,15 +90,22 @@ impl Agent {
     }
 
     /// A node is connected and may speak: whether there is room for it.
-    pub(super) fn connected(&mut self, node: NodeId, dialled: bool, actions: &mut Vec<Action>) -> bool {
+    pub(super) fn connected(&mut self, node: NodeId, dialled: bool, near: bool, actions: &mut Vec<Action>) -> bool {
         let standing = match self.door.member(node) {
             _ if dialled => Standing::Chosen,
             Some(member) if member.may(Capability::serves) => Standing::Chosen,
             Some(_) => Standing::Member,
             None => Standing::Stranger,
         };
-        match self.peers.connected(node, standing, self.config.max_peers, self.now.time) {
-            Place::Taken => true,
+        let known = self.peers.get(node).is_some();
+        match self.peers.connected(node, standing, near, self.config.max_peers, self.now.time) {
+            Place::Taken => {
+                // It may be known to be near only now.
+                if known && near {
+                    self.placed(node, actions);
+                }
+                true
+            }
             Place::Liar => {
                 actions.push(Action::Refuse(node));
                 false

@@ -82,8 +82,8 @@ impl Agent {
 
     /// An answer ended.
     pub(super) fn served(&mut self, id: QuestionId, bytes: u64, actions: &mut Vec<Action>) {
-        if let Some((node, unsent)) = self.serving.answered(id, bytes) {
-            self.budget.unspend(self.peers.is_near(node), Direction::Up, unsent);
+        if let Some((near, unsent)) = self.serving.answered(id, bytes) {
+            self.budget.unspend(near, Direction::Up, unsent);
         }
         if self.condemned.keys().any(|blob| !self.serving.reads(*blob)) {
             self.plan(actions);
@@ -120,8 +120,8 @@ impl Agent {
     fn serve_next(&mut self, actions: &mut Vec<Action>) {
         let (now, budgets) = (self.now.time, &self.config.budgets);
         let (budget, peers) = (&mut self.budget, &self.peers);
-        let turns = self.serving.turns(now, |node, bytes| {
-            let near = peers.is_near(node);
+        let is_near = |node| peers.is_near(node);
+        let turns = self.serving.turns(now, is_near, |near, bytes| {
             let room = budget.room(budgets, near, Direction::Up, bytes, now) > 0;
             if room {
                 budget.spend(near, Direction::Up, bytes);

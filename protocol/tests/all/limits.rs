@@ -57,12 +57,13 @@ fn peers_and_addresses_are_bounded_and_configured_addresses_stay() {
     peers.found(Address("mine".to_owned()), None, true, Time(0));
     for number in 0..1000u64 {
         peers.found(Address(format!("{number}")), None, false, Time(0));
-        let place = peers.connected(NodeId(Hash::of(&number.to_le_bytes()).0), Standing::Chosen, MAX_PEERS, Time(0));
+        let place =
+            peers.connected(NodeId(Hash::of(&number.to_le_bytes()).0), Standing::Chosen, false, MAX_PEERS, Time(0));
         assert_eq!(place == Place::Taken, number < MAX_PEERS as u64);
     }
     // Who is connected already may connect once more.
     assert_eq!(
-        peers.connected(NodeId(Hash::of(&0u64.to_le_bytes()).0), Standing::Stranger, MAX_PEERS, Time(0)),
+        peers.connected(NodeId(Hash::of(&0u64.to_le_bytes()).0), Standing::Stranger, false, MAX_PEERS, Time(0)),
         Place::Taken
     );
     let dialled = peers.due(Time(0));
@@ -83,14 +84,14 @@ fn who_is_turned_away_comes_back_ever_more_seldom() {
         for dialled in peers.due(now) {
             dials.push(second);
             peers.reached(&dialled, other);
-            peers.connected(other, Standing::Chosen, MAX_PEERS, now);
+            peers.connected(other, Standing::Chosen, false, MAX_PEERS, now);
             peers.disconnected(other, now + Duration::from_millis(200), &config);
         }
     }
     assert!((10..25).contains(&dials.len()), "{dials:?}");
     // One that lasted is begun anew at once.
     let now = Time(3_600_000);
-    peers.connected(other, Standing::Chosen, MAX_PEERS, now);
+    peers.connected(other, Standing::Chosen, false, MAX_PEERS, now);
     peers.disconnected(other, now + Duration::from_secs(60), &config);
     assert_eq!(peers.wake_at(), Some(now + Duration::from_secs(60) + config.dial_backoff.0));
 }
@@ -104,7 +105,7 @@ fn liars_are_remembered_up_to_a_bound() {
     }
     assert_eq!(peers.refused().count(), 1024);
     assert_eq!(
-        peers.connected(NodeId(Hash::of(&1999u64.to_le_bytes()).0), Standing::Chosen, MAX_PEERS, Time(0)),
+        peers.connected(NodeId(Hash::of(&1999u64.to_le_bytes()).0), Standing::Chosen, false, MAX_PEERS, Time(0)),
         Place::Liar
     );
 }

@@ -21,7 +21,7 @@ fn a_peer_that_has_not_introduced_itself_is_told() {
     let (mut agent, _) = Agent::new(SigningKey::from_bytes(&[1; 32]), config, Vec::new(), BTreeMap::new(), at(0));
     let peer = NodeId(SigningKey::from_bytes(&[2; 32]).verifying_key().to_bytes());
     let mut actions = Vec::new();
-    agent.handle(at(1), Input::Connected { node: peer, address: None }, &mut actions);
+    agent.handle(at(1), Input::Connected { node: peer, address: None, near: false }, &mut actions);
     agent.handle(at(2), Input::Import { repository: shop.id(), pack: shop.pack().to_vec() }, &mut actions);
     let token = actions.iter().find_map(|action| match action {
         Action::Persist { token, .. } => Some(*token),

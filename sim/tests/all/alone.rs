@@ -6,12 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use burr_protocol::{
     Agent, Hash, NodeId, Now, Time,
     action::{Action, Input},
+    budget::Traffic,
     config::{Config, Install},
     fact::Fact,
     fetch::PieceMap,
     peers::Address,
     receipt::{MAX_WORDS, Outcome, Receipt, SignedReceipt},
     record::{AppRecord, Record},
+    serving::QuestionId,
     wire::{Digest, Mark, Message, Room},
 };
 use burr_sim::{Publisher, story::EPOCH};
@@ -57,7 +59,7 @@ impl Alone {
     }
 
     fn meet_node(&mut self, node: NodeId, shop: &Publisher, collects: bool) {
-        self.give(Input::Connected { node, address: None });
+        self.give(Input::Connected { node, address: None, near: false });
         let digest = Digest { collects, follows: vec![shop.id()], ..Digest::default() };
         self.give(Input::Message { node, bytes: Message::Digest(digest).encode() });
     }
@@ -264,6 +266,24 @@ fn who_loses_its_collector_for_a_moment_does_not_send_everybody_all_receipts() {
 }
 
 #[test]
+fn what_a_near_node_was_not_sent_counts_as_near_though_it_is_gone() {
+    let mut node = Alone::new(Config { site: Some("hall".to_owned()), ..Config::default() }, Vec::new());
+    let (beside, fellow, blob) = (NodeId([8; 32]), NodeId([9; 32]), Hash([7; 32]));
+    node.give(Input::Connected { node: beside, address: None, near: true });
+    node.give(Input::Connected { node: fellow, address: None, near: false });
+    let digest = Digest { site: Some("hall".to_owned()), ..Digest::default() };
+    node.give(Input::Message { node: fellow, bytes: Message::Digest(digest).encode() });
+    for (id, peer) in [(QuestionId(1), beside), (QuestionId(2), fellow)] {
+        node.give(Input::Asked { id, node: peer, blob, bytes: 1000 });
+        let traffic = node.agent.status().budget.traffic;
+        assert!(traffic.lan_up >= 1000 && traffic.wan_up == 0, "{traffic:?}");
+        node.give(Input::Disconnected { node: peer });
+        node.give(Input::Served { id, bytes: 0 });
+        assert_eq!(node.agent.status().budget.traffic, Traffic::default());
+    }
+}
+
+#[test]
 fn where_there_is_no_network_nobody_is_dialled_until_there_is_one_again() {
     // §6.8
     let mut node = Alone::new(Config::default(), Vec::new());
@@ -285,7 +305,7 @@ fn where_there_is_no_network_nobody_is_dialled_until_there_is_one_again() {
     let neighbour = Address("neighbour".to_owned());
     let found = Input::Found { address: neighbour.clone(), node: None, fixed: false };
     node.give(found.clone());
-    node.give(Input::Connected { node: NodeId([1; 32]), address: Some(neighbour.clone()) });
+    node.give(Input::Connected { node: NodeId([1; 32]), address: Some(neighbour.clone()), near: false });
     node.give(Input::Network { up: false });
     node.give(Input::Disconnected { node: NodeId([1; 32]) });
     node.seen.clear();
@@ -343,7 +363,7 @@ fn who_was_found_and_is_heard_of_no_more_is_dialled_once_more_until_it_is_found_
     // It was connected since it was heard of last: not all that is there is heard of.
     node.give(found(&neighbour, false));
     let id = NodeId([1; 32]);
-    node.give(Input::Connected { node: id, address: Some(neighbour.clone()) });
+    node.give(Input::Connected { node: id, address: Some(neighbour.clone()), near: false });
     node.give(lost(&neighbour));
     node.now.time = node.now.time + std::time::Duration::from_secs(60);
     node.give(Input::Disconnected { node: id });
@@ -404,7 +424,7 @@ fn a_peer_is_not_sent_what_it_has_no_room_for() {
     carrier.receipts();
 
     let full = NodeId([9; 32]);
-    carrier.give(Input::Connected { node: full, address: None });
+    carrier.give(Input::Connected { node: full, address: None, near: false });
     says(&mut carrier, full, Room::None, &[(2, 1)]);
     assert_eq!(sent(&mut carrier), [(full, two, 2)].into(), "it has the one before");
     bring(&mut carrier, &[(4, 1)]);
@@ -415,7 +435,7 @@ fn a_peer_is_not_sent_what_it_has_no_room_for() {
     assert_eq!(sent(&mut carrier), [(full, one, 1), (full, three, 1), (full, four, 1)].into());
 
     // A device that lost its records has room for its own.
-    carrier.give(Input::Connected { node: three, address: None });
+    carrier.give(Input::Connected { node: three, address: None, near: false });
     says(&mut carrier, three, Room::None, &[]);
     assert_eq!(sent(&mut carrier), [(three, three, 1)].into());
 }
@@ -427,7 +447,7 @@ fn a_node_says_when_it_has_no_room_for_more() {
     let config = Config { follows: vec![shop.cached()], max_receipts: 1, ..Config::default() };
     let mut carrier = Alone::new(config, Vec::new());
     let room = |carrier: &mut Alone| {
-        carrier.give(Input::Connected { node: NodeId([9; 32]), address: None });
+        carrier.give(Input::Connected { node: NodeId([9; 32]), address: None, near: false });
         carrier.give(Input::Disconnected { node: NodeId([9; 32]) });
         let digest = std::mem::take(&mut carrier.seen).into_iter().find_map(|action| match action {
             Action::Send { bytes, .. } => Some(Message::decode(&bytes).unwrap()),
@@ -462,7 +482,7 @@ fn who_has_receipts_of_many_tells_those_that_have_few_what_concerns_them() {
     let said = |kiosk: &mut Alone, number: u64, digest: Option<Digest>| -> Vec<Message> {
         let node = NodeId(Hash::of(&number.to_be_bytes()).0);
         match digest {
-            None => kiosk.give(Input::Connected { node, address: None }),
+            None => kiosk.give(Input::Connected { node, address: None, near: false }),
             Some(digest) => kiosk.give(Input::Message { node, bytes: Message::Digest(digest).encode() }),
         }
         let said = std::mem::take(&mut kiosk.seen).into_iter().filter_map(|action| match action {

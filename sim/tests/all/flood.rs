@@ -34,7 +34,7 @@ impl Flooded {
                 flooded.give(Input::Stored(token));
             }
         }
-        flooded.give(Input::Connected { node: STRANGER, address: None });
+        flooded.give(Input::Connected { node: STRANGER, address: None, near: false });
         flooded.say(&Message::Digest(Digest { follows: vec![shop.id()], ..Digest::default() }));
         flooded
     }
@@ -184,7 +184,7 @@ fn a_receipt_that_was_missed_is_asked_for_after_a_restart_too() {
     let records = kept.into_iter().map(|(record, _)| record).collect();
     let (mut agent, _) = Agent::new(SigningKey::from_bytes(&[1; 32]), config, records, BTreeMap::new(), now);
     let mut actions = Vec::new();
-    agent.handle(now, Input::Connected { node: STRANGER, address: None }, &mut actions);
+    agent.handle(now, Input::Connected { node: STRANGER, address: None, near: false }, &mut actions);
     let [Message::Digest(digest)] = &sent(&actions)[..] else { panic!("{actions:?}") };
     let mut marks = digest.marks.clone();
     marks.sort();

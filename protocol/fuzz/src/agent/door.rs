@@ -55,7 +55,7 @@ impl World {
             self.show(link, certificate(node));
         } else {
             self.connected.insert(node);
-            self.handle(Input::Connected { node, address });
+            self.handle(Input::Connected { node, address, near: false });
         }
     }
 
@@ -104,6 +104,6 @@ impl World {
         let taken_back = believed.timestamp_version() >= version(&history()[shop::REVOCATION]);
         assert!(node != shop::revoked() || !taken_back, "who was taken back is not admitted");
         self.connected.insert(node);
-        self.handle(Input::Connected { node, address });
+        self.handle(Input::Connected { node, address, near: false });
     }
 }
