@@ -23,7 +23,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use self::{holdings::Untold, sealing::Sealed};
+use self::{holdings::Untold, reports::Collector, sealing::Sealed};
 use crate::{
     Hash, NodeId, Now, RepositoryId, Shared, Time,
     action::{Action, Input, Ticket, Token},
@@ -107,8 +107,8 @@ pub struct Agent {
     /// Wished for, but over the quota: told once.
     no_room: Table<Hash, ()>,
     receipts: Receipts,
-    /// When a configured peer that collects them left last.
-    collector_left: Option<Time>,
+    /// The configured peer that collects them which left last.
+    collector: Option<Box<Collector>>,
     /// What they say of releases that may halt.
     halting: Halting,
     /// What was sent to a peer and not acknowledged yet.
@@ -186,7 +186,7 @@ impl Agent {
             looking: Table::default(),
             no_room: Table::default(),
             receipts: Receipts::new(signer.node()),
-            collector_left: None,
+            collector: None,
             halting: Halting::default(),
             sent: Table::default(),
             apps: Table::default(),
@@ -501,10 +501,10 @@ impl Agent {
     }
 
     fn lost(&mut self, node: NodeId, actions: &mut Vec<Action>) {
-        self.sent.remove(&node);
+        let sent = self.sent.remove(&node);
         if let Some(gone) = self.peers.disconnected(node, self.now.time, &self.config) {
             if gone.collects && self.peers.is_configured(node) {
-                self.collector_left = Some(self.now.time);
+                self.collector_left(gone, sent);
             }
             actions.push(Action::Tell(Fact::PeerDisconnected { node }));
         }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::{After, Agent, MAX_PENDING};
 use crate::{
     NodeId, RepositoryId, Time,
@@ -9,7 +11,7 @@ use crate::{
     fact::Fact,
     member::Capability,
     peers::{Lie, Peer},
-    receipt::{Receipt, SignedReceipt},
+    receipt::{Numbers, Receipt, Sent, SignedReceipt},
     record::Record,
     wire::{Mark, Message},
 };
@@ -17,7 +19,23 @@ use crate::{
 /// Connected nodes that are told what may halt a release, by each node that has somebody else to collect it.
 const TOLD: usize = 8;
 
+/// A peer that collects receipts, and left.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Collector {
+    left: Time,
+    /// What it had of them then.
+    held: Numbers,
+}
+
 impl Agent {
+    /// A peer left that collected receipts: what it had need not be carried to it.
+    pub(super) fn collector_left(&mut self, mut peer: Peer, sent: Option<Sent>) {
+        if let Some(mut sent) = sent {
+            self.receipts.name_the_same(&mut peer.marks, &mut sent);
+        }
+        self.collector = Some(Box::new(Collector { left: self.now.time, held: peer.marks }));
+    }
+
     /// Receipts came from a peer. They are acknowledged once they are on disk. What is not kept is not verified: that costs
     /// more than all else, and who sends it again and again would have this node do nothing but that.
     pub(super) fn receive(&mut self, node: NodeId, receipts: Vec<SignedReceipt>, actions: &mut Vec<Action>) {
@@ -171,7 +189,7 @@ impl Agent {
     /// does one whose collector was here a moment ago, and may be again in another.
     fn ends_with_me(&self, node: NodeId) -> bool {
         let collected = |left: Time| self.now.time.since(left) < self.config.sync_interval;
-        let ends = self.config.collect || self.collector_left.is_some_and(collected);
+        let ends = self.config.collect || self.collector.as_ref().is_some_and(|gone| collected(gone.left));
         ends && !self.peers.is_near(node) && !self.peers.is_configured(node)
     }
 
@@ -222,7 +240,15 @@ impl Agent {
             return;
         }
         let (Some(peer), Some(sent)) = (self.peers.get_mut(node), self.sent.get_mut(&node)) else { return };
-        let missing = self.receipts.pass(node, &mut peer.marks, sent, &wanted);
+        let carries = !peer.collects;
+        let (collector, halting) = (&self.collector, &self.halting);
+        // What is where it was to go is carried no further, unless others than those that collect have use for it.
+        let collected = |device: &(RepositoryId, NodeId)| {
+            let concerns_all = halting.concerns(device.0) || device.1 == node;
+            let gone = collector.as_ref().filter(|_| carries && !concerns_all);
+            gone.and_then(|gone| gone.held.get(device)).copied().unwrap_or(0)
+        };
+        let missing = self.receipts.pass(node, &mut peer.marks, sent, &wanted, collected);
         if !missing.is_empty() {
             Self::send(node, &Message::Receipts(missing), actions);
         }

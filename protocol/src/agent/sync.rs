@@ -60,10 +60,16 @@ impl Agent {
     pub(super) fn digested(&mut self, node: NodeId, digest: &Digest, actions: &mut Vec<Action>) {
         let may_collect = self.may(node, Capability::collects);
         let Some(peer) = self.peers.get_mut(node) else { return };
+        let collected = peer.collects;
         peer.take(digest);
         peer.collects &= may_collect;
+        let begins = peer.collects && !collected;
         if let Some(sent) = self.sent.get_mut(&node) {
             sent.said(node, digest, &self.receipts, &peer.marks);
+            if begins {
+                // Those as well that are carried no further.
+                sent.look_again();
+            }
         }
         self.placed(node, actions);
         self.tell_marks(node, digest, actions);

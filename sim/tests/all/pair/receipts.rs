@@ -1,8 +1,9 @@
 //! Receipts on their way to whoever collects them.
 
 use burr_protocol::{
+    action::Input,
     config::Config,
-    peers::Lie,
+    peers::{Address, Lie},
     receipt::{Outcome, SignedReceipt},
     wire::Message,
 };
@@ -37,6 +38,45 @@ fn receipts_of_two_devices_reach_a_collector_through_a_carrier() {
     let mut devices: Vec<_> = receipts.iter().map(|receipt| receipt.device).collect();
     devices.dedup();
     assert_eq!(devices.len(), 2);
+}
+
+#[test]
+fn what_a_configured_collector_has_is_carried_no_further() {
+    // §9.3
+    let mut pair = Pair::apart(checked());
+    let (depot, courier) = (pair.add_cache(), pair.add_cache());
+    let other = pair.world.add(Config { follows: vec![pair.shop.installed(checked())], ..Config::default() });
+    let configured = Address(format!("node {}", pair.source));
+    pair.world.give(depot, Input::Found { address: configured, node: None, fixed: true });
+    pair.link(pair.source, depot);
+    pair.publish("1.0.0", MIB);
+    pair.link(depot, pair.device);
+    pair.run(20);
+    let first = pair.receipts(pair.source);
+    assert_eq!(first.len(), 1);
+    // The collector goes, and is not about to be back.
+    pair.world.cut(pair.source, depot);
+    let interval = Config::default().sync_interval;
+    pair.run(interval.as_secs() + 10);
+    pair.link(depot, courier);
+    pair.run(interval.as_secs() + 10);
+    assert_eq!(pair.receipts(courier), [], "the collector has it");
+    // What came since is carried, and what the collector has is sent to another one of those.
+    pair.link(depot, other);
+    pair.run(20);
+    let second = pair.receipts(courier);
+    assert_eq!(second.iter().map(|receipt| receipt.device).collect::<Vec<_>>(), [pair.world.id(other)]);
+    let follows = vec![pair.shop.cached()];
+    let collector = pair.world.add(Config { follows, collect: true, ..Config::default() });
+    pair.link(depot, collector);
+    pair.run(20);
+    assert_eq!(pair.receipts(collector), pair.receipts(depot));
+    assert_eq!(pair.receipts(collector).len(), 2);
+    // Who starts again does not know what others have.
+    pair.world.cut(depot, collector);
+    pair.restart(depot);
+    pair.run(20);
+    assert_eq!(pair.receipts(courier).len(), 2);
 }
 
 #[test]
