@@ -30,7 +30,7 @@ use crate::{
     admission::Door,
     budget::{Budget, Direction, Month},
     cache::Stored,
-    catalog::{self, Catalog},
+    catalog::Catalog,
     config::Config,
     fact::Fact,
     fetch::Job,
@@ -125,9 +125,10 @@ pub struct Agent {
     pending: Table<Token, After>,
     next_token: u64,
     next_request: u64,
+    /// When what is compared and judged now and then is to be again.
     next_sync: Time,
     /// When there is something to do, if nothing happens before.
-    wake: Time,
+    wake: Option<Time>,
     /// Of nodes that others fetch from while they fetch themselves.
     untold: Option<Box<Untold>>,
     started: bool,
@@ -198,7 +199,7 @@ impl Agent {
             next_token: 0,
             next_request: 0,
             next_sync: now.time + config.sync_interval,
-            wake: now.time,
+            wake: Some(now.time),
             untold: None,
             started: false,
             memory: Memory::default(),
@@ -361,7 +362,7 @@ impl Agent {
             Input::Confirm { app } => self.update(&app, actions, Update::confirm),
         }
         self.wake = self.deadline();
-        if self.wake <= now.time {
+        if self.wake.is_some_and(|at| at <= now.time) {
             self.due(actions);
             self.wake = self.deadline();
         }
@@ -380,11 +381,11 @@ impl Agent {
     /// When to call with [`Input::Wake`] if nothing else happens before; `None` if never.
     #[must_use]
     pub fn wake_at(&self) -> Option<Time> {
-        Some(self.wake)
+        self.wake
     }
 
     /// When [`Agent::due`] has something to do.
-    fn deadline(&self) -> Time {
+    fn deadline(&self) -> Option<Time> {
         let parts = [
             self.peers.wake_at(),
             self.door.wake_at(),
@@ -392,10 +393,10 @@ impl Agent {
             self.serving.wake_at(self.now.time),
             self.catalog.wake_at(),
             self.untold_at(),
+            self.sync_at(),
         ];
-        let first = parts.into_iter().flatten().fold(self.next_sync, Time::min);
-        let first = self.asking().filter_map(|job| job.wake_at(&self.config)).fold(first, Time::min);
-        self.apps.values().filter_map(Update::wake_at).fold(first, Time::min)
+        let jobs = self.asking().filter_map(|job| job.wake_at(&self.config));
+        parts.into_iter().flatten().chain(jobs).chain(self.apps.values().filter_map(Update::wake_at)).min()
     }
 
     /// Whose decisions these are.
@@ -645,24 +646,8 @@ impl Agent {
         if self.untold_at().is_some_and(|at| at <= now) {
             self.tell_pieces(actions);
         }
-        if self.next_sync <= now {
-            self.next_sync = now + self.config.sync_interval;
-            // Who is connected heard all marks on contact, and of what came since by what it sent or was sent.
-            let marks = self.receipts.changed_marks();
-            if self.peers.iter().next().is_some() {
-                let digest = Message::Digest(self.digest(marks));
-                self.peers.iter().for_each(|(node, _)| Self::send(node, &digest, actions));
-            }
-            self.judge_members_again(None, actions);
-            self.look_for_keys_again(actions);
-            let mut unwritten = std::mem::take(&mut self.unwritten);
-            while let Some((repository, verified)) = unwritten.pop_first() {
-                if self.catalog.is_newer(catalog::holding(&verified)) {
-                    self.pack(None, repository, verified.pack(), actions);
-                }
-            }
-            // Freshness passes with time alone.
-            self.decide_all(actions);
+        if self.sync_at().is_some_and(|at| at <= now) {
+            self.sync(actions);
         }
     }
 

@@ -373,6 +373,12 @@ impl Peers {
 }
 
 impl Peer {
+    /// When it connected.
+    #[must_use]
+    pub fn since(&self) -> Time {
+        self.since
+    }
+
     /// Takes in what the peer says that it holds.
     pub fn take(&mut self, digest: &Digest) {
         // It is told of nothing anew when it greets again.

@@ -136,10 +136,22 @@ impl Agent {
         }
     }
 
+    /// Whether time alone may change what was decided for an app: not where it has the newest release, or there is none.
+    pub(super) fn may_decide_otherwise(&self, app: &str, update: &Update) -> bool {
+        update.is_open()
+            && !matches!(update.skip(), Some(Skip::UpToDate | Skip::Nothing))
+            && self.followed(app).is_some()
+    }
+
+    /// The metadata of an app that is installed here, if it is held.
+    fn followed(&self, app: &str) -> Option<&Verified> {
+        let follow = self.config.follows.iter().find(|follow| follow.app == app && follow.install.is_some())?;
+        self.catalog.verified(follow.repository)
+    }
+
     fn decide(&mut self, app: &str, actions: &mut Vec<Action>) {
         let Some(update) = self.apps.get(app).filter(|update| update.is_open()) else { return };
-        let follow = self.config.follows.iter().find(|follow| follow.app == app && follow.install.is_some());
-        let Some(verified) = follow.and_then(|follow| self.catalog.verified(follow.repository)) else { return };
+        let Some(verified) = self.followed(app) else { return };
         let repository = verified.repository();
         let groups = self.groups(repository);
         let device = self.device(repository, update, &groups);

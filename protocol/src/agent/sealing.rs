@@ -41,6 +41,11 @@ impl Agent {
         }
     }
 
+    /// Whether a key is not here.
+    pub(super) fn misses_keys(&self) -> bool {
+        self.sealed.iter().flat_map(|sealed| sealed.keys.values()).any(|access| *access != Access::Open)
+    }
+
     /// Looks again for all keys that are not here: an enrolment may have brought one meanwhile.
     pub(super) fn look_for_keys_again(&mut self, actions: &mut Vec<Action>) {
         let Some(Sealed { locks, keys }) = self.sealed.as_deref() else { return };

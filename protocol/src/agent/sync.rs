@@ -2,9 +2,11 @@
 
 use super::Agent;
 use crate::{
-    NodeId,
+    NodeId, Time,
     action::Action,
+    catalog,
     member::Capability,
+    peers::Peer,
     receipt::Sent,
     wire::{Digest, FEW_MARKS, Holding, Mark, Message},
 };
@@ -40,6 +42,43 @@ impl Agent {
         }
         self.sent.get_or_insert_with(node, Sent::default);
         Self::send(node, &Message::Digest(Digest { more, ..self.digest(marks) }), actions);
+    }
+
+    /// When the next [`Agent::sync`] is. Where there is nobody to talk with, and time alone brings nothing, there is none
+    /// before somebody comes.
+    pub(super) fn sync_at(&self) -> Option<Time> {
+        let is_to_be = self.peers.iter().next().is_some()
+            || !self.unwritten.is_empty()
+            || self.door.admitted().next().is_some()
+            || self.misses_keys()
+            || self.apps.iter().any(|(app, update)| self.may_decide_otherwise(app, update));
+        is_to_be.then_some(self.next_sync)
+    }
+
+    /// What is done now and then: peers hear what is new, and what was judged by the time of the day is judged again.
+    pub(super) fn sync(&mut self, actions: &mut Vec<Action>) {
+        let now = self.now.time;
+        self.next_sync = now + self.config.sync_interval;
+        // Who is connected heard all marks on contact, and of what came since by what it sent or was sent.
+        let marks = self.receipts.changed_marks();
+        let is_to_hear = |(node, peer): (NodeId, &Peer)| (peer.since() < now).then_some(node);
+        let peers: Vec<NodeId> = self.peers.iter().filter_map(is_to_hear).collect();
+        if !peers.is_empty() {
+            let digest = Message::Digest(self.digest(marks));
+            for node in peers {
+                Self::send(node, &digest, actions);
+            }
+        }
+        self.judge_members_again(None, actions);
+        self.look_for_keys_again(actions);
+        let mut unwritten = std::mem::take(&mut self.unwritten);
+        while let Some((repository, verified)) = unwritten.pop_first() {
+            if self.catalog.is_newer(catalog::holding(&verified)) {
+                self.pack(None, repository, verified.pack(), actions);
+            }
+        }
+        // Freshness passes with time alone.
+        self.decide_all(actions);
     }
 
     /// A peer said which receipts it has: it is told which of those are here, or all where it has many others as well.

@@ -1,10 +1,13 @@
 //! One agent, and what it is given by a damaged disk or by many strangers at once: it goes on, and says no more than it
 //! has to. Rule numbers are those of `protocol/README.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use burr_protocol::{
-    Agent, Hash, NodeId, Now, Time,
+    Agent, Hash, NodeId, Now, Time, Wall,
     action::{Action, Input},
     budget::Traffic,
     config::{Config, Install},
@@ -13,6 +16,7 @@ use burr_protocol::{
     peers::Address,
     receipt::{MAX_WORDS, Outcome, Receipt, SignedReceipt},
     record::{AppRecord, Record},
+    rules::Rules,
     serving::QuestionId,
     wire::{Digest, Mark, Message, Room},
 };
@@ -123,6 +127,62 @@ fn a_device_whose_counter_is_damaged_installs_and_reports_still() {
     let receipts: Vec<_> = device.agent.receipts().iter().map(|signed| signed.verify().unwrap()).collect();
     let [receipt] = &receipts[..] else { panic!("{receipts:?}") };
     assert_eq!((receipt.counter, &receipt.outcome), (u64::MAX, &Outcome::Active));
+}
+
+#[test]
+fn who_is_alone_sleeps_unless_time_alone_may_bring_something() {
+    // §6.3
+    let mut shop = Publisher::new("shop", "the shop", EPOCH);
+    let payload = shop.release("1.0.0", 1000, EPOCH).payload;
+    let interval = Config::default().sync_interval;
+    let config = Config { follows: vec![shop.installed(Install::of("stable"))], ..Config::default() };
+    let mut device = Alone::new(config, Vec::new());
+    device.give(Input::Held { blob: payload.blob, size: payload.size, pieces: PieceMap::All });
+    device.give(Input::Import { repository: shop.id(), pack: shop.pack() });
+    assert_eq!(device.agent.wake_at(), None, "it has the newest");
+    let digests = |device: &mut Alone| {
+        let sent = std::mem::take(&mut device.seen).into_iter().filter_map(|action| match action {
+            Action::Send { bytes, .. } => Message::decode(&bytes).ok(),
+            _ => None,
+        });
+        sent.filter(|message| matches!(message, Message::Digest(_))).count()
+    };
+    let pass = |device: &mut Alone, span: Duration| {
+        device.now.time = device.now.time + span;
+        device.now.wall = device.now.wall.map(|wall| Wall(wall.0 + i64::try_from(span.as_secs()).unwrap()));
+    };
+    digests(&mut device);
+    pass(&mut device, interval * 100);
+    let first = device.meet(1, &shop, false);
+    assert_eq!(digests(&mut device), 1, "whoever comes hears it once");
+    pass(&mut device, interval / 2);
+    device.meet(2, &shop, false);
+    assert_eq!(digests(&mut device), 1);
+    pass(&mut device, interval / 2);
+    device.give(Input::Wake);
+    assert_eq!(digests(&mut device), 2, "who stays hears it again in time");
+    for node in [first, NodeId(Hash::of(&2u64.to_be_bytes()).0)] {
+        device.give(Input::Disconnected { node });
+    }
+    assert_eq!(device.agent.wake_at(), None);
+
+    // The next one is for later: that comes with time alone.
+    let later = Wall(device.now.wall.unwrap().0 + 3600);
+    let rules = Rules { not_before: Some(later), ..Rules::default() };
+    let payload = shop.release_by(rules, "1.1.0", 2000, device.now.wall.unwrap()).payload;
+    device.give(Input::Import { repository: shop.id(), pack: shop.pack() });
+    device.give(Input::Held { blob: payload.blob, size: payload.size, pieces: PieceMap::All });
+    let active = |device: &Alone| device.agent.status().apps[0].active.as_ref().map(|active| active.version.clone());
+    assert_eq!(active(&device).as_deref(), Some("1.0.0"));
+    let mut wakes = 0;
+    while let Some(at) = device.agent.wake_at() {
+        let span = at.since(device.now.time);
+        assert!(span <= interval, "{span:?}");
+        pass(&mut device, span);
+        device.give(Input::Wake);
+        wakes += 1;
+    }
+    assert_eq!((active(&device).as_deref(), wakes), (Some("1.1.0"), 12));
 }
 
 #[test]
@@ -296,9 +356,8 @@ fn where_there_is_no_network_nobody_is_dialled_until_there_is_one_again() {
     assert_eq!(dials(&mut node, Input::Found { address: kiosk.clone(), node: None, fixed: true }), 1);
     assert_eq!(dials(&mut node, Input::Network { up: false }), 0);
     assert_eq!(dials(&mut node, Input::DialFailed { address: kiosk.clone() }), 0);
-    let sync = node.now.time + Config::default().sync_interval;
-    assert_eq!(node.agent.wake_at(), Some(sync), "it sleeps until there is something else to do");
-    node.now.time = sync;
+    assert_eq!(node.agent.wake_at(), None, "it sleeps until something happens");
+    node.now.time = node.now.time + Config::default().sync_interval;
     assert_eq!(dials(&mut node, Input::Wake), 0);
     assert_eq!(dials(&mut node, Input::Network { up: true }), 1);
     // The neighbour of one network is tried once on another, and then waits to be heard of; the kiosk is tried again soon.
@@ -317,7 +376,7 @@ fn where_there_is_no_network_nobody_is_dialled_until_there_is_one_again() {
     assert_eq!(dialled(&mut node), [false, true], "the kiosk is being dialled");
     node.give(Input::DialFailed { address: kiosk.clone() });
     node.give(Input::DialFailed { address: neighbour.clone() });
-    node.now.time = node.now.time + std::time::Duration::from_secs(20);
+    node.now.time = node.now.time + Duration::from_secs(20);
     node.give(Input::Wake);
     assert_eq!(dialled(&mut node), [true, false]);
     node.give(found);
@@ -335,7 +394,7 @@ fn who_was_found_and_is_heard_of_no_more_is_dialled_once_more_until_it_is_found_
     node.give(found(&kiosk, true));
     // How often each is dialled in an hour in which nobody is there.
     let dials = |node: &mut Alone| {
-        let end = node.now.time + std::time::Duration::from_secs(3600);
+        let end = node.now.time + Duration::from_secs(3600);
         let mut dialled = Vec::new();
         loop {
             for action in std::mem::take(&mut node.seen) {
@@ -365,7 +424,7 @@ fn who_was_found_and_is_heard_of_no_more_is_dialled_once_more_until_it_is_found_
     let id = NodeId([1; 32]);
     node.give(Input::Connected { node: id, address: Some(neighbour.clone()), near: false });
     node.give(lost(&neighbour));
-    node.now.time = node.now.time + std::time::Duration::from_secs(60);
+    node.now.time = node.now.time + Duration::from_secs(60);
     node.give(Input::Disconnected { node: id });
     let [one, _] = dials(&mut node);
     assert!(one > 10, "{one}");
