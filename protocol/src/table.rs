@@ -1,8 +1,10 @@
-//! A map in the order of its keys that is no larger than what is in it. Few rows are one list, quick to walk, and nothing
-//! else; as putting one in moves those after it, more than a few are a B-tree, which alone takes room for eleven at once.
+//! A map in the order of its keys that is no larger than what is in it: nothing is a null pointer, and one row lies where
+//! that points. A few rows are one list, quick to walk; as putting one in moves those after it, more are a B-tree, which
+//! alone takes room for eleven at once.
 
 use std::{
     borrow::Borrow,
+    cmp::Ordering,
     collections::{BTreeMap, btree_map},
     ops::Bound::{Included, Unbounded},
     slice,
@@ -15,86 +17,76 @@ const FEW: usize = 64;
 
 /// Values by key.
 #[derive(Debug, Clone)]
-pub struct Table<K, V>(Rows<K, V>);
+pub struct Table<K, V>(Option<Box<Rows<K, V>>>);
 
 #[derive(Debug, Clone)]
-#[expect(clippy::box_collection, reason = "a table is no larger than its list")]
 enum Rows<K, V> {
-    Few(Box<[(K, V)]>),
-    Many(Box<BTreeMap<K, V>>),
+    One((K, V)),
+    Few(Vec<(K, V)>),
+    Many(BTreeMap<K, V>),
 }
 
-/// Rows in the order of their keys. Most tables are empty when they are walked, which has to cost nothing.
-#[derive(Debug)]
-enum Iter<'a, K, V> {
-    Few(slice::Iter<'a, (K, V)>),
-    Many(btree_map::Range<'a, K, V>),
+/// A list or a tree, or a walk along one. Most tables are empty when they are walked, which has to cost nothing.
+#[derive(Debug, Clone)]
+enum Order<L, T> {
+    List(L),
+    Tree(T),
 }
 
-#[derive(Debug)]
-enum IterMut<'a, K, V> {
-    Few(slice::IterMut<'a, (K, V)>),
-    Many(btree_map::IterMut<'a, K, V>),
-}
-
-impl<K, V> Clone for Iter<'_, K, V> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Few(rows) => Self::Few(rows.clone()),
-            Self::Many(rows) => Self::Many(rows.clone()),
-        }
-    }
-}
-
-impl<'a, K, V> Iterator for Iter<'a, K, V> {
+impl<'a, K, V> Iterator for Order<slice::Iter<'a, (K, V)>, btree_map::Range<'a, K, V>> {
     type Item = (&'a K, &'a V);
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match self {
-            Self::Few(rows) => rows.next().map(|(key, value)| (key, value)),
-            Self::Many(rows) => rows.next(),
+            Self::List(rows) => rows.next().map(|(key, value)| (key, value)),
+            Self::Tree(rows) => rows.next(),
         }
     }
 
     #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
         match self {
-            Self::Few(rows) => rows.size_hint(),
-            Self::Many(rows) => rows.size_hint(),
+            Self::List(rows) => rows.size_hint(),
+            Self::Tree(rows) => rows.size_hint(),
         }
     }
 }
 
-impl<'a, K, V> Iterator for IterMut<'a, K, V> {
+impl<'a, K, V> Iterator for Order<slice::IterMut<'a, (K, V)>, btree_map::IterMut<'a, K, V>> {
     type Item = (&'a K, &'a mut V);
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match self {
-            Self::Few(rows) => rows.next().map(|(key, value)| (&*key, value)),
-            Self::Many(rows) => rows.next(),
+            Self::List(rows) => rows.next().map(|(key, value)| (&*key, value)),
+            Self::Tree(rows) => rows.next(),
         }
     }
 
     #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
         match self {
-            Self::Few(rows) => rows.size_hint(),
-            Self::Many(rows) => rows.size_hint(),
+            Self::List(rows) => rows.size_hint(),
+            Self::Tree(rows) => rows.size_hint(),
         }
     }
 }
 
 impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
-        Self(Rows::Few(Box::default()))
+        Self(None)
     }
 }
 
 impl<K: Ord, V> From<BTreeMap<K, V>> for Table<K, V> {
-    fn from(rows: BTreeMap<K, V>) -> Self {
-        Self(if rows.len() <= FEW { Rows::Few(rows.into_iter().collect()) } else { Rows::Many(Box::new(rows)) })
+    fn from(mut rows: BTreeMap<K, V>) -> Self {
+        Self(match rows.len() {
+            0 => None,
+            1 => rows.pop_first().map(|row| Box::new(Rows::One(row))),
+            2..=FEW => Some(Box::new(Rows::Few(rows.into_iter().collect()))),
+            _ => Some(Box::new(Rows::Many(rows))),
+        })
     }
 }
 
@@ -126,40 +118,95 @@ impl<'de, K: Ord + Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for T
 
 #[inline]
 fn place<K: Borrow<Q>, V, Q: Ord + ?Sized>(rows: &[(K, V)], key: &Q) -> Result<usize, usize> {
-    rows.binary_search_by(|(other, _)| other.borrow().cmp(key))
+    match rows {
+        [] => Err(0),
+        // What most hold is one row.
+        [(only, _)] => match only.borrow().cmp(key) {
+            Ordering::Less => Err(1),
+            Ordering::Equal => Ok(0),
+            Ordering::Greater => Err(0),
+        },
+        _ => rows.binary_search_by(|(other, _)| other.borrow().cmp(key)),
+    }
 }
 
-fn put<K, V>(rows: &mut Box<[(K, V)]>, at: usize, key: K, value: V) {
-    let mut list = std::mem::take(rows).into_vec();
-    list.reserve_exact(1);
-    list.insert(at, (key, value));
-    *rows = list.into_boxed_slice();
-}
-
-fn take<K, V>(rows: &mut Box<[(K, V)]>, at: usize) -> (K, V) {
-    let mut list = std::mem::take(rows).into_vec();
-    let row = list.remove(at);
-    *rows = list.into_boxed_slice();
-    row
-}
-
-impl<K: Ord, V> Table<K, V> {
-    /// The list becomes a tree if it would be too long with this key.
-    fn make_room(&mut self, key: &K) {
-        if let Rows::Few(rows) = &mut self.0
-            && rows.len() == FEW
-            && place(rows, key).is_err()
-        {
-            self.0 = Rows::Many(Box::new(std::mem::take(rows).into_iter().collect()));
+impl<K: Ord, V> Rows<K, V> {
+    /// The value of a key, which is made and put in if there is none.
+    fn value(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
+        self.make_room(&key);
+        match self {
+            Self::One((_, value)) => value,
+            Self::Few(rows) => {
+                let at = place(rows, &key).unwrap_or_else(|at| {
+                    rows.reserve_exact(1);
+                    rows.insert(at, (key, make()));
+                    at
+                });
+                &mut rows[at].1
+            }
+            Self::Many(rows) => rows.entry(key).or_insert_with(make),
         }
     }
 
-    /// The tree becomes a list once that would not be long.
+    /// One row becomes a list with this key, if it is another one's; a list becomes a tree, if it would be too long.
+    fn make_room(&mut self, key: &K) {
+        let is_full = match self {
+            Self::One((only, _)) => only != key,
+            Self::Few(rows) => rows.len() == FEW && place(rows, key).is_err(),
+            Self::Many(_) => false,
+        };
+        if is_full {
+            *self = match std::mem::replace(self, Self::Few(Vec::new())) {
+                Self::One(row) => {
+                    let mut rows = Vec::with_capacity(2);
+                    rows.push(row);
+                    Self::Few(rows)
+                }
+                Self::Few(rows) => Self::Many(rows.into_iter().collect()),
+                many @ Self::Many(_) => many,
+            };
+        }
+    }
+}
+
+impl<K: Ord, V> Table<K, V> {
+    #[inline]
+    fn rows(&self) -> Order<&[(K, V)], &BTreeMap<K, V>> {
+        match self.0.as_deref() {
+            None => Order::List(&[]),
+            Some(Rows::One(row)) => Order::List(slice::from_ref(row)),
+            Some(Rows::Few(rows)) => Order::List(rows),
+            Some(Rows::Many(rows)) => Order::Tree(rows),
+        }
+    }
+
+    #[inline]
+    fn rows_mut(&mut self) -> Order<&mut [(K, V)], &mut BTreeMap<K, V>> {
+        match self.0.as_deref_mut() {
+            None => Order::List(&mut []),
+            Some(Rows::One(row)) => Order::List(slice::from_mut(row)),
+            Some(Rows::Few(rows)) => Order::List(rows),
+            Some(Rows::Many(rows)) => Order::Tree(rows),
+        }
+    }
+
+    /// After something was taken out, nothing takes room that is not needed: a list that is half empty is cut, a tree
+    /// that would be no long list becomes one.
     fn shrink(&mut self) {
-        if let Rows::Many(rows) = &mut self.0
-            && rows.len() <= FEW / 4
-        {
-            self.0 = Rows::Few(std::mem::take(&mut **rows).into_iter().collect());
+        let Some(rows) = &mut self.0 else { return };
+        match &mut **rows {
+            Rows::Few(list) => match list.len() {
+                0 => self.0 = None,
+                1 => **rows = Rows::One(list.swap_remove(0)),
+                few if few <= list.capacity() / 2 => list.shrink_to_fit(),
+                _ => {}
+            },
+            Rows::Many(tree) if tree.len() <= FEW / 4 => {
+                **rows = Rows::Few(std::mem::take(tree).into_iter().collect());
+                // `retain` may have left less than a list.
+                self.shrink();
+            }
+            Rows::One(_) | Rows::Many(_) => {}
         }
     }
 
@@ -168,9 +215,9 @@ impl<K: Ord, V> Table<K, V> {
     where
         K: Borrow<Q>,
     {
-        match &self.0 {
-            Rows::Few(rows) => place(rows, key).ok().map(|at| &rows[at].1),
-            Rows::Many(rows) => rows.get(key),
+        match self.rows() {
+            Order::List(rows) => place(rows, key).ok().map(|at| &rows[at].1),
+            Order::Tree(rows) => rows.get(key),
         }
     }
 
@@ -179,9 +226,9 @@ impl<K: Ord, V> Table<K, V> {
     where
         K: Borrow<Q>,
     {
-        match &mut self.0 {
-            Rows::Few(rows) => place(rows, key).ok().map(|at| &mut rows[at].1),
-            Rows::Many(rows) => rows.get_mut(key),
+        match self.rows_mut() {
+            Order::List(rows) => place(rows, key).ok().map(|at| &mut rows[at].1),
+            Order::Tree(rows) => rows.get_mut(key),
         }
     }
 
@@ -195,31 +242,19 @@ impl<K: Ord, V> Table<K, V> {
 
     /// Gives a key a value; returns the one that it had.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        self.make_room(&key);
-        match &mut self.0 {
-            Rows::Few(rows) => match place(rows, &key) {
-                Ok(at) => Some(std::mem::replace(&mut rows[at].1, value)),
-                Err(at) => {
-                    put(rows, at, key, value);
-                    None
-                }
-            },
-            Rows::Many(rows) => rows.insert(key, value),
-        }
+        let mut value = Some(value);
+        let place = self.get_or_insert_with(key, || value.take().expect("made once"));
+        value.map(|value| std::mem::replace(place, value))
     }
 
     /// The value of a key, which is made and put in if there is none.
     pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
-        self.make_room(&key);
         match &mut self.0 {
-            Rows::Few(rows) => {
-                let at = place(rows, &key).unwrap_or_else(|at| {
-                    put(rows, at, key, make());
-                    at
-                });
-                &mut rows[at].1
-            }
-            Rows::Many(rows) => rows.entry(key).or_insert_with(make),
+            Some(rows) => rows.value(key, make),
+            none => match &mut **none.insert(Box::new(Rows::One((key, make())))) {
+                Rows::One((_, value)) => value,
+                _ => unreachable!("there is one row"),
+            },
         }
     }
 
@@ -228,8 +263,10 @@ impl<K: Ord, V> Table<K, V> {
     where
         K: Borrow<Q>,
     {
-        let value = match &mut self.0 {
-            Rows::Few(rows) => place(rows, key).ok().map(|at| take(rows, at).1),
+        let value = match self.0.as_deref_mut()? {
+            Rows::One((only, _)) if (*only).borrow() != key => None,
+            Rows::One(_) => return self.pop_first().map(|(_, value)| value),
+            Rows::Few(rows) => place(rows, key).ok().map(|at| rows.remove(at).1),
             Rows::Many(rows) => rows.remove(key),
         };
         self.shrink();
@@ -238,8 +275,12 @@ impl<K: Ord, V> Table<K, V> {
 
     /// Takes the value of the lowest key out.
     pub fn pop_first(&mut self) -> Option<(K, V)> {
-        let row = match &mut self.0 {
-            Rows::Few(rows) => (!rows.is_empty()).then(|| take(rows, 0)),
+        let row = match self.0.as_deref_mut()? {
+            Rows::One(_) => match self.0.take().map(|rows| *rows) {
+                Some(Rows::One(row)) => Some(row),
+                _ => None,
+            },
+            Rows::Few(rows) => Some(rows.remove(0)),
             Rows::Many(rows) => rows.pop_first(),
         };
         self.shrink();
@@ -248,13 +289,11 @@ impl<K: Ord, V> Table<K, V> {
 
     /// Keeps those of which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
-        match &mut self.0 {
-            Rows::Few(rows) => {
-                let mut list = std::mem::take(rows).into_vec();
-                list.retain(|(key, value)| keep(key, value));
-                *rows = list.into_boxed_slice();
-            }
-            Rows::Many(rows) => rows.retain(|key, value| keep(key, value)),
+        match self.0.as_deref_mut() {
+            Some(Rows::One((key, value))) if !keep(key, value) => self.0 = None,
+            Some(Rows::One(_)) | None => {}
+            Some(Rows::Few(rows)) => rows.retain(|(key, value)| keep(key, value)),
+            Some(Rows::Many(rows)) => rows.retain(|key, value| keep(key, value)),
         }
         self.shrink();
     }
@@ -262,57 +301,57 @@ impl<K: Ord, V> Table<K, V> {
     /// The lowest key and its value.
     #[must_use]
     pub fn first(&self) -> Option<(&K, &V)> {
-        match &self.0 {
-            Rows::Few(rows) => rows.first().map(|(key, value)| (key, value)),
-            Rows::Many(rows) => rows.first_key_value(),
+        match self.rows() {
+            Order::List(rows) => rows.first().map(|(key, value)| (key, value)),
+            Order::Tree(rows) => rows.first_key_value(),
         }
     }
 
     /// The highest key and its value.
     #[must_use]
     pub fn last(&self) -> Option<(&K, &V)> {
-        match &self.0 {
-            Rows::Few(rows) => rows.last().map(|(key, value)| (key, value)),
-            Rows::Many(rows) => rows.last_key_value(),
+        match self.rows() {
+            Order::List(rows) => rows.last().map(|(key, value)| (key, value)),
+            Order::Tree(rows) => rows.last_key_value(),
         }
     }
 
     /// The values of this key and all higher ones.
     pub fn from<'a>(&'a self, key: &K) -> impl Iterator<Item = (&'a K, &'a V)> + Clone + use<'a, K, V> {
-        match &self.0 {
-            Rows::Few(rows) => Iter::Few(rows[place(rows, key).unwrap_or_else(|at| at)..].iter()),
-            Rows::Many(rows) => Iter::Many(rows.range((Included(key), Unbounded))),
+        match self.rows() {
+            Order::List(rows) => Order::List(rows[place(rows, key).unwrap_or_else(|at| at)..].iter()),
+            Order::Tree(rows) => Order::Tree(rows.range((Included(key), Unbounded))),
         }
     }
 
     /// How many keys have a value.
     #[must_use]
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Rows::Few(rows) => rows.len(),
-            Rows::Many(rows) => rows.len(),
+        match self.rows() {
+            Order::List(rows) => rows.len(),
+            Order::Tree(rows) => rows.len(),
         }
     }
 
     /// Whether none has.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.0.is_none()
     }
 
     /// All, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> + Clone {
-        match &self.0 {
-            Rows::Few(rows) => Iter::Few(rows.iter()),
-            Rows::Many(rows) => Iter::Many(rows.range::<K, _>(..)),
+        match self.rows() {
+            Order::List(rows) => Order::List(rows.iter()),
+            Order::Tree(rows) => Order::Tree(rows.range::<K, _>(..)),
         }
     }
 
     /// All, by key, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
-        match &mut self.0 {
-            Rows::Few(rows) => IterMut::Few(rows.iter_mut()),
-            Rows::Many(rows) => IterMut::Many(rows.iter_mut()),
+        match self.rows_mut() {
+            Order::List(rows) => Order::List(rows.iter_mut()),
+            Order::Tree(rows) => Order::Tree(rows.iter_mut()),
         }
     }
 
@@ -369,10 +408,14 @@ mod tests {
 
     #[test]
     fn what_is_in_it_makes_its_size() {
-        assert_eq!(size_of::<Table<u64, u64>>(), size_of::<Box<[(u64, u64)]>>());
+        assert_eq!(size_of::<Table<u64, u64>>(), size_of::<usize>());
         let mut table: Table<usize, ()> = (0..=FEW).map(|number| (number, ())).collect();
-        assert!(matches!(table.0, Rows::Many(_)));
+        assert!(matches!(table.0.as_deref(), Some(Rows::Many(_))));
         table.retain(|number, ()| *number < FEW / 4);
-        assert!(matches!(table.0, Rows::Few(_)));
+        assert!(matches!(table.0.as_deref(), Some(Rows::Few(_))));
+        table.retain(|number, ()| *number == 1);
+        assert!(matches!(table.0.as_deref(), Some(Rows::One((1, ())))));
+        table.remove(&1);
+        assert!(table.0.is_none() && table.is_empty());
     }
 }
