@@ -104,6 +104,18 @@ impl<K: Ord, V: PartialEq> PartialEq for Table<K, V> {
 
 impl<K: Ord, V: Eq> Eq for Table<K, V> {}
 
+impl<K: Ord, V: PartialOrd> PartialOrd for Table<K, V> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        self.iter().partial_cmp(other.iter())
+    }
+}
+
+impl<K: Ord, V: Ord> Ord for Table<K, V> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
 impl<K: Ord + Serialize, V: Serialize> Serialize for Table<K, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter())

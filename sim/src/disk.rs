@@ -19,34 +19,15 @@ use burr_protocol::{
     wire::Mark,
 };
 
-/// One blob, known by its pieces alone.
+/// A part of a blob, known by its pieces alone.
 #[derive(Debug, Clone)]
-struct Blob {
+struct Part {
     size: u64,
-    held: Held,
-}
-
-#[derive(Debug, Clone)]
-enum Held {
-    Whole,
-    Part(Box<Pieces>),
-}
-
-impl Blob {
-    fn is_whole(&self) -> bool {
-        matches!(self.held, Held::Whole)
-    }
-
-    fn contains(&self, piece: usize) -> bool {
-        match &self.held {
-            Held::Whole => true,
-            Held::Part(pieces) => pieces.contains(piece),
-        }
-    }
+    pieces: Pieces,
 }
 
 /// The bundles that are installed of an app, and which of them is `current`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Slots {
     all: Vec<Hash>,
     current: Option<Hash>,
@@ -61,43 +42,70 @@ struct Keys {
 }
 
 /// What a file or a record is, and its name.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Content {
     name: Hash,
     bytes: Box<[u8]>,
 }
 
-/// Trust packs and records that disks have, each once: many nodes have the same.
+/// All on a disk that others have as well: everything but its receipts and what is fetched.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Files {
+    /// All records but metadata and receipts, as a node's database has them.
+    records: Table<Box<[u8]>, Arc<Content>>,
+    /// The newest trust pack, and the first.
+    metadata: Table<RepositoryId, [Arc<Content>; 2]>,
+    /// Whole blobs, with their sizes.
+    blobs: Table<Hash, u64>,
+    apps: Table<Box<str>, Slots>,
+}
+
+/// What disks have, each once: many nodes have the same.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     by_name: BTreeMap<Hash, Arc<Content>>,
-    /// Once there are so many, those that no disk has any more are forgotten.
+    files: BTreeSet<Arc<Files>>,
+    /// Once there are so many of either, those that no disk has any more are forgotten.
     many: usize,
 }
 
 impl Contents {
     const MANY: usize = 256;
 
-    fn share(&mut self, bytes: &[u8]) -> Arc<Content> {
-        if self.by_name.len() >= self.many {
-            self.by_name.retain(|_, content| Arc::strong_count(content) > 1);
-            self.many = (self.by_name.len() * 2).max(Self::MANY);
-        }
+    fn content(&mut self, bytes: &[u8]) -> Arc<Content> {
         let name = Hash::of(bytes);
         self.by_name.entry(name).or_insert_with(|| Arc::new(Content { name, bytes: bytes.into() })).clone()
+    }
+
+    /// Takes what another disk has in the place of the same.
+    fn share(&mut self, files: &mut Arc<Files>) {
+        match self.files.get(&**files) {
+            Some(same) => *files = same.clone(),
+            None => drop(self.files.insert(files.clone())),
+        }
+        if self.files.len().max(self.by_name.len()) >= self.many {
+            self.files.retain(|files| Arc::strong_count(files) > 1);
+            self.by_name.retain(|_, content| Arc::strong_count(content) > 1);
+            self.many = (self.files.len().max(self.by_name.len()) * 2).max(Self::MANY);
+        }
+    }
+
+    /// A new disk.
+    pub(crate) fn blank(&mut self) -> Disk {
+        let mut files = Arc::default();
+        self.share(&mut files);
+        Disk { files, receipts: Table::default(), parts: Table::default(), keys: None }
     }
 }
 
 /// What is durable on one node.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub struct Disk {
-    /// All but the next two, as a node's database has them.
-    records: Table<Box<[u8]>, Arc<Content>>,
+    /// One's own while it is changed, and shared again with the next write.
+    files: Arc<Files>,
     receipts: Table<Mark, SignedReceipt>,
-    /// The newest pack, and the first.
-    metadata: Table<RepositoryId, [Arc<Content>; 2]>,
-    blobs: Table<Hash, Blob>,
-    apps: Table<Box<str>, Slots>,
+    /// Blobs that are not whole.
+    parts: Table<Hash, Part>,
     /// Of few nodes.
     keys: Option<Box<Keys>>,
 }
@@ -108,8 +116,8 @@ impl Disk {
         for record in records {
             match record {
                 Record::Metadata { repository, pack } => {
-                    let pack = contents.share(pack);
-                    let kept = self.metadata.get_or_insert_with(*repository, || [pack.clone(), pack.clone()]);
+                    let pack = contents.content(pack);
+                    let kept = self.files().metadata.get_or_insert_with(*repository, || [pack.clone(), pack.clone()]);
                     kept[0] = pack;
                 }
                 Record::Receipt { mark, receipt: Some(signed) } => {
@@ -117,12 +125,18 @@ impl Disk {
                 }
                 Record::Receipt { mark, receipt: None } => drop(self.receipts.remove(mark)),
                 Record::App { .. } | Record::Assigned { .. } | Record::Used(_) => match record.entry() {
-                    Some((key, Some(value))) => drop(self.records.insert(key.into(), contents.share(&value))),
-                    Some((key, None)) => drop(self.records.remove(&*key)),
+                    Some((key, Some(value))) => drop(self.files().records.insert(key.into(), contents.content(&value))),
+                    Some((key, None)) => drop(self.files().records.remove(&*key)),
                     None => {}
                 },
             }
         }
+        contents.share(&mut self.files);
+    }
+
+    /// What is on it, to be changed.
+    fn files(&mut self) -> &mut Files {
+        Arc::make_mut(&mut self.files)
     }
 
     /// Everything that an agent restarts from.
@@ -131,12 +145,13 @@ impl Disk {
     /// When a record that was written can't be read back: a defect that every run is to show.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
-        let metadata = self
-            .metadata
-            .iter()
-            .map(|(repository, [pack, _])| Record::Metadata { repository: *repository, pack: pack.bytes.to_vec() });
+        let file = |(repository, [pack, _]): (&RepositoryId, &[Arc<Content>; 2])| Record::Metadata {
+            repository: *repository,
+            pack: pack.bytes.to_vec(),
+        };
+        let metadata = self.files.metadata.iter().map(file);
         let read = |key: &[u8], value: &[u8]| Record::read(key, value).expect("what was written is read back");
-        let records = self.records.iter().map(|(key, value)| read(key, &value.bytes));
+        let records = self.files.records.iter().map(|(key, value)| read(key, &value.bytes));
         let receipts = self.receipts.iter().filter_map(|(mark, signed)| {
             let (key, value) = Record::Receipt { mark: *mark, receipt: Some(signed.clone()) }.entry()?;
             Some(read(&key, &value?))
@@ -146,19 +161,19 @@ impl Disk {
 
     /// Loses all records but the metadata, which are files of their own: a database that was damaged and set aside.
     pub(crate) fn lose_records(&mut self) {
-        self.records = Table::default();
+        self.files().records = Table::default();
         self.receipts = Table::default();
     }
 
     /// The trust pack of a repository.
     #[must_use]
     pub fn metadata(&self, repository: RepositoryId) -> Option<&[u8]> {
-        self.metadata.get(&repository).map(|[pack, _]| &*pack.bytes)
+        self.files.metadata.get(&repository).map(|[pack, _]| &*pack.bytes)
     }
 
     /// The name of the trust pack of a repository.
     pub(crate) fn metadata_name(&self, repository: RepositoryId) -> Option<Hash> {
-        self.metadata.get(&repository).map(|[pack, _]| pack.name)
+        self.files.metadata.get(&repository).map(|[pack, _]| pack.name)
     }
 
     /// The trust packs that give way to those among some records.
@@ -172,7 +187,7 @@ impl Disk {
 
     /// The first trust pack of a repository that was here.
     pub(crate) fn first_metadata(&self, repository: RepositoryId) -> Option<&[u8]> {
-        self.metadata.get(&repository).map(|[_, first]| &*first.bytes)
+        self.files.metadata.get(&repository).map(|[_, first]| &*first.bytes)
     }
 
     /// Whether a receipt is here.
@@ -189,7 +204,7 @@ impl Disk {
     /// How an app stands, by its record.
     pub(crate) fn app(&self, app: &str) -> Option<AppRecord> {
         let key = format!("app/{app}").into_bytes();
-        match Record::read(&key, &self.records.get(&*key)?.bytes) {
+        match Record::read(&key, &self.files.records.get(&*key)?.bytes) {
             Ok(Record::App { state, .. }) => Some(state),
             _ => None,
         }
@@ -197,24 +212,23 @@ impl Disk {
 
     /// Bytes of blobs.
     pub(crate) fn bytes(&self) -> u64 {
-        let held = |blob: &Blob| match &blob.held {
-            Held::Whole => blob.size,
-            Held::Part(pieces) => pieces.len() as u64 * piece_size(blob.size),
-        };
-        self.blobs.values().map(held).sum()
+        let parts = self.parts.values().map(|part| part.pieces.len() as u64 * piece_size(part.size));
+        self.files.blobs.values().sum::<u64>() + parts.sum::<u64>()
     }
 
     /// Whether everything that is current is there.
     pub(crate) fn is_whole(&self) -> bool {
-        self.apps.values().all(|slots| slots.current.is_none_or(|current| slots.all.contains(&current)))
+        self.files.apps.values().all(|slots| slots.current.is_none_or(|current| slots.all.contains(&current)))
     }
 
     /// Loses a piece of a blob.
     pub(crate) fn lose_piece(&mut self, blob: Hash, piece: usize) {
-        if let Some(blob) = self.blobs.get_mut(&blob) {
-            let mut left = Pieces::none(blob.size);
-            (0..left.count()).filter(|at| *at != piece && blob.contains(*at)).for_each(|at| left.insert(at));
-            blob.held = Held::Part(Box::new(left));
+        if let Some(size) = self.files.blobs.get(&blob).copied() {
+            self.files().blobs.remove(&blob);
+            self.parts.insert(blob, Part { size, pieces: Pieces::all(size) });
+        }
+        if let Some(part) = self.parts.get_mut(&blob) {
+            part.pieces.remove(piece);
         }
     }
 
@@ -240,57 +254,65 @@ impl Disk {
     /// What the blob store holds.
     #[must_use]
     pub fn store(&self) -> BTreeMap<Hash, Stored> {
-        let stored = |blob: &Blob| Stored { size: blob.size, whole: blob.is_whole() };
-        self.blobs.iter().map(|(hash, blob)| (*hash, stored(blob))).collect()
+        let whole = self.files.blobs.iter().map(|(hash, size)| (*hash, Stored { size: *size, whole: true }));
+        let parts = self.parts.iter().map(|(hash, part)| (*hash, Stored { size: part.size, whole: false }));
+        whole.chain(parts).collect()
     }
 
     /// Puts a whole blob in.
     pub(crate) fn import(&mut self, blob: Hash, size: u64) {
-        self.blobs.insert(blob, Blob { size, held: Held::Whole });
+        self.parts.remove(&blob);
+        self.files().blobs.insert(blob, size);
     }
 
     /// Adds the whole pieces of a run of bytes.
     pub(crate) fn add(&mut self, blob: Hash, size: u64, start: u64, end: u64) {
-        let none = || Blob { size, held: Held::Part(Box::new(Pieces::none(size))) };
-        let blob = self.blobs.get_or_insert_with(blob, none);
-        let Held::Part(pieces) = &mut blob.held else { return };
+        if self.files.blobs.contains_key(&blob) {
+            return;
+        }
+        let part = self.parts.get_or_insert_with(blob, || Part { size, pieces: Pieces::none(size) });
         let piece = piece_size(size);
         for index in start.div_ceil(piece)..end.div_ceil(piece) {
             if end == size || (index + 1) * piece <= end {
-                pieces.insert(usize::try_from(index).expect("at most MAX_PIECES"));
+                part.pieces.insert(usize::try_from(index).expect("at most MAX_PIECES"));
             }
         }
-        if pieces.is_all() {
-            blob.held = Held::Whole;
+        if part.pieces.is_all() {
+            self.import(blob, size);
         }
     }
 
     /// Which pieces of a blob are here.
     #[must_use]
     pub fn pieces(&self, blob: Hash, size: u64) -> PieceMap {
-        match self.blobs.get(&blob).map(|blob| &blob.held) {
-            Some(Held::Whole) => PieceMap::All,
-            Some(Held::Part(pieces)) => pieces.map(),
-            None => Pieces::none(size).map(),
+        if self.files.blobs.contains_key(&blob) {
+            return PieceMap::All;
         }
+        self.parts.get(&blob).map_or_else(|| Pieces::none(size).map(), |part| part.pieces.map())
     }
 
     /// Whether a run of bytes of a blob is here.
     #[must_use]
     pub fn holds(&self, blob: Hash, start: u64, end: u64) -> bool {
-        self.blobs.get(&blob).is_some_and(|blob| {
-            let piece = piece_size(blob.size);
+        let is_here = |part: &Part| {
+            let piece = piece_size(part.size);
             (start / piece..end.div_ceil(piece))
-                .all(|index| blob.contains(usize::try_from(index).expect("at most MAX_PIECES")))
-        })
+                .all(|index| part.pieces.contains(usize::try_from(index).expect("at most MAX_PIECES")))
+        };
+        self.files.blobs.contains_key(&blob) || self.parts.get(&blob).is_some_and(is_here)
     }
 
-    pub(crate) fn delete(&mut self, blob: Hash) {
-        self.blobs.remove(&blob);
+    /// Removes a blob; `contents` are those of all disks.
+    pub(crate) fn delete(&mut self, blob: Hash, contents: &mut Contents) {
+        self.parts.remove(&blob);
+        if self.files.blobs.contains_key(&blob) {
+            self.files().blobs.remove(&blob);
+            contents.share(&mut self.files);
+        }
     }
 
     pub(crate) fn stage(&mut self, app: &str, bundle: Hash) {
-        let slots = &mut self.apps.get_or_insert_with(app.into(), Slots::default).all;
+        let slots = &mut self.files().apps.get_or_insert_with(app.into(), Slots::default).all;
         if let Err(at) = slots.binary_search(&bundle) {
             // Few have more than one or two.
             slots.reserve_exact(1);
@@ -299,7 +321,7 @@ impl Disk {
     }
 
     pub(crate) fn switch(&mut self, app: &str, bundle: Option<Hash>) -> Result<(), String> {
-        let slots = self.apps.get_mut(app);
+        let slots = self.files().apps.get_mut(app);
         match (slots, bundle) {
             (Some(slots), bundle) if bundle.is_none_or(|bundle| slots.all.contains(&bundle)) => slots.current = bundle,
             (_, Some(bundle)) => return Err(format!("no slot {}", bundle.short())),
@@ -308,21 +330,23 @@ impl Disk {
         Ok(())
     }
 
-    pub(crate) fn clean(&mut self, app: &str, keep: &[Hash]) {
-        if let Some(slots) = self.apps.get_mut(app) {
+    /// Removes all slots of an app but these; `contents` are those of all disks.
+    pub(crate) fn clean(&mut self, app: &str, keep: &[Hash], contents: &mut Contents) {
+        if let Some(slots) = self.files().apps.get_mut(app) {
             slots.all.retain(|bundle| keep.contains(bundle));
         }
+        contents.share(&mut self.files);
     }
 
     /// What `current` names for an app.
     #[must_use]
     pub fn current(&self, app: &str) -> Option<Hash> {
-        self.apps.get(app)?.current
+        self.files.apps.get(app)?.current
     }
 
     /// The slots of an app.
     #[must_use]
     pub fn slots(&self, app: &str) -> Vec<Hash> {
-        self.apps.get(app).map(|slots| slots.all.clone()).unwrap_or_default()
+        self.files.apps.get(app).map(|slots| slots.all.clone()).unwrap_or_default()
     }
 }

@@ -39,6 +39,7 @@ use crate::{
 use check::Checks;
 pub use check::{Rule, Violation};
 use digest::Digest;
+use gossip::Gossip;
 pub use machine::{Answers, Clock, Lies, Write};
 use machine::{Connection, Machine, Writing, signer};
 use names::Names;
@@ -60,6 +61,9 @@ const INSTALL: Duration = Duration::from_millis(20);
 
 /// More events than this of one moment, a node, and the world stands still: an agent wakes in a loop.
 const MAX_EVENTS_OF_A_MOMENT: usize = 5000;
+
+/// A time that does not come.
+const NEVER: Time = Time(u64::MAX);
 
 /// An event of no life: it happens whether the node is on, off, or on again.
 const ANY_LIFE: u32 = u32::MAX;
@@ -104,6 +108,8 @@ struct Letter {
 struct Rumour {
     from: u32,
     repository: RepositoryId,
+    /// The same is of the same number.
+    number: u32,
     bytes: Arc<[u8]>,
     /// It is sent only to who does not have it yet.
     offered: bool,
@@ -138,6 +144,10 @@ pub struct World {
     flows: Vec<Option<(u32, RequestId)>>,
     sharing: bool,
     sessions: u32,
+    questions: u64,
+    gossip: Gossip,
+    /// What each node told people, with its time.
+    told: BTreeMap<NodeIndex, Vec<(Time, Fact)>>,
     /// Bundles that do not stage, and bundles that are unhealthy.
     broken: BTreeSet<Hash>,
     unhealthy: BTreeSet<Hash>,
@@ -182,6 +192,9 @@ impl World {
             flows: Vec::new(),
             sharing: false,
             sessions: 0,
+            questions: 0,
+            gossip: Gossip::default(),
+            told: BTreeMap::new(),
             broken: BTreeSet::new(),
             unhealthy: BTreeSet::new(),
             unhooked: BTreeSet::new(),
@@ -241,8 +254,8 @@ impl World {
             self.carry_out(node, action);
         }
         self.actions = actions;
-        if let Some(at) = wake.filter(|at| self.machines[node].wake.is_none_or(|queued| *at < queued)) {
-            self.machines[node].wake = Some(at);
+        if let Some(at) = wake.filter(|at| *at < self.machines[node].wake) {
+            self.machines[node].wake = at;
             self.cause(at, node, Event::Wake);
         }
     }
@@ -374,7 +387,7 @@ impl World {
     /// What a node told people, with its time.
     #[must_use]
     pub fn facts(&self, node: NodeIndex) -> &[(Time, Fact)] {
-        &self.machines[node].facts
+        self.told.get(&node).map_or(&[], Vec::as_slice)
     }
 
     fn cause(&mut self, at: Time, node: NodeIndex, event: Event) {
@@ -458,7 +471,7 @@ impl World {
                 );
             }
             Event::Connect(other) => self.connect(node, other as usize),
-            Event::Gossip(rumour) => self.hear(node, &rumour),
+            Event::Gossip(rumour) => self.hear(node, *rumour),
             Event::Flow(id) => self.flow(node, id),
             Event::Silent(id) => self.fall_silent(node, id),
             Event::Failed(id, why) => self.give(node, Input::FetchFailed { id, why }),
@@ -495,15 +508,15 @@ impl World {
 
     fn wake(&mut self, node: NodeIndex) {
         // A deadline that came earlier has its own event.
-        if self.machines[node].wake != Some(self.time) {
+        if self.machines[node].wake != self.time {
             return;
         }
-        self.machines[node].wake = None;
+        self.machines[node].wake = NEVER;
         let Some(at) = self.machines[node].agent.as_ref().and_then(|agent| agent.wake_at()) else { return };
         if at <= self.time {
             self.give(node, Input::Wake);
         } else {
-            self.machines[node].wake = Some(at);
+            self.machines[node].wake = at;
             self.cause(at, node, Event::Wake);
         }
     }
@@ -622,7 +635,7 @@ impl World {
             Action::Serve(id) => self.serve(node, id),
             Action::Decline(id) => self.decline(node, id),
             Action::Delete { blob } => {
-                self.machines[node].disk.delete(blob);
+                self.machines[node].disk.delete(blob, &mut self.contents);
                 self.later(LOOK, node, Event::Give(Box::new(Input::Deleted { blob, gone: true })));
             }
             Action::Unlock { lock, keys } => {
@@ -649,7 +662,7 @@ impl World {
                 let work = Installation { app, bundle, stages: false };
                 self.later(INSTALL, node, Event::Installed(Box::new(work)));
             }
-            Action::Clean { app, keep } => self.machines[node].disk.clean(&app, &keep),
+            Action::Clean { app, keep } => self.machines[node].disk.clean(&app, &keep, &mut self.contents),
             // Nothing here is behind a gateway, and who wishes something hears the facts.
             Action::Answer { .. } | Action::Grant { .. } => {}
             Action::Tell(fact) => {

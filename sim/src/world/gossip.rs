@@ -1,7 +1,7 @@
 //! A model of gossipsub as the node sets it up: what a node announces itself goes to all, what it hears to a few at once,
 //! and the others are offered it at the next heartbeat; each is seen once.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use burr_protocol::{
     Hash, RepositoryId,
@@ -19,6 +19,24 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// worthless here, so a few suffice.
 const MEMORY: usize = 32;
 
+/// All gossip so far.
+#[derive(Debug, Default)]
+pub(super) struct Gossip {
+    /// Whatever was said has a number.
+    numbers: BTreeMap<Hash, u32>,
+    /// Messages that nodes heard for the first time.
+    new: u64,
+    /// Messages that nodes were sent, those that they had seen before as well.
+    came: u64,
+}
+
+impl Gossip {
+    fn number(&mut self, bytes: &[u8]) -> u32 {
+        let next = u32::try_from(self.numbers.len()).expect("less is said");
+        *self.numbers.entry(Hash::of(bytes)).or_insert(next)
+    }
+}
+
 impl World {
     /// Listens to the gossip about a repository.
     pub(super) fn subscribe(&mut self, node: NodeIndex, repository: RepositoryId) {
@@ -27,68 +45,58 @@ impl World {
 
     /// A node has something to say.
     pub(super) fn announce(&mut self, node: NodeIndex, repository: RepositoryId, bytes: &[u8]) {
-        if self.is_new(node, bytes) {
-            self.push(node, None, repository, &Arc::from(bytes), usize::MAX);
+        let number = self.gossip.number(bytes);
+        if self.is_new(node, number) {
+            let from = u32::try_from(node).expect("fewer nodes than 2^32");
+            self.push(node, &Rumour { from, repository, number, bytes: bytes.into(), offered: false }, usize::MAX);
         }
     }
 
     /// A message of gossip arrives; one that is offered only if it is not here yet.
-    pub(super) fn hear(&mut self, node: NodeIndex, rumour: &Rumour) {
-        let Rumour { from, repository, ref bytes, offered } = *rumour;
-        let subscribed = self.machines[node].heard.subscribed.contains_key(&repository);
-        if !subscribed || !self.is_connected(node, from as usize) {
+    pub(super) fn hear(&mut self, node: NodeIndex, rumour: Rumour) {
+        let subscribed = self.machines[node].heard.subscribed.contains_key(&rumour.repository);
+        let from = rumour.from as usize;
+        if !subscribed || !self.is_connected(node, from) {
             return;
         }
-        let new = self.is_new(node, bytes);
-        let heard = &mut self.machines[node].heard;
-        heard.came += u64::from(new || !offered);
+        let new = self.is_new(node, rumour.number);
+        self.gossip.came += u64::from(new || !rumour.offered);
         if new {
-            let id = GossipId(heard.next);
-            heard.next += 1;
-            heard.judged.insert(id, (repository, from, bytes.clone()));
-            let from = self.id(from as usize);
-            self.give(node, Input::Announcement { node: from, id, bytes: bytes.to_vec() });
+            let (id, bytes) = (GossipId(self.gossip.new), rumour.bytes.to_vec());
+            self.gossip.new += 1;
+            self.machines[node].heard.judged.insert(id, rumour);
+            self.give(node, Input::Announcement { node: self.id(from), id, bytes });
         }
     }
 
     /// What the agent makes of a message.
     pub(super) fn judge(&mut self, node: NodeIndex, id: GossipId, verdict: Verdict) {
         let judged = self.machines[node].heard.judged.remove(&id);
-        if let (Some((repository, from, bytes)), Verdict::Accept) = (judged, verdict) {
-            self.push(node, Some(from), repository, &bytes, PASSED_ON);
+        if let (Some(rumour), Verdict::Accept) = (judged, verdict) {
+            self.push(node, &rumour, PASSED_ON);
         }
     }
 
-    fn is_new(&mut self, node: NodeIndex, bytes: &[u8]) -> bool {
-        let hash = Hash::of(bytes);
+    fn is_new(&mut self, node: NodeIndex, number: u32) -> bool {
         let seen = &mut self.machines[node].heard.seen;
-        if seen.contains(&hash) {
-            return false;
+        let new = !seen.contains(&number);
+        if new {
+            if seen.len() == MEMORY {
+                seen.remove(0);
+            }
+            seen.push(number);
         }
-        if seen.len() == MEMORY {
-            seen.pop_front();
-        } else if seen.len() == seen.capacity() {
-            // Most nodes hear of little.
-            seen.reserve_exact(1 + seen.len());
-        }
-        seen.push_back(hash);
-        true
+        new
     }
 
-    /// Sends to so many peers at once, and offers to the others; not to the one that it has it from.
-    fn push(
-        &mut self,
-        node: NodeIndex,
-        has_it_from: Option<u32>,
-        repository: RepositoryId,
-        bytes: &Arc<[u8]>,
-        at_once: usize,
-    ) {
+    /// Sends what a node says or heard to so many peers at once, and offers it to the others; not to the one that it has
+    /// it from.
+    fn push(&mut self, node: NodeIndex, rumour: &Rumour, at_once: usize) {
         if self.machines[node].mute {
             return;
         }
         let peers = self.machines[node].connected.keys().copied();
-        let peers: Vec<u32> = peers.filter(|peer| Some(*peer) != has_it_from).collect();
+        let peers: Vec<u32> = peers.filter(|peer| *peer != rumour.from).collect();
         let mut luck = self.luck(node, "gossip");
         for (turn, place) in luck.sample(peers.len(), peers.len()).into_iter().enumerate() {
             let peer = peers[place];
@@ -96,10 +104,10 @@ impl World {
             // Offered, asked for, and sent.
             let offered = turn >= at_once;
             let wait = if offered { path.delay * 3 + HEARTBEAT.mul_f64(luck.unit()) } else { path.delay };
-            self.count(node, peer as usize, &path, bytes.len());
+            self.count(node, peer as usize, &path, rumour.bytes.len());
             let from = u32::try_from(node).expect("fewer nodes than 2^32");
-            let event = Event::Gossip(Box::new(Rumour { from, repository, bytes: bytes.clone(), offered }));
-            self.later(wait, peer as usize, event);
+            let rumour = Rumour { from, offered, bytes: rumour.bytes.clone(), ..*rumour };
+            self.later(wait, peer as usize, Event::Gossip(Box::new(rumour)));
         }
     }
 }
@@ -141,8 +149,7 @@ mod tests {
         }
         world.run(Duration::from_secs(20));
         let (mut at_once, mut in_time) = (0, 0);
-        let came = |world: &World| nodes.iter().map(|node| world.machines[*node].heard.came).sum::<u64>();
-        let before_all = came(&world);
+        let before_all = world.gossip.came;
         for from in announcers {
             shop.renew(burr_protocol::Wall(EPOCH.0 + i64::try_from(from).unwrap()));
             let before: Vec<usize> = nodes.iter().map(|node| world.machines[*node].heard.seen.len()).collect();
@@ -157,7 +164,7 @@ mod tests {
         }
         assert!(AT_ONCE.contains(&at_once), "{at_once} of 250 at once");
         assert!(in_time >= 245, "{in_time} of 250 in time");
-        let percent = (came(&world) - before_all) * 100 / (in_time as u64 - 5);
+        let percent = (world.gossip.came - before_all) * 100 / (in_time as u64 - 5);
         assert!(SENT_PERCENT.contains(&percent), "each was sent it {percent} % of once");
     }
 }

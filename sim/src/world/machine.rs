@@ -1,6 +1,6 @@
 //! One node: its agent, its disk, its clocks, and what its driver has under way.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use burr_protocol::{
     Agent, Hash, NodeId, Now, RepositoryId, Time, Wall,
@@ -16,7 +16,7 @@ use burr_protocol::{
 };
 use ed25519_dalek::{SecretKey, SigningKey};
 
-use super::{NodeIndex, World, presence::Presence, transfer::Transfer};
+use super::{NEVER, NodeIndex, Rumour, World, presence::Presence, transfer::Transfer};
 use crate::{disk::Disk, network::PipeId, random::Stream};
 
 /// What a node's wall clock shows.
@@ -95,13 +95,10 @@ pub(super) struct Connection {
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     pub(super) subscribed: Table<RepositoryId, ()>,
-    /// What was seen lately, by its hash, oldest first.
-    pub(super) seen: VecDeque<Hash>,
+    /// The numbers of what was seen lately, oldest first.
+    pub(super) seen: Vec<u32>,
     /// What waits for a verdict, and from whom it came.
-    pub(super) judged: Table<GossipId, (RepositoryId, u32, Arc<[u8]>)>,
-    /// Messages that were sent here, those that were seen before as well.
-    pub(super) came: u64,
-    pub(super) next: u64,
+    pub(super) judged: Table<GossipId, Rumour>,
 }
 
 #[derive(Debug)]
@@ -126,12 +123,10 @@ pub(super) struct Machine {
     pub(super) transfers: Table<RequestId, Transfer>,
     /// Questions of others that wait for their turn: whose, and of which request.
     pub(super) questions: Table<QuestionId, (u32, RequestId)>,
-    pub(super) next_question: u64,
     pub(super) writes: Table<Token, Writing>,
     pub(super) heard: Heard,
-    pub(super) facts: Vec<(Time, Fact)>,
-    /// The earliest wake that is in the queue.
-    pub(super) wake: Option<Time>,
+    /// The earliest wake that is in the queue, or [`NEVER`].
+    pub(super) wake: Time,
     pub(super) presence: Presence,
     /// Bytes a second out of and into the node, at a place.
     pub(super) rate: (u64, u64),
@@ -171,7 +166,7 @@ impl World {
             config: config.into(),
             agent: None,
             life: 0,
-            disk: Disk::default(),
+            disk: self.contents.blank(),
             clock: Clock::default(),
             full: false,
             received: 0,
@@ -181,11 +176,9 @@ impl World {
             connected: Table::default(),
             transfers: Table::default(),
             questions: Table::default(),
-            next_question: 0,
             writes: Table::default(),
             heard: Heard::default(),
-            facts: Vec::new(),
-            wake: None,
+            wake: NEVER,
             presence: Presence::default(),
             rate: (u64::MAX, u64::MAX),
             pipes: None,
@@ -207,7 +200,7 @@ impl World {
         machine.life += 1;
         machine.writes = Table::default();
         machine.heard = Heard::default();
-        machine.wake = None;
+        machine.wake = NEVER;
         machine.introduced = false;
     }
 
@@ -312,7 +305,7 @@ impl World {
     pub(super) fn tell(&mut self, node: NodeIndex, fact: Fact) {
         self.ledger.note(self.time, node, &fact, |id| self.names.find(id, |n| self.machines[n as usize].id));
         if self.thorough {
-            self.machines[node].facts.push((self.time, fact));
+            self.told.entry(node).or_default().push((self.time, fact));
         }
     }
 

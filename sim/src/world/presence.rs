@@ -40,10 +40,17 @@ pub enum Habit {
     },
 }
 
+/// What a habit comes down to, in milliseconds.
+#[derive(Debug)]
+enum Turns {
+    Duty { place: PlaceIndex, on: u64, off: u64 },
+    Route(Arc<Route>),
+}
+
 /// Where a node is, and what comes next.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
-    habit: Option<Habit>,
+    turns: Option<Turns>,
     place: Option<PlaceIndex>,
     since: Time,
     /// Milliseconds with the radio on.
@@ -80,39 +87,42 @@ impl Presence {
     }
 }
 
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl World {
     /// A node lives like this from now on.
     pub fn settle_down(&mut self, node: NodeIndex, habit: Habit) {
         self.leave(node);
-        let wait = match &habit {
-            Habit::Always(place) => {
-                self.enter(node, *place);
-                return;
+        let (turns, phase) = match habit {
+            Habit::Always(place) => return self.enter(node, place),
+            Habit::Duty { place, on, every, phase } => {
+                (Turns::Duty { place, on: millis(on), off: millis(every.saturating_sub(on)) }, phase)
             }
-            Habit::Duty { phase, .. } | Habit::Route { phase, .. } => *phase,
+            Habit::Route { route, phase } => (Turns::Route(route), phase),
         };
-        self.machines[node].presence.habit = Some(habit);
+        self.machines[node].presence.turns = Some(turns);
         self.machines[node].presence.turn = 0;
-        self.cause_anyway(self.time + wait, node, Event::Turn);
+        self.cause_anyway(self.time + phase, node, Event::Turn);
     }
 
     /// A node comes or goes, as its habit has it.
     pub(super) fn turn(&mut self, node: NodeIndex) {
         let presence = &mut self.machines[node].presence;
-        let Some(habit) = &presence.habit else { return };
+        let Some(turns) = &presence.turns else { return };
         let turn = presence.turn;
         presence.turn += 1;
         let coming = turn.is_multiple_of(2);
-        let (place, wait) = match habit {
-            Habit::Always(place) => (*place, Duration::ZERO),
-            Habit::Duty { place, on, every, .. } => (*place, if coming { *on } else { every.saturating_sub(*on) }),
-            Habit::Route { route, .. } => {
+        let (place, wait) = match turns {
+            Turns::Duty { place, on, off } => (*place, if coming { *on } else { *off }),
+            Turns::Route(route) => {
                 let (place, stay) = route.stops[turn as usize / 2 % route.stops.len()];
-                (place, if coming { stay } else { route.travel })
+                (place, millis(if coming { stay } else { route.travel }))
             }
         };
-        if wait > Duration::ZERO {
-            self.cause_anyway(self.time + wait, node, Event::Turn);
+        if wait > 0 {
+            self.cause_anyway(self.time + Duration::from_millis(wait), node, Event::Turn);
         }
         if coming { self.enter(node, place) } else { self.leave(node) }
     }

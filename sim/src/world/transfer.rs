@@ -107,10 +107,9 @@ impl World {
             Answers::Silence => return self.later(PATIENCE, node, Event::Silent(id)),
             Answers::Trickle => {}
         }
-        let machine = &mut self.machines[provider];
-        let question = QuestionId(machine.next_question);
-        machine.next_question += 1;
-        machine.questions.insert(question, (u32::try_from(node).expect("fewer nodes than 2^32"), id));
+        let question = QuestionId(self.questions);
+        self.questions += 1;
+        self.machines[provider].questions.insert(question, (u32::try_from(node).expect("fewer nodes than 2^32"), id));
         let (asker, bytes) = (self.id(node), request.end - request.start);
         self.give(provider, Input::Asked { id: question, node: asker, blob: request.blob, bytes });
     }
