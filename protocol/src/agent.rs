@@ -38,7 +38,7 @@ use crate::{
     halting::Halting,
     peers::{Lie, Peers},
     policy::Conditions,
-    receipt::{Receipt, Receipts, Sent, SignedReceipt, Signer},
+    receipt::{Receipt, Receipts, SignedReceipt, Signer},
     record::{AppRecord, Record, ReleaseId},
     rules::Tally,
     serving::Serving,
@@ -111,8 +111,6 @@ pub struct Agent {
     collector: Option<Box<Collector>>,
     /// What they say of releases that may halt.
     halting: Halting,
-    /// What was sent to a peer and not acknowledged yet.
-    sent: Table<NodeId, Sent>,
     apps: Table<String, Update>,
     /// What the device said last of itself.
     conditions: Conditions,
@@ -189,7 +187,6 @@ impl Agent {
             receipts: Receipts::new(signer.node()),
             collector: None,
             halting: Halting::default(),
-            sent: Table::default(),
             apps: Table::default(),
             conditions: Conditions::default(),
             sealed: None,
@@ -502,10 +499,9 @@ impl Agent {
     }
 
     fn lost(&mut self, node: NodeId, actions: &mut Vec<Action>) {
-        let sent = self.sent.remove(&node);
         if let Some(gone) = self.peers.disconnected(node, self.now.time, &self.config) {
             if gone.collects && self.peers.is_configured(node) {
-                self.collector_left(gone, sent);
+                self.collector_left(gone);
             }
             actions.push(Action::Tell(Fact::PeerDisconnected { node }));
         }
@@ -531,7 +527,6 @@ impl Agent {
         if self.peers.refuse(node, lie) {
             actions.push(Action::Tell(Fact::PeerRefused { node, lie, why }));
             actions.push(Action::Refuse(node));
-            self.sent.remove(&node);
             self.without(node, actions);
         }
     }

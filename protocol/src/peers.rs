@@ -13,7 +13,7 @@ use crate::{
     admission::Origin,
     catalog::Newest,
     config::{Config, MAX_ADDRESSES, MAX_PEERS},
-    receipt::Numbers,
+    receipt::{Numbers, Sent},
     table::Table,
     wire::{Digest, Mark},
 };
@@ -65,6 +65,8 @@ pub struct Peer {
     pub collects: bool,
     /// Receipts that it holds, as far as is known.
     pub marks: Numbers,
+    /// What it was sent of them and did not acknowledge yet.
+    pub sent: Sent,
     /// Whether it tells of its receipts only once it heard of ours, and is sent none until then.
     pub withholds: bool,
     /// What the marks hashed to that it was not told yet.

@@ -82,7 +82,6 @@ impl Agent {
             self.door.expel(node);
             if self.peers.disconnected(node, self.now.time, &self.config).is_some() {
                 actions.push(Action::Tell(Fact::MemberExpelled { node, why: why.to_string() }));
-                self.sent.remove(&node);
                 self.without(node, actions);
             }
             actions.push(Action::Drop(node));

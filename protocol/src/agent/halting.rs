@@ -2,13 +2,7 @@
 
 use super::Agent;
 use crate::{
-    RepositoryId,
-    action::Action,
-    fact::Fact,
-    halting,
-    receipt::{Receipt, Sent},
-    record::ReleaseId,
-    release::Release,
+    RepositoryId, action::Action, fact::Fact, halting, receipt::Receipt, record::ReleaseId, release::Release,
     trust::Verified,
 };
 
@@ -40,10 +34,15 @@ impl Agent {
         let Some(verified) = self.catalog.verified(repository) else { return };
         if !before.is_some_and(|before| halting::same_members(before, verified)) {
             self.receipts.judge_members(repository, |receipt| halting::has_a_say(receipt, verified, now));
-            self.sent.values_mut().for_each(Sent::look_again);
+            self.peers.iter_mut().for_each(|(_, peer)| peer.sent.look_again());
         }
+        let concerned = self.halting.concerns(repository);
         for id in self.halting.listed(before, verified, &self.receipts, now) {
             self.tell_halted(&id, actions);
+        }
+        if !concerned && self.halting.concerns(repository) {
+            // What was carried no further is of use to all from now on.
+            self.peers.iter_mut().for_each(|(_, peer)| peer.sent.look_again());
         }
     }
 

@@ -1,7 +1,5 @@
 //! Receipts on their way: checked, written down, acknowledged, carried on.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
 use super::{After, Agent, MAX_PENDING};
@@ -11,7 +9,7 @@ use crate::{
     fact::Fact,
     member::Capability,
     peers::{Lie, Peer},
-    receipt::{Numbers, Receipt, Sent, SignedReceipt},
+    receipt::{Numbers, Receipt, SignedReceipt},
     record::Record,
     wire::{Mark, Message},
 };
@@ -29,10 +27,8 @@ pub(super) struct Collector {
 
 impl Agent {
     /// A peer left that collected receipts: what it had need not be carried to it.
-    pub(super) fn collector_left(&mut self, mut peer: Peer, sent: Option<Sent>) {
-        if let Some(mut sent) = sent {
-            self.receipts.name_the_same(&mut peer.marks, &mut sent);
-        }
+    pub(super) fn collector_left(&mut self, mut peer: Peer) {
+        self.receipts.name_the_same(&mut peer.marks, &mut peer.sent);
         self.collector = Some(Box::new(Collector { left: self.now.time, held: peer.marks }));
     }
 
@@ -96,9 +92,7 @@ impl Agent {
         for mark in marks {
             peer.mark(mark);
         }
-        if let Some(sent) = self.sent.get_mut(&node) {
-            sent.acknowledged(marks);
-        }
+        peer.sent.acknowledged(marks);
         self.pass_receipts(node, actions);
     }
 
@@ -136,7 +130,7 @@ impl Agent {
             version: receipt.version.clone(),
             outcome: receipt.outcome.clone(),
         }));
-        self.sent.values_mut().for_each(|sent| sent.is_due(receipt));
+        self.peers.iter_mut().for_each(|(_, peer)| peer.sent.is_due(receipt));
         let has_a_say = self.has_a_say(receipt);
         let gone = self.receipts.insert(receipt, signed, has_a_say, self.config.max_receipts);
         if has_a_say && !gone.contains(&mark(receipt)) {
@@ -153,7 +147,8 @@ impl Agent {
 
     /// Sends every peer the receipts that it lacks.
     pub(super) fn pass_on(&mut self, actions: &mut Vec<Action>) {
-        let peers: Vec<NodeId> = self.peers.iter().map(|(node, _)| node).filter(|node| self.may_lack(*node)).collect();
+        let lacking = self.peers.iter().filter(|(_, peer)| self.may_lack(peer));
+        let peers: Vec<NodeId> = lacking.map(|(node, _)| node).collect();
         if !peers.is_empty() {
             let collected = self.collected();
             for node in peers {
@@ -164,22 +159,20 @@ impl Agent {
 
     /// Sends a peer the receipts that it lacks.
     pub(super) fn pass_receipts(&mut self, node: NodeId, actions: &mut Vec<Action>) {
-        if self.may_lack(node) {
+        if self.peers.get(node).is_some_and(|peer| self.may_lack(peer)) {
             let collected = self.collected();
             self.pass(node, &collected, actions);
         }
     }
 
     /// Whether there may be receipts here that a peer lacks, as far as it said what it has.
-    fn may_lack(&self, node: NodeId) -> bool {
-        !self.receipts.is_empty()
-            && self.peers.get(node).is_some_and(|peer| !peer.withholds)
-            && self.sent.get(&node).is_some_and(|sent| !sent.is_done())
+    fn may_lack(&self, peer: &Peer) -> bool {
+        !self.receipts.is_empty() && !peer.withholds && !peer.sent.is_done()
     }
 
     /// Repositories whose receipts a connected peer collects: others need not carry them. Without this, each receipt of
     /// a LAN goes over each of its connections.
-    fn collected(&self) -> BTreeSet<RepositoryId> {
+    fn collected(&self) -> Vec<RepositoryId> {
         let collectors = self.peers.iter().filter(|(_, peer)| peer.collects);
         collectors.flat_map(|(_, peer)| peer.repositories.iter().copied()).collect()
     }
@@ -199,11 +192,10 @@ impl Agent {
             return;
         }
         let Some(peer) = self.peers.get(node).filter(|peer| !peer.withholds) else { return };
-        let Some(sent) = self.sent.get(&node) else { return };
         let lost = peer.repositories.iter().map(|repository| {
             let counter = peer.marks.get(&(*repository, node)).copied().unwrap_or(0);
             let mark = Mark { repository: *repository, device: node, counter };
-            let lost = if sent.has(&mark) { Vec::new() } else { self.receipts.newer_than(&mark) };
+            let lost = if peer.sent.has(&mark) { Vec::new() } else { self.receipts.newer_than(&mark) };
             (repository, lost)
         });
         let mut lost = lost.filter(|(_, lost)| !lost.is_empty()).peekable();
@@ -224,7 +216,7 @@ impl Agent {
     }
 
     /// Repositories of which a peer is sent the receipts of all devices.
-    fn passed_to(&self, node: NodeId, peer: &Peer, collected: &BTreeSet<RepositoryId>) -> BTreeSet<RepositoryId> {
+    fn passed_to(&self, node: NodeId, peer: &Peer, collected: &[RepositoryId]) -> Vec<RepositoryId> {
         let ends_here = self.ends_with_me(node);
         let passes = |repository: &RepositoryId| !ends_here && !collected.contains(repository);
         // What may halt a release has to reach whoever may take it, and who collects may tell nobody.
@@ -233,13 +225,13 @@ impl Agent {
         all.filter(|repository| peer.collects || passes(repository) || concerns(repository)).copied().collect()
     }
 
-    fn pass(&mut self, node: NodeId, collected: &BTreeSet<RepositoryId>, actions: &mut Vec<Action>) {
+    fn pass(&mut self, node: NodeId, collected: &[RepositoryId], actions: &mut Vec<Action>) {
         let Some(peer) = self.peers.get(node) else { return };
         let wanted = self.passed_to(node, peer, collected);
         if wanted.is_empty() {
             return;
         }
-        let (Some(peer), Some(sent)) = (self.peers.get_mut(node), self.sent.get_mut(&node)) else { return };
+        let Some(peer) = self.peers.get_mut(node) else { return };
         let carries = !peer.collects;
         let (collector, halting) = (&self.collector, &self.halting);
         // What is where it was to go is carried no further, unless others than those that collect have use for it.
@@ -248,7 +240,7 @@ impl Agent {
             let gone = collector.as_ref().filter(|_| carries && !concerns_all);
             gone.and_then(|gone| gone.held.get(device)).copied().unwrap_or(0)
         };
-        let missing = self.receipts.pass(node, &mut peer.marks, sent, &wanted, collected);
+        let missing = self.receipts.pass(node, &mut peer.marks, &mut peer.sent, &wanted, collected);
         if !missing.is_empty() {
             Self::send(node, &Message::Receipts(missing), actions);
         }

@@ -7,7 +7,6 @@ use crate::{
     catalog,
     member::Capability,
     peers::Peer,
-    receipt::Sent,
     wire::{Digest, FEW_MARKS, Holding, Mark, Message},
 };
 
@@ -40,7 +39,6 @@ impl Agent {
         if let Some(peer) = self.peers.get_mut(node) {
             peer.untold = more;
         }
-        self.sent.get_or_insert_with(node, Sent::default);
         Self::send(node, &Message::Digest(Digest { more, ..self.digest(marks) }), actions);
     }
 
@@ -83,11 +81,11 @@ impl Agent {
 
     /// A peer said which receipts it has: it is told which of those are here, or all where it has many others as well.
     fn tell_marks(&mut self, node: NodeId, digest: &Digest, actions: &mut Vec<Action>) {
-        let (Some(peer), Some(sent)) = (self.peers.get_mut(node), self.sent.get_mut(&node)) else { return };
+        let Some(peer) = self.peers.get_mut(node) else { return };
         let Some(told) = peer.untold.take() else { return };
         if digest.more == Some(told) {
             peer.withholds = false;
-            sent.is_the_same();
+            peer.sent.is_the_same();
             return;
         }
         let marks =
@@ -103,12 +101,10 @@ impl Agent {
         peer.take(digest);
         peer.collects &= may_collect;
         let begins = peer.collects && !collected;
-        if let Some(sent) = self.sent.get_mut(&node) {
-            sent.said(node, digest, &self.receipts, &peer.marks);
-            if begins {
-                // Those as well that are carried no further.
-                sent.look_again();
-            }
+        peer.sent.said(node, digest, &self.receipts, &peer.marks);
+        if begins {
+            // Those as well that are carried no further.
+            peer.sent.look_again();
         }
         self.placed(node, actions);
         self.tell_marks(node, digest, actions);

@@ -127,7 +127,7 @@ impl Receipts {
         peer: NodeId,
         held: &mut Numbers,
         sent: &mut Sent,
-        wanted: &BTreeSet<RepositoryId>,
+        wanted: &[RepositoryId],
         collected: impl Fn(&(RepositoryId, NodeId)) -> u64,
     ) -> Vec<SignedReceipt> {
         self.name_the_same(held, sent);

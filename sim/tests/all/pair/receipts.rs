@@ -5,8 +5,11 @@ use burr_protocol::{
     config::Config,
     peers::{Address, Lie},
     receipt::{Outcome, SignedReceipt},
+    rules::Rules,
     wire::Message,
 };
+
+use burr_sim::NodeIndex;
 
 use super::{MIB, Pair, active, checked, stable};
 
@@ -40,26 +43,45 @@ fn receipts_of_two_devices_reach_a_collector_through_a_carrier() {
     assert_eq!(devices.len(), 2);
 }
 
+impl Pair {
+    /// A depot with the device's receipt and a courier beside it. The collector that the depot is configured to know has it
+    /// too, left, and is not about to be back.
+    fn whose_collector_left() -> (Self, [NodeIndex; 2]) {
+        let mut pair = Self::apart(checked());
+        let (depot, courier) = (pair.add_cache(), pair.add_cache());
+        let configured = Address(format!("node {}", pair.source));
+        pair.world.give(depot, Input::Found { address: configured, node: None, fixed: true });
+        pair.link(pair.source, depot);
+        pair.publish("1.0.0", MIB);
+        pair.link(depot, pair.device);
+        pair.run(20);
+        assert_eq!(pair.receipts(pair.source).len(), 1);
+        pair.world.cut(pair.source, depot);
+        pair.run(Config::default().sync_interval.as_secs() + 10);
+        pair.link(depot, courier);
+        pair.run(10);
+        (pair, [depot, courier])
+    }
+}
+
+#[test]
+fn what_is_carried_no_further_is_told_once_it_may_halt_a_release() {
+    // §9.3, §9.8
+    let (mut pair, [depot, courier]) = Pair::whose_collector_left();
+    assert_eq!(pair.receipts(courier), []);
+    let rules = Rules { halt: Some("1/50%/1".parse().expect("a threshold")), ..Rules::default() };
+    pair.shop.set_rules(1, &rules, pair.world.now().wall.expect("the world has a clock"));
+    pair.world.import(depot, pair.shop.id(), None, pair.shop.pack());
+    pair.run(Config::default().sync_interval.as_secs() + 10);
+    assert_eq!(pair.receipts(courier), pair.receipts(depot));
+}
+
 #[test]
 fn what_a_configured_collector_has_is_carried_no_further() {
     // §9.3
-    let mut pair = Pair::apart(checked());
-    let (depot, courier) = (pair.add_cache(), pair.add_cache());
+    let (mut pair, [depot, courier]) = Pair::whose_collector_left();
     let other = pair.world.add(Config { follows: vec![pair.shop.installed(checked())], ..Config::default() });
-    let configured = Address(format!("node {}", pair.source));
-    pair.world.give(depot, Input::Found { address: configured, node: None, fixed: true });
-    pair.link(pair.source, depot);
-    pair.publish("1.0.0", MIB);
-    pair.link(depot, pair.device);
-    pair.run(20);
-    let first = pair.receipts(pair.source);
-    assert_eq!(first.len(), 1);
-    // The collector goes, and is not about to be back.
-    pair.world.cut(pair.source, depot);
-    let interval = Config::default().sync_interval;
-    pair.run(interval.as_secs() + 10);
-    pair.link(depot, courier);
-    pair.run(interval.as_secs() + 10);
+    pair.run(Config::default().sync_interval.as_secs() + 10);
     assert_eq!(pair.receipts(courier), [], "the collector has it");
     // What came since is carried, and what the collector has is sent to another one of those.
     pair.link(depot, other);
