@@ -111,7 +111,7 @@ pub struct Agent {
     collector: Option<Box<Collector>>,
     /// What they say of releases that may halt.
     halting: Halting,
-    apps: Table<String, Update>,
+    apps: Table<Shared<String>, Update>,
     /// What the device said last of itself.
     conditions: Conditions,
     /// The way to the keys of sealed releases, where there are any.
@@ -184,7 +184,7 @@ impl Agent {
             condemned: Table::default(),
             looking: Table::default(),
             no_room: Table::default(),
-            receipts: Receipts::new(signer.node()),
+            receipts: Receipts::default(),
             collector: None,
             halting: Halting::default(),
             apps: Table::default(),
@@ -256,7 +256,7 @@ impl Agent {
         // After the metadata, which says whose have room kept for them.
         for (receipt, signed) in receipts {
             let has_a_say = self.has_a_say(&receipt);
-            self.receipts.insert(&receipt, signed, has_a_say, self.config.max_receipts);
+            self.receipts.insert(self.me(), &receipt, signed, has_a_say, self.config.max_receipts);
         }
         self.receipts.recall_missed();
         for follow in &self.config.follows {
@@ -266,7 +266,7 @@ impl Agent {
                 state.counter = state.counter.max(self.receipts.highest(follow.repository, self.signer.node()));
                 let mut update = Update::new(install.clone(), state);
                 update.share(&mut self.memory);
-                self.apps.insert(follow.app.clone(), update);
+                self.apps.insert(self.memory.name(&follow.app), update);
             }
         }
         facts
@@ -285,7 +285,7 @@ impl Agent {
         }
         match input {
             Input::Found { address, node, fixed } if node != Some(self.signer.node()) => {
-                self.peers.found(address, node, fixed, now.time);
+                self.peers.found(self.memory.address(address), node, fixed, now.time);
             }
             Input::Wake | Input::Found { .. } => {}
             Input::Arrived { link, node, from, dialled } => self.arrived(link, node, from, dialled, actions),
@@ -489,7 +489,7 @@ impl Agent {
         for repository in self.catalog.repositories().collect::<Vec<_>>() {
             self.count_listed(repository, None, actions);
         }
-        let apps: Vec<String> = self.apps.keys().cloned().collect();
+        let apps: Vec<_> = self.apps.keys().cloned().collect();
         let config = self.config.clone();
         for app in apps {
             self.update(&app, actions, |update| update.resume(&config));
@@ -628,8 +628,7 @@ impl Agent {
             self.ask_around(repository, actions);
         }
         let due = |update: &Update| update.wake_at().is_some_and(|at| at <= now);
-        let apps: Vec<String> =
-            self.apps.iter().filter(|(_, update)| due(update)).map(|(app, _)| app.clone()).collect();
+        let apps: Vec<_> = self.apps.iter().filter(|(_, update)| due(update)).map(|(app, _)| app.clone()).collect();
         for app in apps {
             let config = self.config.clone();
             self.update(&app, actions, |update| update.wake(now, &config));

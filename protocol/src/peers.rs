@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Hash, NodeId, RepositoryId, Time,
+    Hash, NodeId, RepositoryId, Shared, Time,
     admission::Origin,
     catalog::Newest,
     config::{Config, MAX_ADDRESSES, MAX_PEERS},
@@ -141,7 +141,7 @@ pub struct Peers {
     connected: Table<NodeId, Peer>,
     /// Where nodes that are about to connect come from.
     arriving: Table<NodeId, Origin>,
-    addresses: Table<Address, Dialled>,
+    addresses: Table<Shared<Address>, Dialled>,
     /// Those that lied, and which lie of all it was.
     refused: Table<NodeId, (u64, Lie)>,
     /// Nodes that were heard of on this node's own network.
@@ -221,7 +221,8 @@ impl Peers {
     }
 
     /// An address was found (`fixed` when it was configured).
-    pub fn found(&mut self, address: Address, node: Option<NodeId>, fixed: bool, now: Time) {
+    pub fn found(&mut self, address: impl Into<Shared<Address>>, node: Option<NodeId>, fixed: bool, now: Time) {
+        let address = address.into();
         let known = node.is_some_and(|node| self.connected.contains_key(&node));
         if let Some(dialled) = self.addresses.get_mut(&address) {
             // Heard of again: worth a try now, unless it is connected or being dialled.
@@ -293,7 +294,7 @@ impl Peers {
                 dialled.next = None;
                 let skip =
                     dialled.node.is_some_and(|node| connected.contains_key(&node) || refused.contains_key(&node));
-                (!skip).then(|| address.clone())
+                (!skip).then(|| Address::clone(address))
             })
             .collect()
     }

@@ -294,9 +294,8 @@ type Weight = (bool, bool, usize, bool);
 pub type Numbers = Table<(RepositoryId, NodeId), u64>;
 
 /// The receipts that a node keeps: its own and those it carries or collects.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Receipts {
-    own: NodeId,
     kept: Table<(RepositoryId, NodeId), Table<u64, SignedReceipt>>,
     count: usize,
     /// The lowest counter of each device that came and could not be kept, until it comes again.
@@ -312,20 +311,6 @@ pub struct Receipts {
 }
 
 impl Receipts {
-    /// No receipts yet, on the device `own`.
-    #[must_use]
-    pub fn new(own: NodeId) -> Self {
-        Self {
-            own,
-            kept: Table::default(),
-            count: 0,
-            missed: Table::default(),
-            members: Table::default(),
-            changed: Table::default(),
-            hash: None,
-        }
-    }
-
     /// Whether a receipt of this number is here already, or newer ones pushed it out.
     #[must_use]
     pub fn knows(&self, repository: RepositoryId, device: NodeId, counter: u64) -> bool {
@@ -336,9 +321,16 @@ impl Receipts {
     }
 
     /// Keeps a verified receipt and returns those that had to go for it (at most two). It may be itself that goes: when
-    /// there is no room and no device has more, whoever sent it has to keep it. `is_member` says whether its certificate
-    /// makes its device a member.
-    pub fn insert(&mut self, receipt: &Receipt, signed: SignedReceipt, is_member: bool, bound: usize) -> Vec<Mark> {
+    /// there is no room and no device has more, whoever sent it has to keep it. `me` is this device, and `is_member` says
+    /// whether its certificate makes its device a member.
+    pub fn insert(
+        &mut self,
+        me: NodeId,
+        receipt: &Receipt,
+        signed: SignedReceipt,
+        is_member: bool,
+        bound: usize,
+    ) -> Vec<Mark> {
         self.hash = None;
         let key = (receipt.repository, receipt.device);
         if self.missed.get(&key) == Some(&receipt.counter) {
@@ -360,7 +352,7 @@ impl Receipts {
             let most = self
                 .kept
                 .iter()
-                .max_by_key(|(device, kept)| self.weight(device, kept.len(), Some(&key)))
+                .max_by_key(|(device, kept)| self.weight(me, device, kept.len(), Some(&key)))
                 .map(|(key, _)| *key);
             gone.extend(most.and_then(|key| self.drop_oldest(key)));
         }
@@ -369,18 +361,18 @@ impl Receipts {
 
     /// Whether a first receipt of this device would be kept, or go at once because there is no room for it.
     #[must_use]
-    pub fn has_room_for(&self, receipt: &Receipt, is_member: bool, bound: usize) -> bool {
+    pub fn has_room_for(&self, me: NodeId, receipt: &Receipt, is_member: bool, bound: usize) -> bool {
         let key = (receipt.repository, receipt.device);
-        self.kept.contains_key(&key) || self.has_room_over((key.1 != self.own, !is_member, 1, true), bound)
+        self.kept.contains_key(&key) || self.has_room_over(me, (key.1 != me, !is_member, 1, true), bound)
     }
 
     /// Of which devices receipts are kept here of which there is none yet. Who holds those of so many that its marks can't
     /// name each says that of all.
     #[must_use]
-    pub fn room(&self, bound: usize) -> Room {
-        if self.kept.len() > MAX_MARKS || self.has_room_over((true, true, 1, true), bound) {
+    pub fn room(&self, me: NodeId, bound: usize) -> Room {
+        if self.kept.len() > MAX_MARKS || self.has_room_over(me, (true, true, 1, true), bound) {
             Room::All
-        } else if self.has_room_over((true, false, 1, true), bound) {
+        } else if self.has_room_over(me, (true, false, 1, true), bound) {
             Room::Members
         } else {
             Room::None
@@ -388,15 +380,21 @@ impl Receipts {
     }
 
     /// Whether there is room for a receipt of a device of such a weight that has none here.
-    fn has_room_over(&self, weight: Weight, bound: usize) -> bool {
-        self.count < bound || self.kept.iter().any(|(device, kept)| self.weight(device, kept.len(), None) > weight)
+    fn has_room_over(&self, me: NodeId, weight: Weight, bound: usize) -> bool {
+        self.count < bound || self.kept.iter().any(|(device, kept)| self.weight(me, device, kept.len(), None) > weight)
     }
 
     /// Who gives one up when there is no room for that of `newest`. The device with most receipts: a chatty device can't push
     /// the others' out, nor can many invented ones; they go before those of members, so that who makes up devices hides
     /// nothing that these say; and what this device has to report goes last.
-    fn weight(&self, device: &(RepositoryId, NodeId), count: usize, newest: Option<&(RepositoryId, NodeId)>) -> Weight {
-        (device.1 != self.own, !self.members.contains_key(device), count, Some(device) == newest)
+    fn weight(
+        &self,
+        me: NodeId,
+        device: &(RepositoryId, NodeId),
+        count: usize,
+        newest: Option<&(RepositoryId, NodeId)>,
+    ) -> Weight {
+        (device.1 != me, !self.members.contains_key(device), count, Some(device) == newest)
     }
 
     fn drop_oldest(&mut self, key: (RepositoryId, NodeId)) -> Option<Mark> {

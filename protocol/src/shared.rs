@@ -1,11 +1,11 @@
 //! A value that many hold and nobody changes: one copy of it in memory, in a snapshot each holder's own.
 
-use std::{ops::Deref, sync::Arc};
+use std::{borrow::Borrow, ops::Deref, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A handle to a value.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shared<T>(Arc<T>);
 
 impl<T: Clone> Shared<T> {
@@ -26,6 +26,18 @@ impl<T> Deref for Shared<T> {
 
     fn deref(&self) -> &T {
         &self.0
+    }
+}
+
+impl<T> Borrow<T> for Shared<T> {
+    fn borrow(&self) -> &T {
+        self
+    }
+}
+
+impl Borrow<str> for Shared<String> {
+    fn borrow(&self) -> &str {
+        self
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use burr_protocol::{
     Agent, Now, Shared,
     action::Input,
+    cache::Stored,
     config::{Config, Install},
     record::{AppRecord, Installed, Record, ReleaseId},
     trust::Memory,
@@ -69,7 +70,7 @@ fn scenario(bencher: Bencher<'_, '_>, name: &str) {
     run(bencher, &shipped(name, &[]));
 }
 
-/// One device's agent at rest, up to date with the one release that there is: what is allocated and not freed again (`alloc` and
+/// One device's agent at rest, up to date with the one release that there is, whose payload it keeps: what is allocated and not freed again (`alloc` and
 /// `grow` less `dealloc` and `shrink`) is what it takes, but for what all agents share.
 #[divan::bench]
 fn idle_agent(bencher: Bencher<'_, '_>) {
@@ -87,12 +88,13 @@ fn idle_agent(bencher: Bencher<'_, '_>) {
     let state = AppRecord { active: active.clone(), factory: active, counter: 1, ..AppRecord::default() };
     let records =
         [Record::Metadata { repository: shop.id(), pack: shop.pack() }, Record::App { app: "shop".to_owned(), state }];
+    let store = BTreeMap::from([(release.payload.blob, Stored { size: release.payload.size, whole: true })]);
     let mut memory = Memory::of(16);
     let now = Now { wall: Some(EPOCH), ..Now::default() };
     let switched = Input::Switched { app: "shop".to_owned(), bundle: Some(release.bundle), result: Ok(()) };
     bencher.bench_local(|| {
         let key = SigningKey::from_bytes(&[7; 32]);
-        let (mut agent, _) = Agent::new_with(&mut memory, key, config.clone(), records.to_vec(), BTreeMap::new(), now);
+        let (mut agent, _) = Agent::new_with(&mut memory, key, config.clone(), records.to_vec(), store.clone(), now);
         let mut actions = Vec::new();
         agent.handle_with(&mut memory, now, Input::Network { up: false }, &mut actions);
         agent.handle_with(&mut memory, now, switched.clone(), &mut actions);

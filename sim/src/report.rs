@@ -187,19 +187,22 @@ impl Report {
 }
 
 /// When each device first had a release.
-struct Adoption(BTreeMap<u32, Time>);
+struct Adoption(Vec<(u32, Time)>);
 
 impl Adoption {
     fn of(rollout: &Rollout) -> Self {
-        let mut first = BTreeMap::new();
-        for (time, node) in &rollout.adopted {
-            first.entry(*node).or_insert(*time);
-        }
+        let mut first: Vec<_> = rollout.adopted.iter().map(|(time, node)| (*node, *time)).collect();
+        first.sort_unstable();
+        first.dedup_by_key(|(node, _)| *node);
         Self(first)
     }
 
+    fn by(&self, node: u32) -> Option<Time> {
+        self.0.binary_search_by_key(&node, |(node, _)| *node).ok().map(|at| self.0[at].1)
+    }
+
     fn report(&self, rollout: &Rollout, devices: usize) -> RolloutReport {
-        let mut times: Vec<u64> = self.0.values().map(|time| time.0 - rollout.at.0).collect();
+        let mut times: Vec<u64> = self.0.iter().map(|(_, time)| time.0 - rollout.at.0).collect();
         times.sort_unstable();
         let after = |percent: usize| {
             let needed = (devices * percent).div_ceil(100).max(1);
@@ -284,7 +287,7 @@ fn staleness(fleet: &Fleet, devices: &[usize], first: &[Adoption]) -> Staleness 
         let span = (until.0 - from.0) as f64;
         for device in devices {
             let node = u32::try_from(*device).expect("fewer nodes than 2^32");
-            let had = good[turn..].iter().filter_map(|later| first[*later].0.get(&node)).min();
+            let had = good[turn..].iter().filter_map(|later| first[*later].by(node)).min();
             let wait = had.map_or(span, |had| (had.0.saturating_sub(from.0) as f64).min(span));
             behind += wait;
             all += span;

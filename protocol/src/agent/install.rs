@@ -130,7 +130,7 @@ impl Agent {
 
     /// Decides for every app what to take now.
     pub(super) fn decide_all(&mut self, actions: &mut Vec<Action>) {
-        let apps: Vec<String> = self.apps.keys().cloned().collect();
+        let apps: Vec<_> = self.apps.keys().cloned().collect();
         for app in &apps {
             self.decide(app, actions);
         }

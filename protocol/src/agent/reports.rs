@@ -57,7 +57,12 @@ impl Agent {
             }
             if self.receipts.knows(receipt.repository, receipt.device, receipt.counter) {
                 known.push(mark(&receipt));
-            } else if self.receipts.has_room_for(&receipt, self.has_a_say(&receipt), self.config.max_receipts) {
+            } else if self.receipts.has_room_for(
+                self.me(),
+                &receipt,
+                self.has_a_say(&receipt),
+                self.config.max_receipts,
+            ) {
                 if let Err(why) = self.memory.check_receipt(&signed, &receipt) {
                     return self.refuse(node, Lie::ForgedReceipt, why.to_string(), actions);
                 }
@@ -132,7 +137,7 @@ impl Agent {
         }));
         self.peers.iter_mut().for_each(|(_, peer)| peer.sent.is_due(receipt));
         let has_a_say = self.has_a_say(receipt);
-        let gone = self.receipts.insert(receipt, signed, has_a_say, self.config.max_receipts);
+        let gone = self.receipts.insert(self.me(), receipt, signed, has_a_say, self.config.max_receipts);
         if has_a_say && !gone.contains(&mark(receipt)) {
             self.count(receipt, actions);
         }

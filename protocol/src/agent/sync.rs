@@ -27,7 +27,7 @@ impl Agent {
             holdings,
             marks: Vec::new(),
             more: None,
-            room: self.receipts.room(self.config.max_receipts),
+            room: self.receipts.room(self.me(), self.config.max_receipts),
         }
     }
 

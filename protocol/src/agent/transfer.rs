@@ -267,7 +267,7 @@ impl Agent {
         self.to_followers(job.repository(), &Message::Unwant(vec![blob]), actions);
         self.tell_whole(blob, actions);
         self.look_into_keys(blob, actions);
-        let apps: Vec<String> = self.apps.keys().cloned().collect();
+        let apps: Vec<_> = self.apps.keys().cloned().collect();
         for app in apps {
             let sources = sources.clone();
             self.update(&app, actions, |update| update.complete(complete, sources, took));

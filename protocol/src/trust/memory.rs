@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Announced, TrustError, Verified, check_announcement, verify};
 use crate::{
     Hash, RepositoryId, Shared,
+    peers::Address,
     receipt::{Receipt, ReceiptError, SignedReceipt},
     record::Installed,
 };
@@ -31,6 +32,9 @@ struct Remembered {
     receipts: BTreeSet<Hash>,
     /// What is installed somewhere, by its bundle.
     installed: BTreeMap<Hash, Shared<Installed>>,
+    /// Names of apps, and addresses.
+    names: BTreeMap<String, Shared<String>>,
+    addresses: BTreeMap<Address, Shared<Address>>,
 }
 
 impl Memory {
@@ -100,6 +104,18 @@ impl Memory {
         if held == *installed {
             *installed = held;
         }
+    }
+
+    /// A name of an app, as other agents have it.
+    pub(crate) fn name(&mut self, name: &str) -> Shared<String> {
+        let Some(Remembered { bound, names, .. }) = self.0.as_deref_mut() else { return name.to_owned().into() };
+        remembered(names, *bound, name.to_owned(), || name.to_owned().into())
+    }
+
+    /// An address, as other agents have it.
+    pub(crate) fn address(&mut self, address: Address) -> Shared<Address> {
+        let Some(Remembered { bound, addresses, .. }) = self.0.as_deref_mut() else { return address.into() };
+        remembered(addresses, *bound, address.clone(), || address.into())
     }
 
     /// The signature of this receipt holds: it was made here.

@@ -142,13 +142,13 @@ fn a_receipt_that_would_act_on_a_terminal_is_not_believed() {
 #[test]
 fn a_chatty_device_pushes_out_its_own_receipts_alone() {
     // §9.6
-    let mut receipts = Receipts::new(node(0));
+    let mut receipts = Receipts::default();
     for (receipt, signed) in [receipt(0, 1), receipt(1, 1)] {
-        assert_eq!(receipts.insert(&receipt, signed, false, 10), []);
+        assert_eq!(receipts.insert(node(0), &receipt, signed, false, 10), []);
     }
     for counter in 1..=100 {
         let (receipt, signed) = receipt(2, counter);
-        receipts.insert(&receipt, signed, false, 10);
+        receipts.insert(node(0), &receipt, signed, false, 10);
     }
     assert_eq!(receipts.iter().count(), 10);
     assert!(receipts.knows(REPOSITORY, node(0), 1) && receipts.knows(REPOSITORY, node(1), 1));
@@ -158,18 +158,18 @@ fn a_chatty_device_pushes_out_its_own_receipts_alone() {
 #[test]
 fn invented_devices_push_out_nobody() {
     // §9.6
-    let mut receipts = Receipts::new(node(0));
+    let mut receipts = Receipts::default();
     for device in 0..3 {
         let (receipt, signed) = receipt(device, 1);
-        receipts.insert(&receipt, signed, false, 3);
+        receipts.insert(node(0), &receipt, signed, false, 3);
     }
     let (second, signed) = receipt(0, 2);
     // The device's own come first: a stranger's goes for it.
-    assert_eq!(receipts.insert(&second, signed, false, 3).len(), 1);
+    assert_eq!(receipts.insert(node(0), &second, signed, false, 3).len(), 1);
     let known: BTreeSet<_> = receipts.iter().map(|signed| signed.verify().unwrap().device).collect();
     for device in 10..200 {
         let (receipt, signed) = receipt(device, 1);
-        let gone = receipts.insert(&receipt, signed, false, 3);
+        let gone = receipts.insert(node(0), &receipt, signed, false, 3);
         assert_eq!(gone.iter().map(|mark| mark.device).collect::<Vec<_>>(), [node(device)]);
     }
     let after: BTreeSet<_> = receipts.iter().map(|signed| signed.verify().unwrap().device).collect();
@@ -180,37 +180,37 @@ fn invented_devices_push_out_nobody() {
 #[test]
 fn invented_devices_take_no_room_from_members() {
     // §9.6
-    let mut receipts = Receipts::new(node(0));
+    let mut receipts = Receipts::default();
     for device in 10..13 {
         let (receipt, signed) = receipt(device, 1);
-        receipts.insert(&receipt, signed, false, 3);
+        receipts.insert(node(0), &receipt, signed, false, 3);
     }
     for device in 1..=3 {
         let (receipt, signed) = receipt(device, 1);
-        let gone = receipts.insert(&receipt, signed, true, 3);
+        let gone = receipts.insert(node(0), &receipt, signed, true, 3);
         assert!(gone[..].iter().all(|mark| (10..13).any(|stranger| mark.device == node(stranger))), "{gone:?}");
     }
     let kept = |receipts: &Receipts, device| receipts.knows(REPOSITORY, node(device), 1);
     assert!((1..=3).all(|device| kept(&receipts, device)));
     let (stranger, signed) = receipt(13, 1);
-    receipts.insert(&stranger, signed, false, 3);
+    receipts.insert(node(0), &stranger, signed, false, 3);
     assert!(!kept(&receipts, 13), "whoever sent it has to keep it");
     // One who is no member any more is a stranger like others.
     receipts.judge_members(REPOSITORY, |receipt| receipt.device != node(2));
     let (fourth, signed) = receipt(4, 1);
-    receipts.insert(&fourth, signed, true, 3);
+    receipts.insert(node(0), &fourth, signed, true, 3);
     assert!(!kept(&receipts, 2) && [1, 3, 4].iter().all(|device| kept(&receipts, *device)));
 }
 
 #[test]
 fn a_node_tells_whose_receipts_find_room() {
     // §9.6
-    let mut receipts = Receipts::new(node(0));
-    assert_eq!(receipts.room(3), Room::All);
+    let mut receipts = Receipts::default();
+    assert_eq!(receipts.room(node(0), 3), Room::All);
     let mut room_after = |device, counter, is_member| {
         let (receipt, signed) = receipt(device, counter);
-        receipts.insert(&receipt, signed, is_member, 3);
-        receipts.room(3)
+        receipts.insert(node(0), &receipt, signed, is_member, 3);
+        receipts.room(node(0), 3)
     };
     assert_eq!([room_after(10, 1, false), room_after(10, 2, false)], [Room::All; 2]);
     assert_eq!(room_after(11, 1, false), Room::All, "one gives its first up");
@@ -220,40 +220,40 @@ fn a_node_tells_whose_receipts_find_room() {
     assert_eq!(room_after(3, 1, true), Room::None);
     assert_eq!(room_after(0, 1, false), Room::None, "what this device says goes before");
     receipts.judge_members(REPOSITORY, |_| false);
-    assert_eq!(receipts.room(3), Room::Members);
+    assert_eq!(receipts.room(node(0), 3), Room::Members);
     // Of more devices than it can name it does not say that it has no room for others.
     for device in 100..=100 + u64::try_from(MAX_MARKS).unwrap() {
         let (receipt, signed) = receipt(device, 1);
-        receipts.insert(&receipt, signed, true, 10_000);
+        receipts.insert(node(0), &receipt, signed, true, 10_000);
     }
-    assert_eq!(receipts.room(MAX_MARKS), Room::All);
+    assert_eq!(receipts.room(node(0), MAX_MARKS), Room::All);
 }
 
 #[test]
 fn marks_are_told_again_only_where_others_can_not_know_them() {
     // §6.3, §9.3
-    let mut receipts = Receipts::new(node(0));
+    let mut receipts = Receipts::default();
     let mark = |device, counter| Mark { repository: REPOSITORY, device: node(device), counter };
     let devices = u64::try_from(MAX_MARKS).unwrap() + 100;
     for device in 0..devices {
         let (receipt, signed) = receipt(device, 1);
-        receipts.insert(&receipt, signed, false, 10_000);
+        receipts.insert(node(0), &receipt, signed, false, 10_000);
     }
     assert_eq!(receipts.changed_marks(), [], "whoever brought them was answered");
     assert_eq!(receipts.marks().len(), MAX_MARKS);
     receipts.missed(&mark(7, 2));
     let (third, signed) = receipt(7, 3);
-    receipts.insert(&third, signed, false, 10_000);
+    receipts.insert(node(0), &third, signed, false, 10_000);
     assert_eq!(receipts.changed_marks(), [mark(7, 1)], "it holds the third, and claims no more than the first");
     assert_eq!(receipts.changed_marks(), []);
     let (second, signed) = receipt(7, 2);
-    receipts.insert(&second, signed, false, 10_000);
+    receipts.insert(node(0), &second, signed, false, 10_000);
     assert_eq!(receipts.changed_marks(), [mark(7, 3)], "what was missed is here");
     let first = u64::try_from(MAX_MARKS).unwrap();
     (0..first).for_each(|device| receipts.missed(&mark(device, 4)));
     for device in 0..100 {
         let (fourth, signed) = receipt(device, 4);
-        receipts.insert(&fourth, signed, false, 10_000);
+        receipts.insert(node(0), &fourth, signed, false, 10_000);
     }
     (first..devices).for_each(|device| receipts.missed(&mark(device, 2)));
     let told = [(); 3].map(|()| receipts.changed_marks().len());

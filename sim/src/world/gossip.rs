@@ -24,6 +24,8 @@ const MEMORY: usize = 32;
 pub(super) struct Gossip {
     /// Whatever was said has a number.
     numbers: BTreeMap<Hash, u32>,
+    /// What waits for a node's verdict.
+    judged: BTreeMap<GossipId, (NodeIndex, Rumour)>,
     /// Messages that nodes heard for the first time.
     new: u64,
     /// Messages that nodes were sent, those that they had seen before as well.
@@ -34,6 +36,11 @@ impl Gossip {
     fn number(&mut self, bytes: &[u8]) -> u32 {
         let next = u32::try_from(self.numbers.len()).expect("less is said");
         *self.numbers.entry(Hash::of(bytes)).or_insert(next)
+    }
+
+    /// A node gives no verdict any more.
+    pub(super) fn forget(&mut self, node: NodeIndex) {
+        self.judged.retain(|_, (of, _)| *of != node);
     }
 }
 
@@ -64,15 +71,15 @@ impl World {
         if new {
             let (id, bytes) = (GossipId(self.gossip.new), rumour.bytes.to_vec());
             self.gossip.new += 1;
-            self.machines[node].heard.judged.insert(id, rumour);
+            self.gossip.judged.insert(id, (node, rumour));
             self.give(node, Input::Announcement { node: self.id(from), id, bytes });
         }
     }
 
     /// What the agent makes of a message.
     pub(super) fn judge(&mut self, node: NodeIndex, id: GossipId, verdict: Verdict) {
-        let judged = self.machines[node].heard.judged.remove(&id);
-        if let (Some(rumour), Verdict::Accept) = (judged, verdict) {
+        let judged = self.gossip.judged.remove(&id);
+        if let (Some((_, rumour)), Verdict::Accept) = (judged, verdict) {
             self.push(node, &rumour, PASSED_ON);
         }
     }

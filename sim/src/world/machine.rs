@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burr_protocol::{
     Agent, Hash, NodeId, Now, RepositoryId, Time, Wall,
-    action::{GossipId, Token},
+    action::Token,
     config::Config,
     fact::Fact,
     fetch::{Pieces, RequestId},
@@ -16,7 +16,7 @@ use burr_protocol::{
 };
 use ed25519_dalek::{SecretKey, SigningKey};
 
-use super::{NEVER, NodeIndex, Rumour, World, presence::Presence, transfer::Transfer};
+use super::{NEVER, NodeIndex, World, presence::Presence, transfer::Transfer};
 use crate::{disk::Disk, network::PipeId, random::Stream};
 
 /// What a node's wall clock shows.
@@ -97,8 +97,6 @@ pub(super) struct Heard {
     pub(super) subscribed: Table<RepositoryId, ()>,
     /// The numbers of what was seen lately, oldest first.
     pub(super) seen: Vec<u32>,
-    /// What waits for a verdict, and from whom it came.
-    pub(super) judged: Table<GossipId, Rumour>,
 }
 
 #[derive(Debug)]
@@ -109,7 +107,8 @@ pub(super) struct Machine {
     /// Counts starts: what was caused before a crash does not reach the agent after it.
     pub(super) life: u32,
     pub(super) disk: Disk,
-    pub(super) clock: Clock,
+    /// What its wall clock shows, if not the right time.
+    pub(super) clock: Option<Box<Clock>>,
     /// Set while nothing can be written.
     pub(super) full: bool,
     /// Bytes that fetches brought, whether they were here already or not.
@@ -167,7 +166,7 @@ impl World {
             agent: None,
             life: 0,
             disk: self.contents.blank(),
-            clock: Clock::default(),
+            clock: None,
             full: false,
             received: 0,
             served: 0,
@@ -195,6 +194,7 @@ impl World {
             self.disconnect(node, peer as usize);
         }
         self.end_transfers(node);
+        self.gossip.forget(node);
         let machine = &mut self.machines[node];
         machine.agent = None;
         machine.life += 1;
@@ -232,7 +232,7 @@ impl World {
     #[must_use]
     pub fn shown(&self, node: NodeIndex) -> Now {
         let now = self.now();
-        match self.machines[node].clock {
+        match self.machines[node].clock.as_deref().copied().unwrap_or_default() {
             Clock::Right => now,
             Clock::Unset => Now { wall: None, ..now },
             Clock::Stopped(wall) => Now { wall: Some(wall), ..now },

@@ -36,7 +36,7 @@ impl World {
 
     /// From now on a node's wall clock shows this.
     pub fn set_clock(&mut self, node: NodeIndex, clock: Clock) {
-        self.machines[node].clock = clock;
+        self.machines[node].clock = (clock != Clock::Right).then(|| Box::new(clock));
         self.check_month(node);
     }
 
