@@ -412,6 +412,12 @@ impl Agent {
         Self { signer, ..self }
     }
 
+    /// Who signed for an agent that ends, to sign for the one that goes on after it.
+    #[must_use]
+    pub fn into_signer(self) -> Signer {
+        self.signer
+    }
+
     /// How things stand, for people.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -8,12 +8,12 @@ mod signer;
 
 use std::collections::BTreeMap;
 
-use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     sent::Sent,
-    signer::{Recorded, Signer},
+    signer::{KeyPair, Recorded, Signer},
 };
 use crate::{
     Hash, NodeId, RepositoryId, Shared, Wall,
@@ -21,7 +21,7 @@ use crate::{
     label,
     rules::GROUP,
     table::Table,
-    wire::{self, MAX_MARKS, MAX_RECEIPTS, Mark, Room},
+    wire::{MAX_MARKS, MAX_RECEIPTS, Mark, Room},
 };
 
 /// What the signature covers besides the receipt, so that it can't be taken for anything else.
@@ -173,19 +173,6 @@ impl SignedReceipt {
         signature[..32].copy_from_slice(&left);
         signature[32..].copy_from_slice(&right);
         signature
-    }
-
-    /// Signs a receipt with the device's identity key, or its gateway's.
-    #[must_use]
-    pub fn sign(receipt: &Receipt, key: &SigningKey) -> Self {
-        assert_eq!(
-            receipt.signer().0,
-            key.verifying_key().to_bytes(),
-            "a node signs for itself and for what is behind it"
-        );
-        let receipt = wire::encode(receipt);
-        let signature = key.sign(&signed_bytes(&receipt)).to_bytes();
-        Self::of(receipt, signature)
     }
 
     /// Checks bounds and signature.

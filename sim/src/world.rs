@@ -25,7 +25,6 @@ use burr_protocol::{
     action::{Action, FetchFailure, Input, StageFailure},
     fact::Fact,
     fetch::{PieceMap, RequestId},
-    flight::Snapshot,
     record::Record,
     trust::Memory,
 };
@@ -41,7 +40,7 @@ pub use check::{Rule, Violation};
 use digest::Digest;
 use gossip::Gossip;
 pub use machine::{Answers, Clock, Lies, Write};
-use machine::{Connection, Machine, Writing, signer};
+use machine::{Connection, Machine, Writing};
 use names::Names;
 use place::{Link, Place, address};
 pub use place::{PlaceIndex, PlaceModel, Uplink};
@@ -238,12 +237,14 @@ impl World {
     /// Hands an input to a node from outside the world: what a forger or an app would say.
     pub fn give(&mut self, node: NodeIndex, input: Input) {
         let now = self.shown(node);
-        let Some(agent) = &mut self.machines[node].agent else { return };
+        if self.machines[node].agent.is_none() {
+            return;
+        }
         self.handled += 1;
         if self.snapshots.is_some_and(|every| self.handled.is_multiple_of(every)) {
-            let signer = signer(node, agent.me());
-            **agent = Snapshot::of(agent).agent(signer).expect("what was written down is read back");
+            self.read_back(node);
         }
+        let Some(agent) = &mut self.machines[node].agent else { return };
         let mut actions = std::mem::take(&mut self.actions);
         agent.handle_with(&mut self.memory, now, input, &mut actions);
         let wake = agent.wake_at().map(|at| at.max(now.time));

@@ -120,7 +120,7 @@ impl Agent {
             member,
         };
         let signed = self.signer.sign(&receipt);
-        if matches!(self.signer, Signer::Key { .. }) {
+        if matches!(self.signer, Signer::Key(_)) {
             self.memory.holds(&signed);
         }
         let mut records: Vec<Record> = self.record(app).into_iter().collect();

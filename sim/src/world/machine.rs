@@ -8,6 +8,7 @@ use burr_protocol::{
     config::Config,
     fact::Fact,
     fetch::{Pieces, RequestId},
+    flight::Snapshot,
     receipt::Signer,
     record::Record,
     serving::QuestionId,
@@ -104,6 +105,8 @@ pub(super) struct Machine {
     pub(super) id: NodeId,
     pub(super) config: Arc<Config>,
     pub(super) agent: Option<Box<Agent>>,
+    /// Who is to sign for its agent, while it is off.
+    signer: Option<Box<Signer>>,
     /// Counts starts: what was caused before a crash does not reach the agent after it.
     pub(super) life: u32,
     pub(super) disk: Disk,
@@ -141,11 +144,6 @@ fn secret(node: NodeIndex) -> SecretKey {
     Hash::of(format!("burr-sim node {node}").as_bytes()).0
 }
 
-/// Who signs for the node of this number, whose identity is worked out once.
-pub(super) fn signer(node: NodeIndex, id: NodeId) -> Signer {
-    Signer::Key { secret: secret(node).into(), node: id }
-}
-
 impl World {
     /// Adds a node, switched on, with an identity that follows from its place in the world.
     pub fn add(&mut self, config: impl Into<Arc<Config>>) -> NodeIndex {
@@ -158,12 +156,14 @@ impl World {
     pub fn add_dark(&mut self, config: impl Into<Arc<Config>>) -> NodeIndex {
         let index = self.machines.len();
         let number = u32::try_from(index).expect("fewer nodes than 2^32");
-        let id = NodeId(SigningKey::from_bytes(&secret(index)).verifying_key().to_bytes());
+        let signer = Signer::from(SigningKey::from_bytes(&secret(index)));
+        let id = signer.node();
         self.names.insert(id, number);
         self.machines.push(Machine {
             id,
             config: config.into(),
             agent: None,
+            signer: Some(Box::new(signer)),
             life: 0,
             disk: self.contents.blank(),
             clock: None,
@@ -196,7 +196,7 @@ impl World {
         self.end_transfers(node);
         self.gossip.forget(node);
         let machine = &mut self.machines[node];
-        machine.agent = None;
+        machine.signer = machine.agent.take().map(|agent| Box::new(agent.into_signer())).or(machine.signer.take());
         machine.life += 1;
         machine.writes = Table::default();
         machine.heard = Heard::default();
@@ -210,8 +210,8 @@ impl World {
         let machine = &mut self.machines[node];
         assert!(machine.agent.is_none(), "node {node} is on");
         let (records, store) = (machine.disk.records(), machine.disk.store());
-        // Its name was worked out once, and what disks hold was verified once.
-        let signer = signer(node, machine.id);
+        // Its key was worked out once, and what disks hold was verified once.
+        let signer = *machine.signer.take().expect("who is off does not sign");
         let (agent, facts) = Agent::new_with(&mut self.memory, signer, machine.config.clone(), records, store, now);
         machine.agent = Some(Box::new(agent));
         self.check_start(node);
@@ -220,6 +220,15 @@ impl World {
         }
         self.give(node, burr_protocol::action::Input::Wake);
         self.discover_all(node);
+    }
+
+    /// Writes an agent down and reads it back.
+    pub(super) fn read_back(&mut self, node: NodeIndex) {
+        let agent = &mut self.machines[node].agent;
+        *agent = agent.take().map(|agent| {
+            let snapshot = Snapshot::of(&agent);
+            Box::new(snapshot.agent(agent.into_signer()).expect("what was written down is read back"))
+        });
     }
 
     /// Whether a node is on.
