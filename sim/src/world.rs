@@ -197,7 +197,8 @@ impl World {
             broken: BTreeSet::new(),
             unhealthy: BTreeSet::new(),
             unhooked: BTreeSet::new(),
-            memory: Memory::of(1 << 12),
+            // A large fleet's receipts of a day: each is verified once, however many carry it.
+            memory: Memory::of(1 << 16),
             contents: Contents::default(),
             actions: Vec::new(),
             ledger: Ledger::default(),

@@ -152,13 +152,15 @@ impl Agent {
 
     /// Sends every peer the receipts that it lacks.
     pub(super) fn pass_on(&mut self, actions: &mut Vec<Action>) {
-        let lacking = self.peers.iter().filter(|(_, peer)| self.may_lack(peer));
+        let collected = self.collected();
+        // While all is collected, and none of it may halt a release, nobody but those that collect is sent anything: of a
+        // thousand peers most are passed over at a glance.
+        let ends = |repository| collected.contains(&repository) && !self.halting.concerns(repository);
+        let all_end = self.catalog.repositories().all(ends);
+        let lacking = self.peers.iter().filter(|(_, peer)| (peer.collects || !all_end) && self.may_lack(peer));
         let peers: Vec<NodeId> = lacking.map(|(node, _)| node).collect();
-        if !peers.is_empty() {
-            let collected = self.collected();
-            for node in peers {
-                self.pass(node, &collected, actions);
-            }
+        for node in peers {
+            self.pass(node, &collected, actions);
         }
     }
 
