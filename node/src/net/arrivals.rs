@@ -3,18 +3,33 @@
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
-use burr_protocol::action::{Input, LinkId};
-use libp2p::{Stream, swarm::ConnectionId};
+use burr_protocol::{
+    NodeId,
+    action::{Input, LinkId},
+    peers::Address,
+};
+use libp2p::{PeerId, Stream, swarm::ConnectionId};
 
 use super::{
     Enroller, door,
-    driver::{Contact, Driver, Report},
+    driver::{Driver, Report},
     enrol,
     streams::{Opened, Protocol},
 };
 
 /// By the name that the agent knows them by.
 pub(super) type Arrivals = BTreeMap<LinkId, Arrival>;
+
+/// A connection that was made.
+pub(super) struct Contact {
+    pub(super) peer: PeerId,
+    pub(super) node: NodeId,
+    pub(super) connection: ConnectionId,
+    /// Where it was reached, if this side dialled.
+    pub(super) address: Option<Address>,
+    /// Whether that is an address of one of this machine's own networks.
+    pub(super) near: bool,
+}
 
 /// A connection on which nothing may be spoken yet.
 pub(super) struct Arrival {

@@ -41,7 +41,7 @@ use self::{asking::Asker, listening::Listening, turns::Turns};
 use super::{
     Command, Enroller, Listeners,
     address::{address_of, node_of, parse, peer_of, quic, socket_of, tcp},
-    arrivals::{Arrival, Arrivals, AtDoor},
+    arrivals::{Arrival, Arrivals, AtDoor, Contact},
     behaviour::{Behaviour, BehaviourEvent, SpeechEvent, free_port, not_listening},
     fetch::Progress,
     gossip::{self, Waiting},
@@ -105,17 +105,6 @@ struct Dial {
     node: Option<NodeId>,
     /// Where to try next.
     places: VecDeque<Multiaddr>,
-}
-
-/// A connection that was made.
-pub(super) struct Contact {
-    pub(super) peer: PeerId,
-    pub(super) node: NodeId,
-    pub(super) connection: ConnectionId,
-    /// Where it was reached, if this side dialled.
-    pub(super) address: Option<Address>,
-    /// Whether that is an address of one of this machine's own networks.
-    pub(super) near: bool,
 }
 
 /// A connected node.
