@@ -70,8 +70,8 @@ fn scenario(bencher: Bencher<'_, '_>, name: &str) {
     run(bencher, &shipped(name, &[]));
 }
 
-/// One device's agent at rest, up to date with the one release that there is, whose payload it keeps: what is allocated and not freed again (`alloc` and
-/// `grow` less `dealloc` and `shrink`) is what it takes, but for what all agents share.
+/// One device's agent at rest, up to date with the one release that there is, whose payload it keeps: what is allocated and
+/// not freed again (`alloc` and `grow` less `dealloc` and `shrink`) is what it takes, but for what all agents share.
 #[divan::bench]
 fn idle_agent(bencher: Bencher<'_, '_>) {
     let mut shop = Publisher::new("shop", "bench", EPOCH);

@@ -102,6 +102,31 @@ fn what_a_configured_collector_has_is_carried_no_further() {
 }
 
 #[test]
+fn a_collector_that_said_that_it_holds_the_same_has_all_of_it() {
+    // §6.3, §9.3
+    let (mut pair, [depot, _]) = Pair::whose_collector_left();
+    let interval = Config::default().sync_interval.as_secs();
+    // Of more devices than are named on contact.
+    for _ in 0..9 {
+        let other = pair.world.add(Config { follows: vec![pair.shop.installed(checked())], ..Config::default() });
+        pair.link(depot, other);
+    }
+    pair.run(60);
+    // It comes for those, and comes again: both have the same by then.
+    for _ in 0..2 {
+        pair.world.mend(pair.source, depot);
+        pair.run(20);
+        pair.world.cut(pair.source, depot);
+        pair.run(interval + 10);
+    }
+    assert_eq!(pair.receipts(pair.source).len(), 10);
+    let late = pair.add_cache();
+    pair.link(depot, late);
+    pair.run(interval + 10);
+    assert_eq!(pair.receipts(late), []);
+}
+
+#[test]
 fn a_receipt_that_its_device_did_not_sign_is_a_lie() {
     // §9.2
     let mut pair = Pair::new(stable());
